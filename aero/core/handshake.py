@@ -1,0 +1,237 @@
+"""The handshake: four messages that turn an auth code into a link's keys. Knows no sockets, no users' table.
+
+PROTOCOL.md, section "Handshake":
+
+    worker                                              server
+      HELLO      share pA, features, user        ->
+                                                 <-     SERVER_HELLO  share pB, features
+      CONFIRM    proof                           ->
+                                                 <-     CONFIRM  proof
+
+The worker proves itself first, so that somebody who only connects learns nothing that could tell a right guess
+from a wrong one. HELLO and SERVER_HELLO, whole, are the associated data of both proofs: who changes a version, a
+feature or a name on the way makes both proofs fail. FAIL may take any message's place; nothing vouches for it.
+
+Each side is a table, state x message -> method; a message that is missing from it is the protocol error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from typing import Any, Callable, NamedTuple
+
+from aero.core.codes import Close
+from aero.core.record import hkdf_expand
+from aero.core.spake2 import CONFIRMATION_BYTES, SCALAR_BYTES, SHARE_BYTES, Keys, Password, Spake2
+from aero.errors import Rejected, RemoteProtocolError, SecurityError
+
+MAGIC = b"AeRO"
+VERSION = 1
+HEADER = struct.Struct("!4sBBH")  # magic, version, kind, body length
+HEADER_BYTES = HEADER.size
+MAX_BODY_BYTES = 512  # HELLO with the longest user name has 134
+MAX_USER_BYTES = 64
+
+HELLO, SERVER_HELLO, CONFIRM, FAIL = 1, 2, 3, 15
+NAMES = {HELLO: "HELLO", SERVER_HELLO: "SERVER_HELLO", CONFIRM: "CONFIRM", FAIL: "FAIL"}
+
+FEATURES = 0  # bits that this version offers: none is defined yet
+
+_U32 = struct.Struct("!I")
+_WRONG_CODE = "wrong auth code"  # and unknown user: whoever asks must not learn which
+
+
+class LinkSecrets(NamedTuple):
+    """What a finished handshake gives: 32 bytes for each direction's records, and what both sides can do."""
+
+    ours: bytes
+    theirs: bytes
+    features: int
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """One handshake message, whole."""
+    return HEADER.pack(MAGIC, VERSION, kind, len(body)) + body
+
+
+def fail(code: int, text: str) -> bytes:
+    """FAIL: u8 close code, a text for people. Its layout is the same in every version."""
+    return message(FAIL, bytes((code,)) + text.encode("utf-8", "replace")[:200])
+
+
+def describe(first: bytes) -> str:
+    """What somebody probably speaks who does not speak this protocol, from the first bytes."""
+    if first.startswith(b"\x16\x03"):
+        return "TLS"
+    if first.startswith(b"SSH-"):
+        return "SSH"
+    if first.startswith(b"HTTP/"):
+        return "an HTTP server's answer"
+    if first.split(b" ")[0] in (
+        b"GET",
+        b"POST",
+        b"PUT",
+        b"HEAD",
+        b"OPTIONS",
+        b"DELETE",
+        b"PATCH",
+        b"CONNECT",
+        b"PRI",
+    ):
+        return "HTTP"
+    return "an unknown protocol"
+
+
+class _Handshake:
+    """What both sides share: gathering messages, the table, the keys."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._state = 0
+        self._table: dict[tuple[int, int], Callable[[Any, bytes, bytes], bytes]] = {}
+        self.secrets: LinkSecrets | None = None
+        self.rest = b""  # what came behind the handshake's last message: the first records
+
+    def receive(self, data: bytes) -> bytes:
+        """Takes bytes from the peer, gives bytes to send. ``secrets`` is set when the handshake is over.
+
+        Raises RemoteProtocolError (bad bytes), SecurityError (the proof is wrong), Rejected (the server said no).
+        """
+        self._buffer += data
+        answer = b""
+        while self.secrets is None:
+            whole = self._next()
+            if whole is None:
+                return answer
+            kind = whole[5]
+            body = whole[HEADER_BYTES:]
+            if kind == FAIL and body:
+                raise Rejected(body[0], body[1:].decode("utf-8", "replace"), final=body[0] == Close.AUTH)
+            handle = self._table.pop((self._state, kind), None)  # once: no second guess after a wrong proof
+            if handle is None:
+                raise RemoteProtocolError(
+                    Close.STATE, f"{NAMES.get(kind, f'message {kind}')} may not come now"
+                )
+            answer += handle(self, whole, body)
+            self._state += 1
+        self.rest += self._buffer
+        self._buffer = b""
+        return answer
+
+    def _next(self) -> bytes | None:
+        """Cuts one whole message off the buffer; None when it is not there yet."""
+        data = self._buffer
+        if not MAGIC.startswith(data[:4]):
+            raise RemoteProtocolError(Close.NOT_AERO, f"the peer speaks {describe(data)}, not this protocol")
+        if len(data) < HEADER_BYTES:
+            return None
+        _, version, kind, length = HEADER.unpack_from(data)
+        if version != VERSION and kind != FAIL:
+            raise RemoteProtocolError(
+                Close.VERSION, f"the peer speaks protocol version {version}, this program {VERSION}"
+            )
+        if length > MAX_BODY_BYTES:
+            raise RemoteProtocolError(Close.FRAME, f"a handshake message of {length} bytes")
+        size = HEADER_BYTES + length
+        if len(data) < size:
+            return None
+        self._buffer = data[size:]
+        return data[:size]
+
+
+def _link_secrets(keys: Keys, aad: bytes, features: int) -> tuple[LinkSecrets, LinkSecrets]:
+    """(worker's, server's) secrets; PROTOCOL.md, section "Keys"."""
+    root = hmac.digest(
+        hashlib.sha256(aad).digest(), keys.secret, hashlib.sha256
+    )  # HKDF-Extract, salt: the hellos
+    upward = hkdf_expand(root, b"aero worker to server", 32)
+    downward = hkdf_expand(root, b"aero server to worker", 32)
+    return LinkSecrets(upward, downward, features), LinkSecrets(downward, upward, features)
+
+
+class WorkerHandshake(_Handshake):
+    """The dialling side."""
+
+    def __init__(self, password: Password, user: str, random: bytes) -> None:
+        """``random``: SCALAR_BYTES fresh bytes; ``user``: "" or a name of at most MAX_USER_BYTES."""
+        super().__init__()
+        #: set once the CONFIRM is on its way: what we seal from here on only a server that knows the code can
+        #: open, so the first record need not wait for its proof
+        self.our_secret = b""
+        self._spake = Spake2("A", password, b"worker", b"server", random)
+        name = user.encode("utf-8")
+        self._hello = message(HELLO, self._spake.share + _U32.pack(FEATURES) + bytes((len(name),)) + name)
+        cls = WorkerHandshake  # functions, not methods: nothing here holds itself
+        self._table = {(0, SERVER_HELLO): cls._handle_server_hello, (1, CONFIRM): cls._handle_confirm}
+
+    def start(self) -> bytes:
+        """The first message."""
+        return self._hello
+
+    def _handle_server_hello(self, whole: bytes, body: bytes) -> bytes:
+        if len(body) != SHARE_BYTES + 4:
+            raise RemoteProtocolError(Close.FRAME, f"SERVER_HELLO of {len(body)} bytes")
+        features = _U32.unpack_from(body, SHARE_BYTES)[0] & FEATURES
+        aad = self._hello + whole
+        self._keys = self._spake.finish(body[:SHARE_BYTES], aad)
+        self._unproved = _link_secrets(self._keys, aad, features)[0]
+        self.our_secret = self._unproved.ours
+        return message(CONFIRM, self._keys.our_confirmation)
+
+    def _handle_confirm(self, whole: bytes, body: bytes) -> bytes:
+        if not hmac.compare_digest(body, self._keys.their_confirmation):
+            raise SecurityError("the server does not know the auth code")
+        self.secrets = self._unproved
+        return b""
+
+
+class ServerHandshake(_Handshake):
+    """The listening side."""
+
+    def __init__(self, find_password: Callable[[str], Password], random: bytes) -> None:
+        """``find_password``: user name -> Password, one that nobody knows for an unknown user."""
+        super().__init__()
+        self._find_password = find_password
+        self._random = random
+        self.user = ""
+        cls = ServerHandshake
+        self._table = {(0, HELLO): cls._handle_hello, (1, CONFIRM): cls._handle_confirm}
+
+    @property
+    def begun(self) -> bool:
+        """True once the peer has had an answer: from then on leaving is as suspicious as a wrong proof."""
+        return self._state > 0
+
+    def _handle_hello(self, whole: bytes, body: bytes) -> bytes:
+        fixed = SHARE_BYTES + 5
+        if not fixed <= len(body) <= fixed + MAX_USER_BYTES or len(body) != fixed + body[fixed - 1]:
+            raise RemoteProtocolError(Close.FRAME, f"HELLO of {len(body)} bytes")
+        try:
+            self.user = body[fixed:].decode("utf-8")
+        except UnicodeDecodeError:
+            raise RemoteProtocolError(Close.FRAME, "the user name in HELLO is not UTF-8") from None
+        spake = Spake2("B", self._find_password(self.user), b"worker", b"server", self._random)
+        self._features = _U32.unpack_from(body, SHARE_BYTES)[0] & FEATURES
+        answer = message(SERVER_HELLO, spake.share + _U32.pack(self._features))
+        self._aad = whole + answer
+        self._keys = spake.finish(body[:SHARE_BYTES], self._aad)
+        return answer
+
+    def _handle_confirm(self, whole: bytes, body: bytes) -> bytes:
+        if not hmac.compare_digest(body, self._keys.their_confirmation):
+            raise SecurityError(_WRONG_CODE)
+        self.secrets = _link_secrets(self._keys, self._aad, self._features)[1]
+        return message(CONFIRM, self._keys.our_confirmation)
+
+
+__all__ = [
+    "CONFIRMATION_BYTES",
+    "SCALAR_BYTES",
+    "LinkSecrets",
+    "ServerHandshake",
+    "WorkerHandshake",
+    "describe",
+    "fail",
+]

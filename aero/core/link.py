@@ -1,0 +1,239 @@
+"""A link without its socket: records in and out, and the frames that belong to the link itself.
+
+Acknowledgement, ping, join and close live here; all that survives a link lives in the session that it carries.
+Verbs: ``receive``, ``next_record``, ``join``, ``joined``, ``ping``, ``close``, ``deadline``, ``handle_deadline``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from aero.core import frames, record
+from aero.core.codes import Close
+from aero.core.record import RecordReader, RecordWriter
+from aero.core.session import LEAST_ROUND_TRIP_S, Session
+from aero.errors import LinkClosed, RemoteProtocolError
+
+# Acknowledge at the latest after this many bytes or this long, whichever comes first: at 400 MB/s that is 800 small
+# records a second, and it keeps a peer's memory for what is not acknowledged near 1 MiB plus the path's own content.
+ACK_BYTES = 512 * 1024
+ACK_DELAY_S = 0.1
+MAX_PINGS = 16  # unanswered at once
+MAX_LINK_FRAMES_BYTES = 128 * 1024  # waiting to be sent; a JOINED is the largest, pongs may pile up behind it
+
+
+class LinkHandler(Protocol):
+    """Who owns the link: the server's or the worker's side of it. Nothing here may raise or block."""
+
+    def join_received(self, message: dict[str, Any]) -> None:
+        """The peer asks for a session (server): owes ``joined`` or ``close``."""
+
+    def joined_received(self, message: dict[str, Any]) -> None:
+        """The peer gave us a session (worker): owes ``link.session = …``."""
+
+    def pong_received(self, number: int, round_trip_s: float) -> None:
+        """An answer to a ping of ours."""
+
+    def close_received(self, code: int, text: str) -> None:
+        """The peer ends the link, and why; nothing more will come."""
+
+
+class Link:
+    """One end of one link, from the first record on."""
+
+    def __init__(
+        self,
+        handler: LinkHandler,
+        writer: RecordWriter,
+        reader: RecordReader,
+        plain: memoryview,
+        ping_s: float,
+        now: float,
+    ) -> None:
+        """``plain``: MAX_PLAIN_BYTES of scratch that records are opened into; may be shared by all links."""
+        self.handler = handler
+        self.session: Session | None = None
+        self.heard_at = now
+        self.ping_s = ping_s
+        self.closing = False  # a CLOSE of ours is on its way out: nothing follows it
+        self._deaf = False  # one side has said CLOSE: what comes behind it is for nobody
+        self.round_trip_s = 0.0  # the shortest that was seen; 0 before the first pong
+        self._writer = writer
+        self._reader = reader
+        self._plain = plain
+        self._frames = bytearray()  # link frames that wait for the next record
+        self._pings: dict[int, float] = {}
+        self._next_ping = 1
+        self._ping_at = now
+        self.on_output = _nothing  # called when a link frame is to be sent, or a stream may go on
+        self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
+        self._acked = 0  # what we have acknowledged of the peer's sequence
+
+    # Receiving
+
+    def receive(self, buffer: memoryview, start: int, end: int, now: float) -> int:
+        """Processes the whole records in ``buffer[start:end]``; returns where the first incomplete one begins.
+
+        Raises RemoteProtocolError: the link is over, and unless ``error.code`` is Close.RECORD the session too.
+        """
+        self.heard_at = now
+        plain, opener = self._plain, self._reader.open
+        while end - start >= record.HEADER_BYTES and not self._deaf:
+            kind, size = record.record_bytes(buffer, start)
+            if end - start < size:
+                break
+            count = opener(buffer[start : start + size], plain)
+            start += size
+            if kind == record.SESSION:
+                session = self.session
+                if session is None:
+                    raise RemoteProtocolError(Close.STATE, "a session record before the session")
+                session.receive(plain[:count], now)
+            else:
+                self._receive_link_frames(plain[:count], now)
+        if self._deaf:
+            return end
+        session = self.session
+        if session is not None and session.received != self._acked:
+            if session.overloaded:
+                raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and acknowledges none")
+            if not session.resumable:
+                self._acked = session.received
+            elif session.received - self._acked >= ACK_BYTES:
+                self._acknowledge(session)
+            elif not self.ack_at:
+                self.ack_at = now + ACK_DELAY_S
+        return start
+
+    def _receive_link_frames(self, view: memoryview, now: float) -> None:
+        for kind, stream_id, payload in frames.split(view):
+            if self._deaf:
+                return
+            if stream_id:
+                raise RemoteProtocolError(
+                    Close.FRAME, f"{frames.NAMES.get(kind, 'a link frame')} on stream {stream_id}"
+                )
+            if kind == frames.ACK:
+                if self.session is None:
+                    raise RemoteProtocolError(Close.STATE, "ACK before the session")
+                self.session.acknowledged(frames.unpack_u64(payload, kind))
+                if self.session.waiting:
+                    self.on_output()
+            elif kind == frames.PING:
+                self._put(frames.PONG, frames.pack_u64(frames.unpack_u64(payload, kind)))
+            elif kind == frames.PONG:
+                self._handle_pong(frames.unpack_u64(payload, kind), now)
+            elif kind == frames.JOIN:
+                self.handler.join_received(frames.unpack_json(payload, kind))
+            elif kind == frames.JOINED:
+                self.handler.joined_received(frames.unpack_json(payload, kind))
+            elif kind == frames.CLOSE:
+                self._deaf = True
+                self.handler.close_received(*frames.unpack_reason(payload, kind))
+            else:
+                raise RemoteProtocolError(Close.FRAME, f"link frame kind {kind} is unknown")
+
+    def _handle_pong(self, number: int, now: float) -> None:
+        sent_at = self._pings.pop(number, None)
+        if sent_at is None:
+            raise RemoteProtocolError(Close.STATE, f"PONG {number} answers no ping of ours")
+        measured = now - sent_at
+        self.round_trip_s = min(self.round_trip_s, measured) if self.round_trip_s else measured
+        self._tell_round_trip()
+        self.handler.pong_received(number, measured)
+
+    def _tell_round_trip(self) -> None:
+        if self.session is not None and self.round_trip_s:
+            self.session.round_trip_s = max(LEAST_ROUND_TRIP_S, self.round_trip_s)
+
+    # Sending
+
+    def _put(self, kind: int, payload: bytes) -> None:
+        if self.closing:
+            return
+        if len(self._frames) + len(payload) > MAX_LINK_FRAMES_BYTES:
+            raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and takes none")
+        self._frames += frames.pack(kind, 0, payload)
+        self.on_output()
+
+    def join(self, message: dict[str, Any]) -> None:
+        """Worker: asks for a session; PROTOCOL.md, section "Joining"."""
+        self._put(frames.JOIN, frames.pack_json(message))
+
+    def joined(self, message: dict[str, Any]) -> None:
+        """Server: answers a JOIN."""
+        self._put(frames.JOINED, frames.pack_json(message))
+
+    def carry(self, session: Session) -> None:
+        """From here on this link carries ``session``, whose sequence the JOIN and JOINED have agreed on."""
+        self.session = session
+        self._acked = session.received
+        self._ping_at = min(self._ping_at, self.heard_at + self.ping_s)
+        self._tell_round_trip()
+
+    def ping(self, now: float) -> int:
+        """Sends a ping; its number comes back in ``pong_received``. 0 when MAX_PINGS are unanswered."""
+        if len(self._pings) >= MAX_PINGS:
+            return 0
+        number = self._next_ping
+        self._next_ping += 1
+        self._pings[number] = now
+        self._put(frames.PING, frames.pack_u64(number))
+        return number
+
+    def close(self, code: int, text: str) -> None:
+        """Says why the link ends; after the next record nothing more will be sent."""
+        if not self.closing:
+            self.closing = self._deaf = True
+            # Not by _put: however much waits, there is room for the reason.
+            self._frames += frames.pack(frames.CLOSE, 0, frames.pack_reason(code, text))
+            self.on_output()
+
+    def next_record(self, out: memoryview) -> int:
+        """Writes the next record to ``out`` (MAX_RECORD_BYTES); returns its length in bytes, 0 for nothing to send."""
+        waiting = self._frames
+        if waiting:
+            count = self._writer.seal(record.LINK, memoryview(bytes(waiting)), out)
+            del waiting[:]
+            return count
+        session = self.session
+        if session is None or self.closing or session.outbox.sent == session.outbox.written:
+            return 0
+        piece = session.outbox.next_piece()
+        if piece is None:
+            return 0
+        count = self._writer.seal(record.SESSION, piece, out)
+        if not session.resumable:
+            session.outbox.acknowledge(session.outbox.sent)
+        return count
+
+    def _acknowledge(self, session: Session) -> None:
+        self._acked = session.received
+        self.ack_at = 0.0
+        self._put(frames.ACK, frames.pack_u64(self._acked))
+
+    # Time
+
+    @property
+    def deadline(self) -> float:
+        """When ``handle_deadline`` wants to be called at the latest."""
+        due = min(self._ping_at, self.heard_at + 2 * self.ping_s)
+        return min(due, self.ack_at) if self.ack_at else due
+
+    def handle_deadline(self, now: float) -> None:
+        """Acknowledges, pings, or finds the link dead: then raises LinkClosed."""
+        if self.ack_at and now >= self.ack_at:
+            self.ack_at = 0.0
+            if self.session is not None and self.session.received != self._acked:
+                self._acknowledge(self.session)
+        if now - self.heard_at >= 2 * self.ping_s:
+            raise LinkClosed(f"no sign of life for {now - self.heard_at:.0f} s")
+        if now >= self._ping_at:
+            self._ping_at = now + self.ping_s
+            self.ping(now)
+            if self.session is not None:
+                self.session.pool.trim()
+
+
+def _nothing() -> None:
+    """Where output is announced before somebody listens."""

@@ -1,0 +1,439 @@
+"""A session: streams, their credit and their order, across any number of links. Both ends run this same machine.
+
+It takes the plaintext of session records and gives plaintext for the next ones; it never sees a socket, a key or a
+clock. Verbs: ``open``, ``accept``, ``receive``, ``next_piece``, ``acknowledged``, ``take_over``, ``end``. Bulk
+data goes straight from the record to the stream's receiver and from a socket straight into the outbox; objects are
+made for control events only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple, Protocol
+
+from aero.core import frames
+from aero.core import stream as streams
+from aero.core.codes import Close, Reset
+from aero.core.outbox import BLOCK_BYTES, Block, BlockPool, Outbox
+from aero.core.stream import Receiver, Stream
+from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
+
+OPEN_CREDIT_BYTES = 64 * 1024  # what the opener may send before the acceptor has said anything (PROTOCOL.md)
+MAX_WINDOW_BYTES = 16 * 1024 * 1024  # 1 Gbit/s at 130 ms
+SERVER_FIRST_ID, WORKER_FIRST_ID = 1, 2
+LAST_ID = (1 << 32) - 2
+LEAST_ROUND_TRIP_S = 0.001  # on one machine, scheduling takes longer than the way there and back
+
+_DATA = frames.DATA << 24
+
+
+class SessionLimits(NamedTuple):
+    """What one session may cost. Every number has its reason."""
+
+    # 10,000 idle connections through one worker are a promise; a stream costs some 2 KiB at each end.
+    max_streams: int = 16_384
+    # The window a new stream gets: 20 Mbit/s at 100 ms before it grows.
+    window_bytes: int = 256 * 1024
+    # What new streams get once the budget is spent: with max_streams that is 256 MiB beside the budget.
+    least_window_bytes: int = 16 * 1024
+    # All windows of a session together: four streams at their largest, or 256 that never grew.
+    windows_bytes: int = 64 * 1024 * 1024
+    # Kept until acknowledged: 1 Gbit/s at 250 ms.
+    kept_bytes: int = 32 * 1024 * 1024
+    # Answers (windows, resets, control) may go past it by this much; a peer that takes none of them is cut off.
+    kept_slack_bytes: int = 4 * 1024 * 1024
+
+
+class SessionHandler(Protocol):
+    """The role behind a session: server or worker. Nothing here may raise or block."""
+
+    def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
+        """The peer opened a stream; owes ``session.accept`` or ``stream.abort``, now or later."""
+
+    def control_received(self, message: dict[str, Any]) -> None:
+        """A control message came."""
+
+    def goaway_received(self, code: int, text: str) -> None:
+        """The peer wants no new streams and will leave when the open ones are done."""
+
+
+class _Waiting:
+    """Receiver of a stream that was not accepted yet: keeps what comes, at most OPEN_CREDIT_BYTES."""
+
+    def __init__(self) -> None:
+        self.kept = bytearray()  # no list: single bytes would make it forty times as large
+        self.ended = False
+        self.over: tuple[int, str] | None = None
+
+    def data(self, view: memoryview) -> None:
+        self.kept += view
+
+    def finished(self) -> None:
+        self.ended = True
+
+    def reset(self, code: int, text: str) -> None:
+        self.over = (code, text)
+
+    def resume(self) -> None:
+        """Nothing is sent before the stream is accepted."""
+
+
+class Session:
+    """One end of a session."""
+
+    def __init__(
+        self, handler: SessionHandler, first_id: int, pool: BlockPool, limits: SessionLimits, now: float
+    ) -> None:
+        """``first_id``: SERVER_FIRST_ID or WORKER_FIRST_ID, which says whose streams are odd."""
+        self.handler = handler
+        self.limits = limits
+        self.streams: dict[int, Stream] = {}
+        self.outbox = Outbox(pool)
+        self.pool = pool
+        self.received = 0  # position in the peer's sequence: all below it was processed
+        self.now = now
+        self.round_trip_s = LEAST_ROUND_TRIP_S  # the links measure it
+        self.burst_bytes = (
+            frames.LENGTH_MASK
+        )  # how much may wait unsent; the link sets it to what drains quickly
+        self.on_output = _nothing  # called once when there is something to send
+        self.dirty = False
+        self.resumable = True  # both ends agree: what was sent is kept until acknowledged; or it is not
+        self.leaving = False  # no new streams: one side said goaway
+        self.ended = False  # the outbox is gone: nothing may be put into it any more
+        self._next_id = first_id
+        self._their_parity = (first_id + 1) & 1
+        self._their_last = 0
+        self._windows = 0  # sum of all streams' receive windows
+        self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
+        self._handlers = {
+            frames.CONTROL: self._handle_control,
+            frames.OPEN: self._handle_open,
+            frames.FIN: self._handle_fin,
+            frames.RESET: self._handle_reset,
+            frames.WINDOW: self._handle_window,
+            frames.GOAWAY: self._handle_goaway,
+        }
+
+    # Sending
+
+    def open(self, receiver: Receiver, target_id: int, visitor: str, now: float) -> Stream:
+        """A new stream to the peer's target; data may follow at once, up to OPEN_CREDIT_BYTES.
+
+        Raises StreamError when the session takes no new streams.
+        """
+        if self.leaving:
+            raise StreamError(Reset.LIMIT, "the session takes no new streams: one side is leaving")
+        if len(self.streams) >= self.limits.max_streams:
+            raise StreamError(
+                Reset.LIMIT, f"{self.limits.max_streams} streams are open, the most there may be"
+            )
+        # Half of the slack, so that visitors who come and go while nobody listens never use up the answers' share.
+        if self.outbox.kept_bytes > self.limits.kept_bytes + self.limits.kept_slack_bytes // 2:
+            raise StreamError(Reset.LIMIT, "the other end has long taken nothing of what waits for it")
+        if self._next_id > LAST_ID:
+            raise StreamError(Reset.LIMIT, "the session has used up its stream ids")
+        stream = Stream(self, self._next_id, receiver, self._new_window(), OPEN_CREDIT_BYTES, now)
+        self._next_id += 2
+        self._windows += stream.window
+        self.streams[stream.id] = stream
+        self.put(frames.OPEN, stream.id, frames.pack_open(stream.window, target_id, visitor))
+        return stream
+
+    def accept(self, stream: Stream, receiver: Receiver, now: float) -> None:
+        """Connects a stream that the peer opened; ``receiver`` gets at once what came before."""
+        waiting = stream.receiver
+        if not isinstance(waiting, _Waiting):
+            raise LocalProtocolError(Close.STATE, f"stream {stream.id} was accepted before")
+        if waiting.over is not None:
+            receiver.reset(*waiting.over)
+            return
+        stream.receiver = receiver
+        window = self._new_window()
+        if window > stream.window and stream.state != streams.CLOSED:
+            self._windows += window - stream.window
+            stream.window = window
+        if waiting.kept:
+            receiver.data(memoryview(waiting.kept))
+        if waiting.ended:
+            stream.receiver.finished()  # data() may have ended it
+        if stream.state < streams.THEIRS_ENDED:
+            stream.announce(now)
+
+    def control(self, message: dict[str, Any]) -> None:
+        """Sends a control message: a JSON object below frames.MAX_JSON_BYTES."""
+        payload = frames.pack_json(message)
+        if len(payload) > frames.MAX_JSON_BYTES:
+            raise LocalProtocolError(Close.FRAME, f"a control message of {len(payload)} bytes")
+        self.put(frames.CONTROL, 0, payload)
+
+    def goaway(self, code: int, text: str) -> None:
+        """No new streams from either side; the open ones go on."""
+        if not self.leaving:
+            self.leaving = True
+            self.put(frames.GOAWAY, 0, frames.pack_reason(code, text))
+
+    def put(self, kind: int, stream_id: int, payload: bytes) -> None:
+        """Appends one frame to the sequence; dropped when the session has ended."""
+        if self.ended:
+            return
+        self.outbox.put(frames.pack(kind, stream_id, payload))
+        if not self.dirty:
+            self.dirty = True
+            self.on_output()
+
+    def allowance(self, stream: Stream) -> int:
+        """How many bytes of data ``stream`` may send now. 0: stop; the receiver's ``resume`` will be called."""
+        credit = stream.send_limit - stream.sent
+        if credit <= 0:
+            stream.starved = True
+            return 0
+        burst = self.burst_bytes
+        outbox = self.outbox
+        if outbox.kept_bytes == BLOCK_BYTES or not self._full:
+            unsent = outbox.written - outbox.sent
+            if unsent < burst:
+                quantum = burst if not self.waiting else burst >> 1
+                return credit if credit < quantum else quantum
+            if (
+                not stream.heavy and unsent < burst + burst
+            ):  # short messages overtake bulk that waits its turn
+                quantum = burst >> 3
+                return credit if credit < quantum else quantum
+        self.wait_turn(stream)
+        return 0
+
+    def wait_turn(self, stream: Stream) -> None:
+        """Puts ``stream`` at the end of those that wait for room, unless it stands there or waits for credit."""
+        if not stream.waiting and not stream.starved:
+            stream.waiting = True
+            self.waiting[stream.id] = stream
+            if not self.dirty:  # nothing is on its way out that would bring the link back here by itself
+                self.dirty = True
+                self.on_output()
+
+    @property
+    def _full(self) -> bool:
+        """True when no more may be kept: streams wait for acknowledgements.
+
+        The pool is shared by all sessions; one that holds nothing but its first block never waits for the others.
+        """
+        kept = self.outbox.kept_bytes
+        return kept >= self.limits.kept_bytes or (kept > BLOCK_BYTES and self.pool.exhausted)
+
+    def room(self, want: int) -> Block:
+        """Where to put a DATA frame of up to ``want`` bytes: leave HEADER_BYTES at ``block.end``, then the bytes."""
+        # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
+        return self.outbox.room(frames.HEADER_BYTES + (want if want < 65_536 else 65_536))
+
+    def commit(self, stream: Stream, block: Block, count: int, heavy: bool) -> None:
+        """``count`` bytes were put where ``room`` said; ``heavy``: the stream has more where they came from."""
+        frames.HEADER.pack_into(block.data, block.end, _DATA | count, stream.id)
+        block.end += frames.HEADER_BYTES + count  # Outbox.wrote, without the call
+        self.outbox.written += frames.HEADER_BYTES + count
+        stream.sent += count
+        stream.heavy = heavy
+        if not self.dirty:
+            self.dirty = True
+            self.on_output()
+
+    @property
+    def overloaded(self) -> bool:
+        """True when the peer asks for answers and acknowledges none: the link owes it an end."""
+        return self.outbox.kept_bytes > self.limits.kept_bytes + self.limits.kept_slack_bytes
+
+    def next_piece(self) -> memoryview | None:
+        """The next session record's plaintext, or None; valid until acknowledged."""
+        return self.outbox.next_piece()
+
+    def resume_waiting(self) -> None:
+        """There is room: lets the waiting streams go on, in turn, each once at most."""
+        queue, outbox = self.waiting, self.outbox
+        self.dirty = True  # whoever calls this takes the output next, and need not be told of it
+        for _ in range(len(queue)):
+            # A stream may have taken others along when it was resumed.
+            if not queue or self._full or outbox.written - outbox.sent >= self.burst_bytes:
+                break
+            stream = queue.popitem(last=False)[1]
+            stream.waiting = False
+            stream.receiver.resume()
+
+    # Acknowledgement and takeover
+
+    def acknowledged(self, position: int) -> None:
+        """The peer has processed our sequence up to ``position``. Raises RemoteProtocolError."""
+        if not self.ended and not self.outbox.acknowledge(position):
+            raise RemoteProtocolError(
+                Close.SEQUENCE,
+                f"acknowledged {position}, possible are {self.outbox.acked} to {self.outbox.sent}",
+            )
+
+    def take_over(self, position: int) -> None:
+        """A new link goes on where the peer's processing stopped. Raises RemoteProtocolError."""
+        if not self.outbox.rewind(position):
+            raise RemoteProtocolError(Close.SEQUENCE, f"cannot go on at {position}: it is not kept")
+        self.dirty = self.outbox.written != self.outbox.sent
+
+    def end(self, code: int, text: str) -> None:
+        """The session is over: every stream is reset at this end, and what was kept is dropped. Harmless when over."""
+        if self.ended:
+            return
+        self.ended = self.leaving = True
+        self.on_output = _nothing
+        self.outbox.release()
+        while self.streams:  # one that is reset may take others along
+            stream = next(iter(self.streams.values()))
+            self.stream_event(stream, streams.RESET)
+            stream.receiver.reset(code, text)
+
+    # Receiving
+
+    def receive(self, record: memoryview, now: float) -> None:
+        """Processes one session record's plaintext. Raises RemoteProtocolError: then the session is over."""
+        self.now = now
+        at, end = 0, len(record)
+        unpack, table = frames.HEADER.unpack_from, self.streams
+        while at < end:
+            if end - at < frames.HEADER_BYTES:
+                raise RemoteProtocolError(Close.FRAME, f"{end - at} bytes left at the end of a record")
+            word, stream_id = unpack(record, at)
+            start = at + frames.HEADER_BYTES
+            length = word & frames.LENGTH_MASK
+            at = start + length
+            if at > end:
+                raise RemoteProtocolError(Close.FRAME, "a frame longer than its record")
+            if word >> 24 == frames.DATA:
+                stream = table.get(stream_id)
+                if stream is None:
+                    self._known(stream_id)  # data that crossed our reset: dropped
+                    continue
+                stream.received = received = stream.received + length
+                if received > stream.limit or not length or stream.state >= streams.THEIRS_ENDED:
+                    raise self._bad_data(stream, length)
+                stream.receiver.data(record[start:at])
+            else:
+                if self.ended:
+                    return  # a frame before this one has led to the end: no one is left to speak to
+                handle = self._handlers.get(word >> 24)
+                if handle is None:
+                    raise RemoteProtocolError(Close.FRAME, f"frame kind {word >> 24} is unknown")
+                handle(stream_id, record[start:at])
+        self.received += end
+
+    def _bad_data(self, stream: Stream, length: int) -> RemoteProtocolError:
+        if not length:
+            return RemoteProtocolError(Close.FRAME, f"empty DATA on stream {stream.id}")
+        if stream.state >= streams.THEIRS_ENDED:
+            return RemoteProtocolError(Close.STATE, f"DATA after FIN on stream {stream.id}")
+        return RemoteProtocolError(
+            Close.CREDIT, f"stream {stream.id} sent {stream.received} bytes with credit for {stream.limit}"
+        )
+
+    def _known(self, stream_id: int) -> None:
+        """Passes for a stream that is over; raises RemoteProtocolError for one that never was."""
+        ours = stream_id & 1 != self._their_parity
+        if not 0 < stream_id < (self._next_id if ours else self._their_last + 1):
+            raise RemoteProtocolError(Close.UNKNOWN_STREAM, f"stream {stream_id} was never opened")
+
+    def _find(self, stream_id: int) -> Stream | None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._known(stream_id)
+        return stream
+
+    def _handle_control(self, stream_id: int, payload: memoryview) -> None:
+        if stream_id:
+            raise RemoteProtocolError(Close.FRAME, f"CONTROL on stream {stream_id}")
+        self.handler.control_received(frames.unpack_json(payload, frames.CONTROL))
+
+    def _handle_open(self, stream_id: int, payload: memoryview) -> None:
+        window, target_id, visitor = frames.unpack_open(payload)
+        if stream_id & 1 != self._their_parity or stream_id <= self._their_last or stream_id > LAST_ID + 1:
+            raise RemoteProtocolError(Close.STATE, f"stream {stream_id} may not be opened")
+        if window > MAX_WINDOW_BYTES:
+            raise RemoteProtocolError(
+                Close.CREDIT, f"a window of {window} bytes, allowed are {MAX_WINDOW_BYTES}"
+            )
+        self._their_last = stream_id
+        stream = Stream(self, stream_id, _Waiting(), OPEN_CREDIT_BYTES, window, self.now)
+        if self.leaving or len(self.streams) >= self.limits.max_streams:
+            stream.state = streams.CLOSED
+            self.put(frames.RESET, stream_id, frames.pack_reason(Reset.LIMIT, "no more streams now"))
+            return
+        self._windows += stream.window
+        self.streams[stream_id] = stream
+        self.handler.stream_opened(stream, target_id, visitor)
+
+    def _handle_fin(self, stream_id: int, payload: memoryview) -> None:
+        if len(payload):
+            raise RemoteProtocolError(Close.FRAME, f"FIN of {len(payload)} bytes")
+        stream = self._find(stream_id)
+        if stream is not None:
+            if (stream.state, streams.THEIR_FIN) not in streams.TRANSITIONS:
+                raise RemoteProtocolError(Close.STATE, f"FIN twice on stream {stream_id}")
+            self.stream_event(stream, streams.THEIR_FIN)
+            stream.receiver.finished()
+
+    def _handle_reset(self, stream_id: int, payload: memoryview) -> None:
+        code, text = frames.unpack_reason(payload, frames.RESET)
+        stream = self._find(stream_id)
+        if stream is not None:
+            self.stream_event(stream, streams.RESET)
+            stream.receiver.reset(code, text)
+
+    def _handle_window(self, stream_id: int, payload: memoryview) -> None:
+        consumed, window = frames.unpack_window(payload)
+        stream = self._find(stream_id)
+        if stream is None:
+            return
+        limit = consumed + window
+        if window > MAX_WINDOW_BYTES or consumed > stream.sent or limit < stream.send_limit:
+            raise RemoteProtocolError(
+                Close.CREDIT,
+                f"WINDOW {consumed}+{window} on stream {stream_id}, which sent {stream.sent} of {stream.send_limit}",
+            )
+        stream.send_limit = limit
+        if stream.starved and limit > stream.sent:
+            stream.starved = False
+            stream.receiver.resume()
+
+    def _handle_goaway(self, stream_id: int, payload: memoryview) -> None:
+        code, text = frames.unpack_reason(payload, frames.GOAWAY)
+        if stream_id:
+            raise RemoteProtocolError(Close.FRAME, f"GOAWAY on stream {stream_id}")
+        self.leaving = True
+        self.handler.goaway_received(code, text)
+
+    # Streams' book-keeping
+
+    def stream_event(self, stream: Stream, event: str) -> None:
+        """Moves a stream along its table. Raises LocalProtocolError for what the table does not have."""
+        state = streams.TRANSITIONS.get((stream.state, event))
+        if state is None:
+            raise LocalProtocolError(
+                Close.STATE, f"{event} on stream {stream.id}, which is {streams.STATE_NAMES[stream.state]}"
+            )
+        stream.state = state
+        if state == streams.CLOSED:
+            del self.streams[stream.id]
+            self._windows -= stream.window
+            if stream.waiting:
+                del self.waiting[stream.id]
+
+    def _new_window(self) -> int:
+        left = self.limits.windows_bytes - self._windows
+        return (
+            self.limits.window_bytes if left >= self.limits.window_bytes else self.limits.least_window_bytes
+        )
+
+    def grow(self, window: int) -> int:
+        """By how many bytes a stream's window may grow: as much again, within its maximum and the budget."""
+        more = min(window, MAX_WINDOW_BYTES - window, self.limits.windows_bytes - self._windows)
+        if more <= 0:
+            return 0
+        self._windows += more
+        return more
+
+
+def _nothing() -> None:
+    """Where output is announced while no link is there to take it."""

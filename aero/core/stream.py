@@ -1,0 +1,175 @@
+"""A stream: one forwarded connection inside a session, and the credit of its two directions. Knows no sockets.
+
+Each direction ends by itself. The state is which of the two have ended, and this table is the whole law; an
+event that is missing from it is the protocol error:
+
+    state \\ event     our fin        their fin      reset
+    OPEN              OURS_ENDED     THEIRS_ENDED   CLOSED
+    OURS_ENDED        -              CLOSED         CLOSED
+    THEIRS_ENDED      CLOSED         -              CLOSED
+    CLOSED            -              -              -
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from aero.core import frames
+from aero.core.codes import Close
+from aero.errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from aero.core.session import Session
+
+OPEN = 0
+OURS_ENDED = 1  # we sent FIN
+THEIRS_ENDED = 2  # they sent FIN; from here on nothing more may come
+CLOSED = 3
+STATE_NAMES = ("open", "ours ended", "theirs ended", "closed")
+
+OUR_FIN = "our fin"
+THEIR_FIN = "their fin"
+RESET = "reset"
+
+TRANSITIONS = {
+    (OPEN, OUR_FIN): OURS_ENDED,
+    (OPEN, THEIR_FIN): THEIRS_ENDED,
+    (OPEN, RESET): CLOSED,
+    (OURS_ENDED, THEIR_FIN): CLOSED,
+    (OURS_ENDED, RESET): CLOSED,
+    (THEIRS_ENDED, OUR_FIN): CLOSED,
+    (THEIRS_ENDED, RESET): CLOSED,
+}
+
+
+class Receiver(Protocol):
+    """Where a stream leads: a socket's pipe, an HTTP exchange, a test. Nothing here may raise or block."""
+
+    def data(self, view: memoryview) -> None:
+        """Bytes in order. ``view`` is valid during the call only; owes ``stream.consume`` for every byte."""
+
+    def finished(self) -> None:
+        """The other end sends no more."""
+
+    def reset(self, code: int, text: str) -> None:
+        """The stream is over, early (PROTOCOL.md, section "Reset codes")."""
+
+    def resume(self) -> None:
+        """There is credit and room again, after ``allowance`` gave 0."""
+
+
+class _Over:
+    """Receiver of a stream whose own has ended: takes everything and does nothing."""
+
+    def data(self, view: memoryview) -> None:
+        """Nobody reads it."""
+
+    def finished(self) -> None:
+        """Nobody waits for it."""
+
+    def reset(self, code: int, text: str) -> None:
+        """Nobody asks why."""
+
+    def resume(self) -> None:
+        """Nothing is left to send."""
+
+
+#: A receiver that has ended puts this in its place, so that stream and receiver do not keep each other in memory.
+OVER = _Over()
+
+
+class Stream:
+    """One stream as one end sees it. Made by Session.open or by the peer's OPEN."""
+
+    __slots__ = (
+        "_announced",
+        "_announced_at",
+        "consumed",
+        "heavy",
+        "id",
+        "limit",
+        "receiver",
+        "received",
+        "send_limit",
+        "sent",
+        "session",
+        "starved",
+        "state",
+        "waiting",
+        "window",
+    )
+
+    def __init__(
+        self, session: Session, stream_id: int, receiver: Receiver, window: int, send_limit: int, now: float
+    ) -> None:
+        self.session = session
+        self.id = stream_id
+        self.receiver = receiver
+        self.state = OPEN
+        self.sent = 0  # bytes of data, since the beginning
+        self.send_limit = send_limit  # up to which position we may send
+        self.received = 0
+        self.consumed = 0
+        self.window = window
+        self.limit = window  # up to which position they may send
+        self._announced = 0  # what was consumed when we last said so
+        self._announced_at = now
+        self.heavy = False  # took all that it was given last time: has more
+        self.starved = False  # waits for credit
+        self.waiting = False  # stands in the session's queue
+
+    def consume(self, count: int, now: float) -> None:
+        """``count`` received bytes have left for good; gives credit back when half a window has."""
+        self.consumed = consumed = self.consumed + count
+        if consumed - self._announced >= self.window >> 1 and self.state < THEIRS_ENDED:
+            # All that we hold is on its way out and the sender used half its window within a round trip: it is the
+            # window that limits it. A receiver that lags holds more, and keeps the window that it has.
+            if (
+                self.received - consumed <= self.window >> 2
+                and now - self._announced_at < self.session.round_trip_s
+            ):
+                self.window += self.session.grow(self.window)
+            self.announce(now)
+
+    def announce(self, now: float) -> None:
+        """Tells the peer what was consumed and how far it may go."""
+        self._announced = self.consumed
+        self._announced_at = now
+        self.limit = self.consumed + self.window
+        self.session.put(frames.WINDOW, self.id, frames.pack_window(self.consumed, self.window))
+
+    def send(self, data: memoryview) -> int:
+        """Puts as much of ``data`` as is allowed now into the outbox; returns how many bytes that was.
+
+        When not all: the receiver's ``resume`` will say when to go on. What is sent after a reset is lost, as with TCP.
+        Raises LocalProtocolError after our FIN.
+        """
+        if self.state == CLOSED:
+            return len(data)
+        if self.state == OURS_ENDED:  # the peer would have to take it for an attack, and end the session
+            raise LocalProtocolError(Close.STATE, f"data after our fin on stream {self.id}")
+        session = self.session
+        done = 0
+        while done < len(data):
+            allowed = min(session.allowance(self), len(data) - done)
+            if not allowed:
+                break
+            block = session.room(allowed)
+            at = block.end + frames.HEADER_BYTES
+            piece = data[done : done + min(allowed, len(block.data) - at)]
+            block.data[at : at + len(piece)] = piece
+            session.commit(self, block, len(piece), heavy=len(piece) < len(data) - done)
+            done += len(piece)
+        return done
+
+    def finish(self) -> None:
+        """We send no more."""
+        self.session.stream_event(self, OUR_FIN)
+        self.session.put(frames.FIN, self.id, b"")
+
+    def abort(self, code: int, text: str = "") -> None:
+        """Ends both directions at once; nothing more will be called on the receiver. Harmless when over already."""
+        if self.state != CLOSED:
+            self.session.stream_event(self, RESET)
+            self.receiver = OVER
+            self.session.put(frames.RESET, self.id, frames.pack_reason(code, text))

@@ -1,0 +1,104 @@
+"""Every error that AeRO-proxy raises on purpose. Nothing else may live here; this module imports nothing.
+
+AeroError
+├── ConfigError            an option, environment variable or file says something impossible (exit 2)
+├── HostError              this host cannot run AeRO-proxy (exit 78)
+├── ProtocolError          the wire's rules were broken
+│   ├── LocalProtocolError     by us: a bug in this program
+│   └── RemoteProtocolError    by the peer: the link ends, with a code and the rule's name
+├── SecurityError          a proof, a tag or a secret did not match
+├── Rejected               the server said no, and why
+├── LinkClosed             the link ended, cleanly or not
+├── StreamError            one stream ended early; everything else goes on
+├── MessageError           an HTTP message breaks a rule: its connection ends, with a status and the rule's name
+└── NetworkError           the operating system's network said no
+    ├── DialError              no address of the peer could be reached
+    └── ListenError            an address could not be listened on (exit 4)
+"""
+
+from __future__ import annotations
+
+
+class AeroError(Exception):
+    """Root of the hierarchy; its text is one line, fit for a person."""
+
+
+class ConfigError(AeroError):
+    """An option, environment variable or file says something impossible."""
+
+
+class HostError(AeroError):
+    """This host cannot run AeRO-proxy."""
+
+
+class ProtocolError(AeroError):
+    """The wire's rules were broken.
+
+    ``code`` is a close code of PROTOCOL.md, section "Close codes".
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class LocalProtocolError(ProtocolError):
+    """We asked the protocol core for something that the wire forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke a rule of PROTOCOL.md."""
+
+
+class SecurityError(AeroError):
+    """A proof, a tag or a secret did not match."""
+
+
+class Rejected(AeroError):
+    """The server said no.
+
+    ``code`` is a close code of PROTOCOL.md; ``final`` tells whether asking again can help.
+    """
+
+    def __init__(self, code: int, text: str, *, final: bool) -> None:
+        super().__init__(text)
+        self.code = code
+        self.final = final
+
+
+class LinkClosed(AeroError):
+    """The link ended, cleanly or not."""
+
+
+class StreamError(AeroError):
+    """One stream ended early.
+
+    ``code`` is a reset code of PROTOCOL.md, section "Reset codes".
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class MessageError(AeroError):
+    """An HTTP message breaks a rule.
+
+    ``status`` is what a visitor gets who sent it; a target that did is a 502.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class NetworkError(AeroError):
+    """The operating system's network said no."""
+
+
+class DialError(NetworkError):
+    """No address of the peer could be reached."""
+
+
+class ListenError(NetworkError):
+    """An address could not be listened on."""

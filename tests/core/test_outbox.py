@@ -1,0 +1,279 @@
+"""The outbox: what is kept, what is sent again, which memory is reused, against a plain string of bytes as model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from unittest import mock
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aero.core import outbox as module
+from aero.core.outbox import BLOCK_BYTES, Block, BlockPool, Outbox
+from tests.core.joined import bulk
+
+FULL = BLOCK_BYTES  # one frame that fills a block
+SMALL = 512
+
+
+@pytest.fixture
+def pool() -> BlockPool:
+    return BlockPool(max_blocks=8, max_free=4)
+
+
+@pytest.fixture
+def outbox(pool: BlockPool) -> Outbox:
+    return Outbox(pool)
+
+
+def pieces(outbox: Outbox) -> Iterator[bytes]:
+    while (piece := outbox.next_piece()) is not None:
+        yield bytes(piece)
+
+
+def chain(outbox: Outbox) -> list[Block]:
+    blocks, block = [], outbox._head
+    while block is not None:
+        blocks.append(block)
+        block = block.next
+    return blocks
+
+
+def test_what_waits_leaves_as_one_piece(outbox: Outbox) -> None:
+    for frame in (b"one", b"two", b"three"):
+        outbox.put(frame)
+    assert list(pieces(outbox)) == [b"onetwothree"]
+    assert outbox.next_piece() is None
+
+
+def test_a_frame_never_spans_two_blocks(outbox: Outbox) -> None:
+    outbox.put(b"a" * (FULL - 5))
+    outbox.put(b"b" * 6)
+    outbox.put(b"c" * 6)
+    assert list(pieces(outbox)) == [b"a" * (FULL - 5), b"b" * 6 + b"c" * 6]
+
+
+def test_a_piece_that_fills_its_block_to_the_last_byte(outbox: Outbox) -> None:
+    outbox.put(b"a" * (FULL - 5))
+    outbox.put(b"b" * 5)
+    outbox.put(b"c")
+    assert list(pieces(outbox)) == [b"a" * (FULL - 5) + b"b" * 5, b"c"]
+
+
+def test_an_undisturbed_session_uses_one_block_for_ever(outbox: Outbox, pool: BlockPool) -> None:
+    memory = outbox._head
+    for _ in range(100):
+        outbox.put(bytes(1000))
+        list(pieces(outbox))
+        assert outbox.acknowledge(outbox.sent)
+        assert outbox._head is memory
+        assert memory.end == 0
+    assert pool.taken == 1
+
+
+def test_blocks_go_back_as_they_are_acknowledged(outbox: Outbox, pool: BlockPool) -> None:
+    for _ in range(5):
+        outbox.put(bytes(FULL))
+    list(pieces(outbox))
+    assert outbox.kept_bytes == 5 * BLOCK_BYTES
+    assert outbox.acknowledge(2 * FULL + 1)
+    assert (outbox.kept_bytes, pool.taken) == (3 * BLOCK_BYTES, 3)
+    assert outbox.acknowledge(5 * FULL)
+    assert (outbox.kept_bytes, pool.taken) == (BLOCK_BYTES, 1)
+
+
+def test_the_pool_keeps_some_and_counts_all(pool: BlockPool) -> None:
+    blocks = [pool.take() for _ in range(8)]
+    assert pool.exhausted
+    for block in blocks:
+        pool.give(block)
+    assert pool.taken == 0
+    assert not pool.exhausted
+    again = [pool.take() for _ in range(5)]
+    assert len({id(block) for block in again} & {id(block) for block in blocks}) == 4
+
+
+def test_every_outboxs_first_block_is_no_reason_to_wait() -> None:
+    pool = BlockPool(max_blocks=2, max_free=4)
+    outboxes = [Outbox(pool) for _ in range(5)]
+    assert not pool.exhausted
+    for outbox in outboxes[:2]:
+        outbox.put(bytes(FULL))
+        outbox.put(bytes(FULL))
+    assert pool.exhausted
+    for outbox in outboxes:
+        outbox.release()
+    assert (pool.taken, pool.outboxes) == (0, 0)
+
+
+def test_trimming_halves_what_is_free_down_to_a_few(pool: BlockPool) -> None:
+    large = BlockPool(max_blocks=100, max_free=32)
+    for block in [large.take() for _ in range(32)]:
+        large.give(block)
+    kept = []
+    for _ in range(5):
+        large.trim()
+        kept.append(len(large._free))
+    assert kept == [16, 8, 4, 4, 4]
+    pool.trim()
+    assert pool._free == []
+
+
+def test_a_block_from_the_pool_is_empty(outbox: Outbox, pool: BlockPool) -> None:
+    for _ in range(3):
+        outbox.put(b"x" * FULL)
+    list(pieces(outbox))
+    outbox.acknowledge(3 * FULL)
+    block = pool.take()
+    assert (block.start, block.end, block.sent, block.next) == (0, 0, 0, None)
+
+
+@pytest.mark.parametrize("position", [-1, 9, 21, 31, 1 << 64])
+def test_an_acknowledgement_that_cannot_be_changes_nothing(outbox: Outbox, position: int) -> None:
+    outbox.put(bytes(10))
+    outbox.put(bytes(10))
+    list(pieces(outbox))
+    outbox.put(bytes(10))  # written and not sent: may not be acknowledged
+    assert outbox.acknowledge(10)
+    assert not outbox.acknowledge(position)
+    assert not outbox.rewind(position)
+    assert (outbox.acked, outbox.sent, outbox.written) == (10, 20, 30)
+
+
+def test_a_takeover_inside_a_block_sends_the_rest_of_it_again(outbox: Outbox) -> None:
+    sequence = bulk(3 * FULL - 300)
+    for at in range(0, len(sequence), 100):
+        outbox.put(sequence[at : at + 100])
+    list(pieces(outbox))
+    position = FULL + FULL // 2 // 100 * 100
+    assert outbox.rewind(position)
+    assert outbox.sent == position
+    assert b"".join(pieces(outbox)) == sequence[position:]
+    assert outbox.sent == outbox.written
+
+
+@pytest.mark.parametrize("at", ["acked", "block", "sent"])
+def test_a_takeover_at_the_edges(outbox: Outbox, at: str) -> None:
+    sequence = bulk(2 * FULL)
+    outbox.put(sequence[:FULL])
+    outbox.put(sequence[FULL:])
+    list(pieces(outbox))
+    outbox.put(b"more")
+    position = {"acked": 0, "block": FULL, "sent": 2 * FULL}[at]
+    assert outbox.rewind(position)
+    assert b"".join(pieces(outbox)) == sequence[position:] + b"more"
+
+
+def test_a_takeover_when_all_is_acknowledged_sends_nothing(outbox: Outbox) -> None:
+    outbox.put(b"all")
+    list(pieces(outbox))
+    assert outbox.rewind(3)
+    assert outbox.next_piece() is None
+    outbox.put(b"next")
+    assert list(pieces(outbox)) == [b"next"]
+
+
+def test_room_that_was_never_used_does_no_harm(outbox: Outbox) -> None:
+    """A socket that had nothing to read after all."""
+    outbox.put(bytes(FULL - 10))
+    empty = outbox.room(100)
+    assert outbox.room(200) is empty
+    assert len(list(pieces(outbox))) == 1
+    assert outbox.acknowledge(FULL - 10)
+    assert outbox._head is empty
+    outbox.put(b"go on")
+    assert list(pieces(outbox)) == [b"go on"]
+
+
+def test_release_gives_everything_back(outbox: Outbox, pool: BlockPool) -> None:
+    for _ in range(6):
+        outbox.put(bytes(FULL))
+    outbox.release()
+    assert pool.taken == 0
+    assert outbox.next_piece() is None  # another session may write in that memory by now
+
+
+class Model(RuleBasedStateMachine):
+    """Any order of writing, sending, acknowledging and taking over, against the sequence as one string."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = mock.patch.object(
+            module, "BLOCK_BYTES", SMALL
+        )  # so that blocks fill often, at little cost
+        self.small.start()
+        self.pool = BlockPool(max_blocks=1000, max_free=2)
+        self.outbox = Outbox(self.pool)
+        self.sequence = bytearray()
+        self.seed = 0
+
+    @rule(count=st.one_of(st.integers(1, 60), st.sampled_from([SMALL // 2, SMALL - 1, SMALL])))
+    def write(self, count: int) -> None:
+        self.seed += 1
+        frame = Random(self.seed).randbytes(count)
+        self.outbox.put(frame)
+        self.sequence += frame
+
+    @rule(need=st.sampled_from([8, SMALL // 4, SMALL]), part=st.integers(0, 8))
+    def write_in_place(self, need: int, part: int) -> None:
+        """As a pipe does: asks for room, uses all, some or none of it."""
+        block = self.outbox.room(need)
+        assert SMALL - block.end >= need
+        count = need * part // 8
+        self.seed += 1
+        frame = Random(self.seed).randbytes(count)
+        block.data[block.end : block.end + count] = frame
+        if count:
+            self.outbox.wrote(count)
+            self.sequence += frame
+
+    @rule()
+    def send(self) -> None:
+        before = self.outbox.sent
+        piece = self.outbox.next_piece()
+        assert (piece is None) == (before == len(self.sequence))
+        if piece is not None:
+            assert piece == self.sequence[before : before + len(piece)]
+            assert 0 < len(piece) <= SMALL
+            assert self.outbox.sent == before + len(piece)
+
+    @precondition(lambda self: self.outbox.sent > self.outbox.acked)
+    @rule(part=st.integers(0, 8))
+    def acknowledge(self, part: int) -> None:
+        outbox = self.outbox
+        assert outbox.acknowledge(outbox.acked + (outbox.sent - outbox.acked) * part // 8)
+
+    @rule(part=st.integers(0, 8))
+    def take_over(self, part: int) -> None:
+        outbox = self.outbox
+        assert outbox.rewind(outbox.acked + (outbox.sent - outbox.acked) * part // 8)
+
+    @invariant()
+    def marks_are_in_order(self) -> None:
+        outbox = self.outbox
+        assert outbox.acked <= outbox.sent <= outbox.written == len(self.sequence)
+
+    @invariant()
+    def memory_is_accounted_for_and_no_more_than_needed(self) -> None:
+        blocks = chain(self.outbox)
+        assert self.outbox.kept_bytes == len(blocks) * SMALL
+        assert self.pool.taken == len(blocks)
+        assert all(block.start + block.end > self.outbox.acked for block in blocks[:-1])
+        assert blocks[-1] is self.outbox._tail
+
+    def teardown(self) -> None:
+        try:
+            assert self.outbox.rewind(self.outbox.acked)
+            kept = self.sequence[self.outbox.acked :]
+            assert b"".join(pieces(self.outbox)) == kept
+            assert self.outbox.acknowledge(len(self.sequence))
+            assert self.pool.taken == 1
+            self.outbox.release()
+            assert self.pool.taken == 0
+        finally:
+            self.small.stop()
+
+
+TestModel = Model.TestCase

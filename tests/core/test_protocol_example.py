@@ -1,0 +1,240 @@
+"""The worked example of docs/PROTOCOL.md, replayed through the real code: both ends say exactly these bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aero import values
+from aero.config import Limits
+from aero.core import codes, frames, handshake, link, record, session, spake2
+from aero.core.aead import BACKENDS, Backend, choose
+from aero.core.handshake import ServerHandshake, WorkerHandshake
+from aero.core.link import Link
+from aero.core.outbox import BlockPool
+from aero.core.record import RecordReader, RecordWriter, hkdf_expand
+from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, SessionLimits
+from aero.core.stream import Stream
+from aero.errors import HostError
+from tests.core.joined import SCRATCH
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"^```((?:hex|json) [a-z-]+)\n(.*?)^```$", TEXT, re.M | re.S))
+WORKER_RANDOM, SERVER_RANDOM = bytes(range(0x00, 0x30)), bytes(range(0x30, 0x60))
+CODE = "correct horse"
+NOW = 100.0
+
+
+def example(name: str) -> bytes:
+    """A hex block; what stands behind # is for people."""
+    return bytes.fromhex(re.sub(r"#.*", "", BLOCKS[f"hex {name}"]))
+
+
+def message(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(BLOCKS[f"json {name}"])
+    return found
+
+
+PASSWORD = spake2.Password(spake2.stretch(CODE, ""))
+
+
+def backends() -> list[Backend]:
+    found = []
+    for name in BACKENDS:
+        try:
+            found.append(choose(name))
+        except HostError:
+            continue  # tests/core/test_aead.py says which ones this interpreter lacks
+    return found
+
+
+def test_the_code_gives_w() -> None:
+    assert PASSWORD.w_bytes == example("w")
+
+
+def test_the_handshake_is_the_examples() -> None:
+    ours = WorkerHandshake(PASSWORD, "", WORKER_RANDOM)
+    theirs = ServerHandshake(lambda user: PASSWORD, SERVER_RANDOM)
+    assert ours.start() == example("hello")
+    assert theirs.receive(example("hello")) == example("server-hello")
+    assert ours.receive(example("server-hello")) == example("worker-confirm")
+    assert theirs.receive(example("worker-confirm")) == example("server-confirm")
+    assert ours.receive(example("server-confirm")) == b""
+    assert ours._keys.secret == theirs._keys.secret == example("ke")
+    assert ours.secrets == (example("upward"), example("downward"), handshake.FEATURES)
+    assert theirs.secrets == (example("downward"), example("upward"), handshake.FEATURES)
+
+
+def test_the_first_key_and_iv() -> None:
+    assert hkdf_expand(example("upward"), b"aero key", 16) == example("upward-key")
+    assert hkdf_expand(example("upward"), b"aero iv", 12) == example("upward-iv")
+
+
+class Side:
+    """One end alone: what it says is compared with the page, what it hears comes from there."""
+
+    def __init__(self, backend: Backend, first_id: int, ours: str, theirs: str) -> None:
+        self.heard: list[Any] = []
+        self.session = Session(self, first_id, BlockPool(8, 8), SessionLimits(), NOW)
+        writer, reader = RecordWriter(backend, example(ours)), RecordReader(backend, example(theirs))
+        self.link = Link(self, writer, reader, SCRATCH, 60.0, NOW)
+        self.link._ping_at = NOW + 60.0  # the page leaves pings out
+
+    def hear(self, name: str) -> None:
+        data = memoryview(example(name))
+        assert self.link.receive(data, 0, len(data), NOW) == len(data)
+
+    def says(self) -> bytes:
+        out = memoryview(bytearray(1000))
+        return bytes(out[: self.link.next_record(out)])
+
+    def join_received(self, received: dict[str, Any]) -> None:
+        assert received == message("join")
+        self.link.joined(message("joined"))
+        self.link.carry(self.session)
+
+    def joined_received(self, received: dict[str, Any]) -> None:
+        assert received == message("joined")
+        self.link.carry(self.session)
+
+    def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
+        self.heard.append((stream.id, stream.send_limit, target_id, visitor))
+        self.session.accept(stream, self, NOW)
+        assert self.session.next_piece() is not None  # a WINDOW, which the page leaves out
+
+    def data(self, view: memoryview) -> None:
+        self.heard.append(bytes(view))
+
+    def control_received(self, received: dict[str, Any]) -> None:
+        raise AssertionError("no control message is on the page")
+
+    def goaway_received(self, code: int, text: str) -> None:
+        raise AssertionError("no GOAWAY is on the page")
+
+    def pong_received(self, number: int, round_trip_s: float) -> None:
+        raise AssertionError("no PONG is on the page")
+
+    def close_received(self, code: int, text: str) -> None:
+        raise AssertionError("no CLOSE is on the page")
+
+    def finished(self) -> None:
+        raise AssertionError("no FIN is on the page")
+
+    def reset(self, code: int, text: str) -> None:
+        raise AssertionError("no RESET is on the page")
+
+    def resume(self) -> None:
+        """Nothing waits."""
+
+
+@pytest.mark.parametrize("backend", backends(), ids=lambda backend: backend.description.split()[0])
+def test_the_records_are_the_examples(backend: Backend) -> None:
+    worker = Side(backend, WORKER_FIRST_ID, "upward", "downward")
+    server = Side(backend, SERVER_FIRST_ID, "downward", "upward")
+    worker.link.join(message("join"))
+    assert worker.says() == example("join-sealed")
+    server.hear("join-sealed")
+    assert server.says() == example("joined-sealed")
+    worker.hear("joined-sealed")
+    stream = server.session.open(server, 1, "192.0.2.7:40312", NOW)
+    stream.send(memoryview(b"GET / HTTP/1.0\r\n\r\n"))
+    assert server.says() == example("open-sealed")
+    worker.hear("open-sealed")
+    assert worker.heard == [(1, 262_144, 1, "192.0.2.7:40312"), b"GET / HTTP/1.0\r\n\r\n"]
+    worker.link.handle_deadline(NOW + 0.1)
+    assert worker.says() == example("ack-sealed")
+    server.hear("ack-sealed")
+    assert server.session.outbox.acked == server.session.outbox.written == len(example("open-plain"))
+
+
+@pytest.mark.parametrize(
+    ("name", "secret", "number"),
+    [("join", "upward", 0), ("open", "downward", 1), ("ack", "upward", 1)],
+)
+def test_the_plaintexts_are_the_examples(name: str, secret: str, number: int) -> None:
+    """Opened by hand, as the page says it is done."""
+    key, iv = hkdf_expand(example(secret), b"aero key", 16), hkdf_expand(example(secret), b"aero iv", 12)
+    nonce = (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
+    sealed = example(f"{name}-sealed")
+    plain = memoryview(bytearray(len(sealed) - record.OVERHEAD_BYTES))
+    choose().opener(key).open(nonce, sealed[:4], memoryview(sealed)[4:], plain)
+    assert bytes(plain) == example(f"{name}-plain")
+
+
+def test_every_block_of_the_page_is_replayed() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    for block in BLOCKS:
+        name = block.split()[1]
+        assert f'"{name}"' in source or re.fullmatch(r"(join|open|ack)-plain", name)
+
+
+# The tables of the page are those of the code
+
+
+def rows(section: str) -> str:
+    return TEXT.split(f"\n## {section}\n")[1].split("\n## ")[0]
+
+
+def test_the_page_names_every_frame() -> None:
+    named = {int(kind, 16): name for kind, name in re.findall(r"(0x[0-9a-f]{2}) ([A-Z]+)", rows("Frames"))}
+    assert named == frames.NAMES
+
+
+@pytest.mark.parametrize(
+    ("section", "names"), [("Close codes", codes.CLOSE_NAMES), ("Reset codes", codes.RESET_NAMES)]
+)
+def test_the_page_names_every_code(section: str, names: dict[int, str]) -> None:
+    found = {int(code): text for code, text in re.findall(r"\| (\d+) \| ([^|]+) ", rows(section))}
+    assert sorted(found) == sorted(names)
+    for code, name in names.items():
+        assert name.split()[0] in found[code]
+
+
+@pytest.mark.parametrize(
+    ("section", "number"),
+    [
+        ("Records", record.MAX_PLAIN_BYTES),
+        ("Frames", frames.MAX_JSON_BYTES),
+        ("Frames", frames.MAX_TEXT_BYTES),
+        ("Frames", frames.MAX_VISITOR_BYTES),
+        ("Handshake", handshake.MAX_BODY_BYTES),
+        ("Handshake", handshake.MAX_USER_BYTES),
+        ("Credit", session.OPEN_CREDIT_BYTES),
+        ("Credit", session.MAX_WINDOW_BYTES),
+        ("Acknowledgement and takeover", link.ACK_BYTES),
+        ("Acknowledgement and takeover", link.ACK_DELAY_S),
+        ("Limits", SessionLimits().max_streams),
+        ("Limits", link.MAX_PINGS),
+        ("Limits", link.MAX_LINK_FRAMES_BYTES >> 10),
+        ("Limits", (SessionLimits().kept_bytes + SessionLimits().kept_slack_bytes) >> 20),
+        ("Limits", Limits.CONTROL_BURST),
+        ("Control messages", Limits.TARGETS_PER_WORKER),
+        ("Joining", int(Limits.JOIN_S)),
+        ("Joining", int(Limits.PROOF_OF_LIFE_S)),
+        ("Joining", values.PING_S[1]),
+    ],
+)
+def test_the_numbers_of_the_page_are_the_codes(section: str, number: float) -> None:
+    assert re.search(
+        rf"(?<![\d,.]){re.escape(f'{number:,}')}(?![\d])|(?<![\d,.]){number}(?!\d)", rows(section)
+    )
+
+
+def test_the_page_counts_records_for_a_key_as_the_code_does() -> None:
+    assert record.REKEY_RECORDS == 2**20
+    assert "After 2^20 records" in rows("Keys")
+    assert spake2._SALT.split(b"\0")[0].decode() in rows("Handshake")
+    resumable = " or ".join(map(str, codes.RESUMABLE))
+    assert f"ends with code {resumable}" in rows("Acknowledgement and takeover")
+
+
+def test_every_section_that_the_code_cites_is_there() -> None:
+    headings = set(re.findall(r"^## (.+)$", TEXT, re.M))
+    for path in (ROOT / "aero").rglob("*.py"):
+        for cited in re.findall(r'PROTOCOL\.md, (?:section )?"([^"]+)"', path.read_text(encoding="utf-8")):
+            assert cited in headings, f"{path.name} cites {cited}"
