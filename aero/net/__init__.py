@@ -1,0 +1,1 @@
+"""Sockets and greenlets: links, dialling, and the pumps between sockets and streams."""

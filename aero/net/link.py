@@ -1,0 +1,297 @@
+"""A link's socket: two persistent watchers, two reused buffers, and the core's Link between them.
+
+Nothing waits here: callbacks do one recv or one send per event. What the streams put into the session during one
+turn of the loop leaves as one record when the turn ends.
+"""
+
+from __future__ import annotations
+
+import socket
+from time import monotonic
+from typing import Protocol
+
+import gevent
+
+from aero.core import link as core
+from aero.core import record
+from aero.core.codes import Close
+from aero.core.pacing import Pacing
+from aero.core.record import RecordReader, RecordWriter
+from aero.core.session import Session
+from aero.errors import AeroError, LinkClosed, ProtocolError, RemoteProtocolError
+
+READ_BYTES = record.MAX_RECORD_BYTES  # one recv takes a whole record of the largest size
+SMALL_BYTES = (
+    32 * 1024
+)  # an incomplete record up to this size is moved to the front; of a larger one just the rest is read
+_BUFFER_BYTES = SMALL_BYTES + READ_BYTES + record.MAX_RECORD_BYTES
+RECORDS_A_TURN = 8  # then the other sockets have their turn
+LINGER_S = 2.0  # how long the peer has to take our last words
+ROOM_RETRY_S = 0.05  # when another session holds the memory that this one's streams wait for
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+_NO_BYTES = memoryview(b"")
+
+# Records are opened, and their frames handled, within one call, one link at a time: one scratch serves all links.
+_PLAIN = memoryview(bytearray(record.MAX_PLAIN_BYTES))
+
+
+class LinkOwner(core.LinkHandler, Protocol):
+    """The role's side of a link: the core's events, and the end."""
+
+    def link_ended(self, link: Link, error: AeroError) -> None:
+        """The link is over and its socket closed; called once."""
+
+
+class Link:
+    """One link with its socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        owner: LinkOwner,
+        writer: RecordWriter,
+        reader: RecordReader,
+        ping_s: float,
+        early: bytes = b"",
+    ) -> None:
+        """``sock``: connected, non-blocking, handshake done; ``early``: what came behind the handshake."""
+        self.owner = owner
+        self.ended = False
+        self.machine = core.Link(owner, writer, reader, _PLAIN, ping_s, monotonic())
+        self.machine.on_output = self.schedule
+        self.sent_bytes = 0
+        self.received_bytes = len(early)
+        self._sock = sock
+        self._loop = gevent.get_hub().loop
+        self._pacing = Pacing()
+        self._in = memoryview(bytearray(_BUFFER_BYTES))
+        self._in_start, self._in_end = 0, len(early)
+        self._in[: len(early)] = early
+        self._out = memoryview(bytearray(record.MAX_RECORD_BYTES))
+        self._out_start = self._out_end = 0
+        self._scheduled = False
+        self._last_words = False
+        self._error: AeroError = LinkClosed("closed")
+        self._reading = self._loop.io(sock.fileno(), 1)
+        self._writing = self._loop.io(sock.fileno(), 2)
+        self._timer = self._loop.timer(0)
+        self._timer_at = float("inf")
+        self._set_lowat()
+
+    @property
+    def open(self) -> bool:
+        """True until the link has ended or is about to."""
+        return not (self.ended or self._last_words)
+
+    def start(self) -> None:
+        """Begins to read; the owner may be called from here on."""
+        self._reading.start(self._on_readable)
+        self._take_in()
+        if self.open:
+            self._arm()
+
+    def carry(self, session: Session) -> None:
+        """From here on the link carries ``session``."""
+        self.machine.carry(session)
+        session.burst_bytes = self._pacing.burst_bytes
+        session.on_output = self.schedule
+        session.dirty = False
+        self._arm()  # the JOIN may have asked for another interval
+        self.schedule()
+
+    def ping(self) -> int:
+        """Sends a ping at once; its number."""
+        return self.machine.ping(monotonic())
+
+    def schedule(self) -> None:
+        """Something is to be sent: at the end of this turn of the loop."""
+        if not self._scheduled and not self.ended:
+            self._scheduled = True
+            self._loop.run_callback(self._flush)
+
+    def close(self, code: int, text: str, error: AeroError | None = None) -> None:
+        """Says why, lets the peer take it, and ends; the owner hears of it when it is over."""
+        if self.ended or self._last_words:
+            return
+        self._last_words = True
+        self._drop_session()
+        try:
+            self.machine.close(code, text)
+        except ProtocolError:
+            pass  # so much is waiting that the reason does not fit any more: the end alone must do
+        self._error = error or LinkClosed(text)
+        self._write()
+        if not self.ended:
+            self._timer.stop()
+            self._timer = self._loop.timer(LINGER_S)
+            self._timer.start(self._end, self._error)
+
+    # Reading
+
+    def _on_readable(self) -> None:
+        start, end = self._in_start, self._in_end
+        want = READ_BYTES
+        if start == end:
+            start = end = 0
+        else:
+            left = end - start
+            size = record.record_bytes(self._in, start)[1] if left >= record.HEADER_BYTES else 0
+            if size > SMALL_BYTES:
+                want = start + size - end
+            else:
+                self._in[:left] = bytes(self._in[start:end])
+                start, end = 0, left
+        try:
+            count = self._sock.recv_into(self._in[end : end + want])
+        except BlockingIOError:
+            self._in_start, self._in_end = start, end
+            return
+        except OSError as error:
+            self._end(LinkClosed(f"the link broke: {error.strerror or error}"))
+            return
+        if not count:
+            self._end(self._error if self._last_words else LinkClosed("the peer closed the link"))
+            return
+        self.received_bytes += count
+        self._in_start, self._in_end = start, end + count
+        if self._last_words:
+            self._in_start = self._in_end  # only waiting for the peer to hang up
+            return
+        self._take_in()
+
+    def _take_in(self) -> None:
+        machine = self.machine
+        try:
+            self._in_start = machine.receive(self._in, self._in_start, self._in_end, monotonic())
+            if self._in_end - self._in_start >= record.HEADER_BYTES:
+                record.record_bytes(self._in, self._in_start)  # an impossible length is not waited for
+        except RemoteProtocolError as error:
+            self.close(error.code, str(error), error)
+            return
+        if self.ended or self._last_words:
+            return
+        if machine.ack_at and machine.ack_at < self._timer_at:
+            self._arm()
+
+    # Writing
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._out_start == self._out_end and not self.ended:
+            self._write()
+
+    def _write(self) -> None:
+        """Sends records until there are none, the socket is full, or others should have their turn."""
+        machine, out, send = self.machine, self._out, self._sock.send
+        session = machine.session
+        for _ in range(RECORDS_A_TURN):
+            if self._out_start == self._out_end:
+                size = machine.next_record(out)
+                if not size and session is not None and session.waiting:
+                    session.resume_waiting()
+                    size = machine.next_record(out)
+                if not size:
+                    self._written(session)
+                    return
+                self._out_start, self._out_end = 0, size
+            try:
+                count = send(out[self._out_start : self._out_end])
+            except BlockingIOError:
+                count = 0
+            except OSError as error:
+                self._end(LinkClosed(f"the link broke: {error.strerror or error}"))
+                return
+            self.sent_bytes += count
+            self._out_start += count
+            if self._out_start < self._out_end:
+                self._pacing.blocked(monotonic())
+                self._writing.start(self._on_writable)
+                return
+        self.schedule()
+
+    def _written(self, session: Session | None) -> None:
+        """All is out."""
+        if self._last_words:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._end(LinkClosed(f"the link broke: {error.strerror or error}"))
+            return
+        if session is not None:
+            session.dirty = False
+            if session.outbox.kept_bytes > record.MAX_PLAIN_BYTES and session.overloaded:
+                text = "the peer asks for answers and acknowledges none"
+                self.close(Close.OVERLOAD, text, RemoteProtocolError(Close.OVERLOAD, text))
+                return
+            if session.waiting and self._timer_at > monotonic() + ROOM_RETRY_S:
+                self._arm(ROOM_RETRY_S)
+
+    def _on_writable(self) -> None:
+        self._writing.stop()
+        if self._pacing.drained(monotonic()):
+            self._set_lowat()
+            if self.machine.session is not None:
+                self.machine.session.burst_bytes = self._pacing.burst_bytes
+        self._write()
+
+    def _set_lowat(self) -> None:
+        if _NOTSENT_LOWAT is not None:
+            try:
+                self._sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, self._pacing.burst_bytes)
+            except OSError:
+                pass  # a kernel without it: the queue in the kernel is longer, nothing else changes
+
+    # Time and end
+
+    def _arm(self, after_s: float | None = None) -> None:
+        now = monotonic()
+        if after_s is None:
+            after_s = max(self.machine.deadline - now, 0.0)
+        self._timer_at = now + after_s
+        self._timer.stop()
+        self._timer = self._loop.timer(after_s)
+        self._timer.start(self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer_at = float("inf")
+        try:
+            self.machine.handle_deadline(monotonic())
+        except RemoteProtocolError as error:
+            self.close(error.code, str(error), error)
+        except LinkClosed as error:
+            self.close(Close.SILENT, str(error), error)  # perhaps one direction still works
+            self._end(error)  # and perhaps none does: nobody waits for a dead path
+        if not self.ended and not self._last_words:
+            self._arm()
+            if self.machine.session is not None and self.machine.session.waiting:
+                self.schedule()
+
+    def _drop_session(self) -> None:
+        session = self.machine.session
+        if session is not None and session.on_output == self.schedule:
+            session.on_output = _nothing
+
+    def _end(self, error: AeroError) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._drop_session()
+        for watcher in (self._reading, self._writing, self._timer):
+            watcher.stop()
+            watcher.close()
+        self._sock.close()
+        # Keys and buffers go now, not when the garbage collector comes: logins would pile up megabytes until then.
+        self.machine.on_output = _nothing
+        self._in = self._out = _NO_BYTES
+        self._in_start = self._in_end = self._out_start = self._out_end = 0
+        # What we said at last is the reason, however the peer took it: it decides whether the session may go on.
+        self.owner.link_ended(self, self._error if self._last_words else error)
+
+    def abandon(self, error: AeroError) -> None:
+        """Ends at once, without a word: the path is dead or the process is going down."""
+        self._end(error)
+
+
+def _nothing() -> None:
+    """Where output is announced once the link is gone."""

@@ -1,0 +1,219 @@
+"""A pipe: one TCP socket joined to one stream, bytes moved by persistent watchers.
+
+Socket to stream: one recv per readable event, straight into the session's outbox. Stream to socket: one send from
+the opened record; only what the socket does not take at once is copied and kept, and the stream's credit bounds
+that. A pipe needs no greenlet: its life is the stream's table (core/stream.py) plus what is still to be written.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from time import monotonic
+from typing import Any, Callable
+
+from aero.core import frames
+from aero.core import stream as streams
+from aero.core.codes import Reset
+from aero.core.stream import Stream
+
+_LINGER_ZERO = struct.pack("ii", 1, 0)  # close() sends a reset
+_LINGER_OFF = struct.pack("ii", 0, 0)
+_READ, _WRITE = 1, 2
+# Asked for with every call, so that an accepted socket need not be made non-blocking first: one system call less
+# for every visitor.
+_NOW = socket.MSG_DONTWAIT
+
+
+def prepare(sock: socket.socket) -> None:
+    """Sets what every visitor's and target's socket needs. On a listening socket: what those it accepts inherit."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def make_abrupt(sock: socket.socket) -> None:
+    """From here on the socket ends in a reset, also when this process is killed, unless a pipe ends it well.
+
+    What was cut short must not look complete. On a listening socket: what those it accepts inherit.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+
+
+def refuse(sock: socket.socket) -> None:
+    """Closes a socket that leads nowhere, with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    sock.close()
+
+
+class Pipe:
+    """Receiver of a stream; owner of a socket."""
+
+    __slots__ = (
+        "_commit",
+        "_fin_waits",
+        "_loop",
+        "_on_end",
+        "_pending",
+        "_reading",
+        "_recv_into",
+        "_send",
+        "_sock",
+        "_writing",
+        "ended",
+        "stream",
+    )
+
+    def __init__(self, loop: Any, sock: socket.socket, on_end: Callable[[Pipe, str], None]) -> None:
+        """``sock``: connected, prepared, blocking or not; ``on_end(pipe, why)`` gets "" for a clean end."""
+        self.stream: Stream  # from start() on
+        self.ended = False
+        self._loop = loop
+        self._sock = sock
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        self._on_end = on_end
+        self._reading: Any = None
+        self._writing: Any | None = None  # most sockets take everything at once and never need it
+        self._pending: bytearray | None = None
+        self._fin_waits = False
+
+    def start(self, stream: Stream) -> None:
+        """Joins the socket to ``stream`` and begins to read."""
+        self.stream = stream
+        self._reading = self._loop.io(self._sock.fileno(), _READ)
+        self._reading.start(self._on_readable)
+
+    # Socket to stream
+
+    def _on_readable(self) -> None:
+        stream = self.stream
+        session = stream.session
+        want = session.allowance(stream)
+        if not want:
+            self._reading.stop()
+            return
+        block = session.room(want)
+        at = block.end + frames.HEADER_BYTES
+        try:
+            count = self._recv_into(block.view[at : at + want], 0, _NOW)
+        except BlockingIOError:
+            stream.heavy = False
+            if not self._reading.active:
+                self._reading.start(self._on_readable)
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        if count:
+            session.commit(stream, block, count, count == want or at + count == len(block.data))
+            return
+        self._reading.stop()
+        stream.finish()
+        self._end_if_done()
+
+    def resume(self) -> None:
+        """There is room again: reads at once; the watcher stays off while there is more than fits."""
+        if self.ended or self.stream.state & streams.OURS_ENDED:
+            return
+        self._on_readable()
+        if not self.ended and not self._reading.active and not self.stream.state & streams.OURS_ENDED:
+            stream = self.stream
+            if stream.heavy:
+                stream.session.wait_turn(stream)
+            elif not stream.waiting and not stream.starved:
+                self._reading.start(self._on_readable)
+
+    # Stream to socket
+
+    def data(self, view: memoryview) -> None:
+        """Sends at once what the socket takes, keeps the rest."""
+        stream = self.stream
+        if self._pending is None:
+            try:
+                count = self._send(view, _NOW)
+            except BlockingIOError:
+                count = 0
+            except OSError as error:
+                self._broken(error)
+                return
+            if count:
+                stream.consume(count, stream.session.now)
+                if count == len(view):
+                    return
+                view = view[count:]
+            self._pending = (
+                bytearray()
+            )  # not a list of pieces: single bytes would make it hundreds of times as large
+            if self._writing is None:
+                self._writing = self._loop.io(self._sock.fileno(), _WRITE)
+            self._writing.start(self._on_writable)
+        self._pending += view
+
+    def _on_writable(self) -> None:
+        pending = self._pending
+        if pending:
+            try:
+                count = self._send(pending, _NOW)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._broken(error)
+                return
+            del pending[:count]
+            self.stream.consume(count, monotonic())
+        if not pending:
+            self._pending = None
+            if self._writing is not None:
+                self._writing.stop()
+            if self._fin_waits:
+                self._shut()
+
+    def finished(self) -> None:
+        """The other end sends no more: so do we, once everything is written."""
+        if self._pending is not None:
+            self._fin_waits = True
+        else:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._fin_waits = False
+        if self.stream.state == streams.CLOSED:
+            self._end_if_done()  # close says it as well
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._broken(error)
+
+    # Ends
+
+    def reset(self, code: int, text: str) -> None:
+        """The stream is over, early: the socket gets a reset, not an end that looks complete."""
+        self._end(text or "reset", abrupt=True)
+
+    def _broken(self, error: OSError) -> None:
+        text = error.strerror or str(error)
+        self.stream.abort(Reset.CANCELLED, text)
+        self._end(text, abrupt=True)
+
+    def _end_if_done(self) -> None:
+        if self.stream.state == streams.CLOSED and self._pending is None:
+            self._end("", abrupt=False)
+
+    def _end(self, why: str, abrupt: bool) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._reading.stop()
+        self._reading.close()
+        if self._writing is not None:
+            self._writing.stop()
+            self._writing.close()
+        self._pending = None
+        self.stream.receiver = streams.OVER
+        if abrupt:
+            refuse(self._sock)
+        else:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+            self._sock.close()
+        self._on_end(self, why)
