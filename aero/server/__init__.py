@@ -1,0 +1,1 @@
+"""The server role: registry of workers, leases, listeners."""

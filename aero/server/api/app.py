@@ -1,0 +1,260 @@
+"""The API's routes: what each takes, and what it answers. The rules that hold for all of them are in guard.py.
+
+Bottle routes and parses; its request and response for the current thread are not used, because greenlets share a
+thread and some answers wait. Every route gets its request and returns an Answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Callable
+
+import bottle
+import gevent
+from gevent.event import AsyncResult
+
+from aero import __version__, logs
+from aero.config import Limits
+from aero.errors import ConfigError
+from aero.server.api import guard, live, metrics, openapi
+from aero.server.api.answers import NO_CONTENT, Answer, Problem, answer
+from aero.server.api.http import HttpServer
+from aero.server.api.page import page
+from aero.server.api.times import rfc3339
+from aero.server.guard import Guard as Guesses
+from aero.server.guard import key_of
+from aero.server.mapping import Mapping
+from aero.server.ports import close_all, listen_at
+from aero.server.registry import Worker
+from aero.server.traffic import Traffic
+from aero.server.urls import target_url
+from aero.values import Address, check_name, is_loopback
+
+if TYPE_CHECKING:
+    from aero.server.app import Server
+
+log = logs.get("api")
+
+Request = Any  # bottle.BaseRequest: Bottle has no types
+
+
+class Api:
+    """The API of one server, listening."""
+
+    def __init__(self, server: Server, address: Address, token: str) -> None:
+        """``address``: what --api says; ``token``: "" for none. Raises ListenError, ConfigError."""
+        socks = listen_at(address, "--api")
+        foreign = [sock.getsockname()[0] for sock in socks if not is_loopback(sock.getsockname()[0])]
+        if foreign and not token:
+            close_all(socks)
+            raise ConfigError(
+                f"--api: {address} is {foreign[0]}, not this machine alone: set --api-token too"
+            )
+        self._server = server
+        self._guard = guard.Guard(address, token)
+        self._guesses = Guesses()
+        self._traffic = Traffic(server.loop, server.registry)
+        self._lag = metrics.Lag(server.loop)
+        self._live = live.Live(server.registry.events)
+        self._page = page(server.port, bool(server.config.auth))
+        self._document = openapi.document(bool(token))
+        self._bottle = bottle.Bottle()
+        for method, path, route in (
+            ("GET", "/", self.get_page),
+            ("GET", "/health", self.get_health),
+            ("GET", "/list", self.get_list),
+            ("GET", "/ping", self.get_ping),
+            ("POST", "/kick", self.post_kick),
+            ("GET", "/events", self.get_events),
+            ("GET", "/metrics", self.get_metrics),
+            ("GET", "/traffic", self.get_traffic),
+            ("GET", "/openapi.json", self.get_openapi),
+        ):
+            self._bottle.route(path, method, route)
+        self._http = HttpServer(socks, self)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self._http.address
+
+    def close(self) -> None:
+        """Stops serving."""
+        self._live.close()
+        self._http.close()
+        self._traffic.close()
+        self._lag.close()
+
+    # One request
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """The WSGI application."""
+        try:
+            given = self._answer(environ)
+        except Problem as problem:
+            given = problem.answer()
+        except Exception as error:
+            log.error("the API has a fault", path=environ.get("PATH_INFO"), error=repr(error))
+            given = Problem(500, "the server has a fault; its log says more").answer()
+        start_response(given.status_line, given.all_headers)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        return [given.body] if isinstance(given.body, bytes) else given.body
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        host = environ.get("HTTP_HOST", "")
+        self._guard.check_host(host)
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        # The page holds nothing: it asks for the token, and then like everybody for the rest.
+        asks_page = path == "/" and method in ("GET", "HEAD")
+        if not asks_page and not self._guard.check_token(environ.get("HTTP_AUTHORIZATION", "")):
+            if "HTTP_AUTHORIZATION" in environ:
+                self._slow_down(environ["REMOTE_ADDR"])
+            raise guard.no_token()
+        if method not in ("GET", "HEAD"):
+            self._guard.check_origin(environ.get("HTTP_ORIGIN", ""), host)
+        try:
+            route, _ = self._bottle.match(environ)
+        except bottle.HTTPError as error:
+            allow = error.get_header("Allow")
+            if error.status_code != 405 or not allow:
+                raise Problem(404, "there is no such path; GET /openapi.json tells what there is") from None
+            allow = "GET, HEAD" if allow == "GET" else allow
+            raise Problem(405, f"this path takes {allow} only", ("Allow", allow)) from None
+        given: Answer = route.callback(bottle.BaseRequest(environ))
+        return given
+
+    def _slow_down(self, address: str) -> None:
+        """A wrong token: each one more from there waits longer for its answer. Right ones never wait."""
+        key, now = key_of(address), monotonic()
+        self._server.counters.error("api token wrong")
+        log.warning("API call with a wrong token", address=address)
+        delay_s = self._guesses.delay_s(key, now)
+        self._guesses.failed(key, now)
+        gevent.sleep(delay_s)
+
+    # Routes
+
+    def get_page(self, request: Request) -> Answer:
+        """The page for people."""
+        guard.parameters(request.query_string, ())
+        return self._page
+
+    def get_health(self, request: Request) -> Answer:
+        """Whether it works, in a few numbers."""
+        guard.parameters(request.query_string, ())
+        registry = self._server.registry
+        return answer(
+            {
+                "status": "ok",
+                "version": __version__,
+                "uptime_s": round(self._server.uptime_s, 3),
+                "workers": len(registry.workers),
+                "streams": registry.streams,
+            }
+        )
+
+    def get_list(self, request: Request) -> Answer:
+        """Workers and their targets, those with one of some tags or all."""
+        tags = _tags(guard.parameters(request.query_string, ("tags",)).get("tags"))
+        seen_as = guard.host_of(request.get_header("Host", ""))
+        workers = self._server.registry.workers.values()
+        return answer(
+            {"workers": [self._worker(each, seen_as) for each in workers if not tags or each.tag in tags]}
+        )
+
+    def _worker(self, worker: Worker, seen_as: str) -> dict[str, Any]:
+        return {
+            "cid": worker.cid,
+            "tag": worker.tag,
+            "host": logs.clean(worker.host),
+            "user": logs.clean(worker.user),
+            "address": worker.address,
+            "connected_at": rfc3339(worker.connected_at),
+            "ping_ms": round(1000 * worker.ping_s, 3) if worker.ping_s else None,
+            "links": worker.links,
+            "targets": [self._target(mapping, seen_as) for mapping in worker.mappings.values()],
+        }
+
+    def _target(self, mapping: Mapping, seen_as: str) -> dict[str, Any]:
+        mux, tag = self._server.mux_address, mapping.worker.tag
+        return {
+            "name": mapping.name,
+            "proto": "tcp",
+            "local": logs.clean(mapping.local),
+            "listen": ", ".join(mapping.addresses),
+            "streams": mapping.streams,
+            "bytes_in": mapping.bytes_in,
+            "bytes_out": mapping.bytes_out,
+            "url": target_url(mux, self._server.config.domain, tag, mapping.name, seen_as) if mux else None,
+        }
+
+    def get_ping(self, request: Request) -> Answer:
+        """Pings a worker now."""
+        worker = self._named(request)
+        pong: AsyncResult[float] = AsyncResult()
+        sent_at = time()
+        ready = [carrier for carrier in worker.carriers if carrier.alive]
+        if not any(carrier.ping(pong.set) for carrier in ready):
+            raise Problem(504, f"worker {worker.cid} has no link that takes a ping now")
+        round_trip_s = pong.wait(Limits.API_PING_S)
+        if round_trip_s is None:
+            raise Problem(504, f"worker {worker.cid} did not answer within {Limits.API_PING_S:.0f} s")
+        return answer(
+            {"cid": worker.cid, "sent_at": rfc3339(sent_at), "rtt_ms": round(1000 * round_trip_s, 3)}
+        )
+
+    def post_kick(self, request: Request) -> Answer:
+        """Sends a worker away; its streams may end first."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        worker = self._named(request)
+        streams = worker.streams
+        log.info("kick", cid=worker.cid, tag=worker.tag, by=request.environ.get("REMOTE_ADDR"))
+        worker.kick()
+        return answer({"cid": worker.cid, "kicked": True, "streams": streams, "grace_s": Limits.KICK_S})
+
+    def get_events(self, request: Request) -> Answer:
+        """Events as they happen."""
+        guard.parameters(request.query_string, ())
+        if self._live.full:
+            text = f"{Limits.API_LISTENERS} listen already, the most there may be"
+            raise Problem(503, text, ("Retry-After", "10"))
+        body = self._live.stream(request.get_header("Last-Event-ID", ""))
+        return Answer(200, live.CONTENT_TYPE, body, (NO_CONTENT, ("X-Accel-Buffering", "no")))
+
+    def get_metrics(self, request: Request) -> Answer:
+        """Numbers for Prometheus."""
+        guard.parameters(request.query_string, ())
+        return Answer(200, metrics.CONTENT_TYPE, metrics.text(self._server, self._lag).encode())
+
+    def get_traffic(self, request: Request) -> Answer:
+        """Throughput of the last ten minutes, or since a sample."""
+        since = guard.parameters(request.query_string, ("since",)).get("since", "")
+        if since and not (since.isascii() and since.isdigit() and len(since) <= 12):
+            raise Problem(400, "since is the number of a sample: what the last answer calls last")
+        return answer(self._traffic.since(int(since) if since else None))
+
+    def get_openapi(self, request: Request) -> Answer:
+        """This API's description."""
+        guard.parameters(request.query_string, ())
+        return answer(self._document)
+
+    def _named(self, request: Request) -> Worker:
+        """The worker that the parameter ``cid`` names."""
+        cid = guard.parameters(request.query_string, ("cid",)).get("cid", "")
+        if not cid:
+            raise Problem(400, "say which worker: cid=..., as GET /list shows it")
+        worker = self._server.registry.workers.get(cid)
+        if worker is None:
+            raise Problem(404, f"there is no worker {logs.clean(cid, 40)}")
+        return worker
+
+
+def _tags(text: str | None) -> set[str]:
+    if text is None:
+        return set()
+    try:
+        return {check_name(tag) for tag in text.split(",")}
+    except ConfigError as error:
+        raise Problem(400, f"tags: {error}") from None

@@ -1,0 +1,153 @@
+"""The server's numbers as Prometheus reads them (text format 0.0.4). Counts nothing but the loop's lag."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aero import __version__
+from aero.server.counters import Histogram
+
+if TYPE_CHECKING:
+    from aero.server.app import Server
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LAG_STEP_S = 0.5
+#: Below 1 ms nobody feels it, above 250 ms streams stutter.
+LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Sample(NamedTuple):
+    """One line: what follows the metric's name, labels, value."""
+
+    ending: str
+    labels: dict[str, str]
+    value: float
+
+
+class Metric(NamedTuple):
+    """One metric: name, type, what it is, its lines."""
+
+    name: str
+    kind: str
+    text: str
+    samples: Iterable[Sample]
+
+
+class Lag:
+    """By how much timers are late: the event loop was busy with something else."""
+
+    def __init__(self, loop: Any) -> None:
+        self.histogram = Histogram(LAG_BOUNDS_S)
+        self._loop = loop
+        self._due = 0.0
+        self._timer: Any = None
+        self._arm()
+
+    def _arm(self) -> None:
+        self._due = monotonic() + LAG_STEP_S
+        self._loop.update_now()  # else the timer counts from when the loop last looked at the clock
+        self._timer = self._loop.timer(LAG_STEP_S)
+        self._timer.start(self._late)
+
+    def _late(self) -> None:
+        self.histogram.observe(max(monotonic() - self._due, 0.0))
+        self._timer.close()
+        self._arm()
+
+    def close(self) -> None:
+        """Ends the measuring."""
+        self._timer.stop()
+        self._timer.close()
+
+
+def text(server: Server, lag: Lag) -> str:
+    """All metrics."""
+    return "".join(
+        f"# HELP {metric.name} {metric.text}\n# TYPE {metric.name} {metric.kind}\n"
+        + "".join(_line(metric.name, sample) for sample in metric.samples)
+        for metric in _metrics(server, lag)
+    )
+
+
+def _metrics(server: Server, lag: Lag) -> Iterator[Metric]:
+    registry, counters = server.registry, server.counters
+    workers = registry.workers.values()
+    python = ".".join(map(str, sys.version_info[:3]))
+    build = {"version": __version__, "python": python, "aead": server.backend.name}
+    yield Metric("aero_build_info", "gauge", "What runs; always 1.", [Sample("", build, 1)])
+    yield _gauge("aero_workers", "Workers that are here.", len(workers))
+    yield _gauge("aero_links", "Links that are up.", sum(worker.links for worker in workers))
+    yield _gauge(
+        "aero_mappings", "Targets that can be reached.", sum(len(worker.mappings) for worker in workers)
+    )
+    yield _gauge("aero_streams", "Open streams.", registry.streams)
+    totals = [({"tag": name.tag, "target": name.target}, total) for name, total in counters.totals.items()]
+    moved = [
+        Sample("", {**labels, "direction": direction}, count)
+        for labels, total in totals
+        for direction, count in (("in", total.bytes_in), ("out", total.bytes_out))
+    ]
+    what = "Bytes by target; in: from visitors to the target, out: back."
+    yield Metric("aero_target_bytes_total", "counter", what, moved)
+    begun = [Sample("", labels, total.visitors) for labels, total in totals]
+    yield Metric("aero_target_streams_total", "counter", "Streams that began, by target.", begun)
+    handshakes = [
+        Sample("", {"result": _word(result)}, count) for result, count in counters.handshakes.items()
+    ]
+    yield Metric("aero_handshakes_total", "counter", "Handshakes of workers, by result.", handshakes)
+    errors = [Sample("", {"kind": _word(kind)}, count) for kind, count in sorted(counters.errors.items())]
+    yield Metric("aero_errors_total", "counter", "Errors, by kind.", errors)
+    yield _histogram("aero_ping_seconds", "Round trips between server and workers.", counters.pings)
+    yield _histogram("aero_loop_lag_seconds", "How late the event loop's timers were.", lag.histogram)
+    yield from _process(server.began_at)
+
+
+def _process(began_at: float) -> Iterator[Metric]:
+    times = os.times()
+    yield _gauge("process_cpu_seconds_total", "Processor time.", times.user + times.system, "counter")
+    yield _gauge("process_start_time_seconds", "Start of the server, Unix time.", began_at)
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            size, resident = (int(count) * os.sysconf("SC_PAGE_SIZE") for count in file.read().split()[:2])
+        descriptors = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return  # not Linux, or no /proc here
+    yield _gauge("process_resident_memory_bytes", "Memory in RAM.", resident)
+    yield _gauge("process_virtual_memory_bytes", "Address space in use.", size)
+    yield _gauge("process_open_fds", "Open file descriptors.", descriptors)
+
+
+def _gauge(name: str, what: str, value: float, kind: str = "gauge") -> Metric:
+    return Metric(name, kind, what, [Sample("", {}, value)])
+
+
+def _histogram(name: str, what: str, histogram: Histogram) -> Metric:
+    samples = []
+    count = 0
+    for bound, more in zip([*map(_number, histogram.bounds), "+Inf"], histogram.counts):
+        count += more
+        samples.append(Sample("_bucket", {"le": bound}, count))
+    samples += [Sample("_sum", {}, histogram.total), Sample("_count", {}, count)]
+    return Metric(name, "histogram", what, samples)
+
+
+def _line(name: str, sample: Sample) -> str:
+    labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
+    return f"{name}{sample.ending}{f'{{{labels}}}' if labels else ''} {_number(sample.value)}\n"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _word(text: str) -> str:
+    """The program's words as a label: ``rule broken: frame`` is ``rule_broken_frame``."""
+    return text.replace(": ", "_").replace(" ", "_")

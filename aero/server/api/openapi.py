@@ -1,0 +1,195 @@
+"""The API's description in OpenAPI 3.1. What it says is what the tests hold the API to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aero import __version__
+from aero.server.api.answers import JSON
+
+Schema = dict[str, Any]
+
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+SECONDS: Schema = {"type": "number", "minimum": 0}
+TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC, microseconds"}
+CID: Schema = {"type": "string", "description": "A worker's id"}
+RATES: Schema = {"type": "array", "items": COUNT, "description": "Bytes a second, oldest sample first"}
+BOTH = {"in": RATES, "out": RATES}
+
+
+def _object(properties: dict[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": _object({"error": {**TEXT, "description": "What is wrong, for people"}, "status": COUNT}),
+    "Health": _object(
+        {
+            "status": {"const": "ok"},
+            "version": TEXT,
+            "uptime_s": SECONDS,
+            "workers": COUNT,
+            "streams": COUNT,
+        }
+    ),
+    "Target": _object(
+        {
+            "name": TEXT,
+            "proto": TEXT,
+            "local": {**TEXT, "description": "Where the worker reaches the service"},
+            "listen": {**TEXT, "description": "Where the server listens for its visitors: host:port, ..."},
+            "streams": COUNT,
+            "bytes_in": {**COUNT, "description": "From visitors to the target"},
+            "bytes_out": {**COUNT, "description": "From the target to visitors"},
+            "url": {"type": ["string", "null"], "description": "Its HTTP address, null when the mux is off"},
+        }
+    ),
+    "Worker": _object(
+        {
+            "cid": CID,
+            "tag": TEXT,
+            "host": TEXT,
+            "user": TEXT,
+            "address": {**TEXT, "description": "Where it dialled from"},
+            "connected_at": TIME,
+            "ping_ms": {
+                "type": ["number", "null"],
+                "description": "The last round trip, null before the first",
+            },
+            "links": COUNT,
+            "targets": {"type": "array", "items": _ref("Target")},
+        }
+    ),
+    "Workers": _object({"workers": {"type": "array", "items": _ref("Worker")}}),
+    "Ping": _object({"cid": CID, "sent_at": TIME, "rtt_ms": SECONDS}),
+    "Kick": _object({"cid": CID, "kicked": {"const": True}, "streams": COUNT, "grace_s": SECONDS}),
+    "Nothing": {"type": "object", "maxProperties": 0},
+    "Traffic": _object(
+        {
+            "step_s": {**SECONDS, "description": "Time between two samples"},
+            "last": {
+                **COUNT,
+                "description": "The number of the last sample: ask for those since it next time",
+            },
+            "all": _object(BOTH),
+            "workers": {
+                "type": "object",
+                "description": "By cid. Who is quiet is left out",
+                "additionalProperties": _object(
+                    {**BOTH, "targets": {"type": "object", "additionalProperties": _object(BOTH)}}
+                ),
+            },
+        }
+    ),
+}
+
+
+def _query(name: str, schema: Schema, text: str, required: bool = False) -> Schema:
+    return {"name": name, "in": "query", "schema": schema, "description": text, "required": required}
+
+
+WHICH = _query("cid", {"type": "string", "minLength": 1}, "Which worker", required=True)
+TAGS = _query(
+    "tags",
+    {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": NAME}},
+    "Only workers with one of these tags, separated by commas",
+)
+TAGS.update({"style": "form", "explode": False})
+SINCE = _query(
+    "since", {"type": "integer", "minimum": 0, "maximum": 10**12 - 1}, "Only samples after this one"
+)
+LAST_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": TEXT,
+    "description": "Events after this one come first; of what is remembered all, when it is not known",
+}
+
+
+def _content(kind: str, schema: Schema, text: str) -> Schema:
+    return {"description": text, "content": {kind: {"schema": schema}}}
+
+
+def _operation(
+    name: str, summary: str, good: Schema, *more: Schema, problems: tuple[int, ...] = ()
+) -> Schema:
+    responses = {"200": good}
+    for status in sorted({400, 403, *problems}):
+        responses[str(status)] = _content(JSON, _ref("Error"), PROBLEMS[status])
+    return {"operationId": name, "summary": summary, "parameters": list(more), "responses": responses}
+
+
+PROBLEMS = {
+    400: "A parameter is missing, unknown or wrong, or the request cannot be read",
+    401: "The token is missing or wrong",
+    403: "The Host header names another host, or another web site asks",
+    404: "There is no such worker",
+    411: "A body without Content-Length",
+    413: "The body is too long",
+    415: "The body is not JSON",
+    503: "Too many listen already",
+    504: "The worker does not answer",
+}
+
+
+def document(has_token: bool) -> Schema:
+    """The whole description; ``has_token``: the API asks for one."""
+    paths = {
+        "/health": {"get": _get("health", "Whether the server works", "Health")},
+        "/list": {"get": _get("list", "Workers and their targets", "Workers", TAGS)},
+        "/ping": {"get": _get("ping", "Pings a worker now", "Ping", WHICH, problems=(404, 504))},
+        "/kick": {"post": _kick()},
+        "/traffic": {"get": _get("traffic", "Throughput of the last ten minutes", "Traffic", SINCE)},
+        "/events": {
+            "get": _operation(
+                "events",
+                "Events as they happen: workers and mappings up and down, faults",
+                _content("text/event-stream", TEXT, "A stream that does not end"),
+                LAST_ID,
+                problems=(503,),
+            )
+        },
+        "/metrics": {
+            "get": _operation(
+                "metrics", "Numbers for Prometheus", _content("text/plain", TEXT, "Text format 0.0.4")
+            )
+        },
+        "/openapi.json": {
+            "get": _operation(
+                "openapi", "This description", _content(JSON, {"type": "object"}, "OpenAPI 3.1")
+            )
+        },
+        "/": {"get": _operation("page", "The page for people", _content("text/html", TEXT, "The page"))},
+    }
+    components: Schema = {"schemas": SCHEMAS}
+    described: Schema = {
+        "openapi": "3.1.0",
+        "info": {"title": "AeRO-proxy management API", "version": __version__},
+        "paths": paths,
+        "components": components,
+    }
+    if has_token:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, methods in paths.items():
+            for operation in methods.values() if path != "/" else ():
+                operation["security"] = [{"token": []}]
+                operation["responses"]["401"] = _content(JSON, _ref("Error"), PROBLEMS[401])
+    return described
+
+
+def _get(name: str, summary: str, schema: str, *more: Schema, problems: tuple[int, ...] = ()) -> Schema:
+    return _operation(name, summary, _content(JSON, _ref(schema), summary), *more, problems=problems)
+
+
+def _kick() -> Schema:
+    summary = "Sends a worker away; it comes back by itself after half a minute"
+    operation = _get("kick", summary, "Kick", WHICH, problems=(404, 411, 413, 415))
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
+    return operation

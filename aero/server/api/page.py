@@ -1,0 +1,51 @@
+"""The page: its parts, put together to one document that needs nothing else, and the policy that holds it to that."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import pkgutil
+import re
+
+from aero.server.api.answers import Answer
+
+PACKAGE = "aero.server"
+STYLES = ("ui/page.css",)
+#: In this order, as one script: words and numbers first, then what uses them.
+SCRIPTS = ("ui/words.js", "ui/figures.js", "ui/server.js", "ui/plot.js", "ui/view.js", "ui/page.js")
+
+
+def page(link_port: int, has_auth: bool) -> Answer:
+    """The document with its Content-Security-Policy.
+
+    It tells how to start a first worker: where to dial, and whether that needs a code.
+    """
+    style = "\n".join(map(_part, STYLES))
+    script = '"use strict";\n' + "\n".join(map(_part, SCRIPTS))
+    html = _part("ui/page.html")
+    for mark, content in (
+        ("%LINK_PORT%", str(link_port)),
+        ("%AUTH%", "yes" if has_auth else ""),
+        ("/*STYLE*/", style),
+        ("/*SCRIPT*/", script),
+    ):
+        html = html.replace(mark, content)
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'; "
+        f"img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; require-trusted-types-for 'script'"
+    )
+    headers = (("Content-Security-Policy", policy), ("Cross-Origin-Opener-Policy", "same-origin"))
+    return Answer(200, "text/html; charset=utf-8", html.encode(), headers)
+
+
+def _part(name: str) -> str:
+    """A file of the package, also from inside an archive."""
+    data = pkgutil.get_data(PACKAGE, name)
+    if data is None:
+        raise FileNotFoundError(f"{PACKAGE} lacks {name}")
+    # A browser hashes what stands between the tags, with line ends as they are after reading: line feeds.
+    return re.sub(r"\r\n?", "\n", data.decode())
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

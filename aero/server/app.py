@@ -1,0 +1,257 @@
+"""The server's life: listen, say so, serve until told to stop, leave in good order."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Callable
+
+import gevent
+from gevent.event import Event
+
+from aero import __version__, logs
+from aero.config import Limits, ServerConfig, reloaded
+from aero.core import aead, spake2
+from aero.core.codes import Close
+from aero.core.outbox import BlockPool
+from aero.core.session import SessionLimits
+from aero.daemon import raise_file_limit, trim_memory
+from aero.errors import AeroError
+from aero.net.loop import event_loop
+from aero.server.arrival import Arrival
+from aero.server.counters import Counters
+from aero.server.dump import dump
+from aero.server.events import Events
+from aero.server.gate import Gate
+from aero.server.listeners import Listener
+from aero.server.ports import Ports, listen_or_explain
+from aero.server.registry import Registry
+from aero.server.store import Store
+from aero.server.uplink import Uplink
+from aero.server.urls import target_url
+from aero.values import Address
+
+if TYPE_CHECKING:
+    from aero.server.api.app import Api
+    from aero.server.httpmux.server import Mux
+
+log = logs.get("server")
+
+GOODBYE_S = 1.0  # what workers get to hear that the server is going down
+_GOING_DOWN = "the server is going down"
+_TIDY_S = 5.0  # after a session's end: rarely enough that the tens of milliseconds it takes do not count
+_LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
+# What SIGHUP can change; the rest is bound to sockets, files and sessions that stand.
+_LIVE = ("auth", "debug", "log", "log_format", "log_size", "resume_s", "drain_s")
+
+
+class Server:
+    """Everything that one server process has."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Listens at once. Raises ListenError, HostError."""
+        self.config = config
+        self.began_at, self._began = time(), monotonic()
+        self.loop = event_loop()
+        self.backend = aead.choose(config.aead)
+        self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)
+        self.session_limits = SessionLimits()
+        self.uplinks: dict[str, Uplink] = {}  # by session id
+        self.arrivals: set[Arrival] = set()  # links that are up, whatever they carry
+        self._tidying: Any = None  # the timer that cleans up after sessions
+        self.quiet = Event()  # set when the last of them is gone
+        socks = listen_or_explain(config.ips, config.port, "--port")
+        self._password = spake2.Password(spake2.stretch(config.auth, ""))
+        self._nobody = spake2.Password(int.from_bytes(os.urandom(31), "big") + 1)
+        self._store = Store(config.state)
+        self.counters = Counters()
+        self.registry = Registry(
+            self.loop, Ports(config.ips, *config.ports, self._store), Events(), self.counters
+        )
+        self.gate = Gate(self)
+        self._listeners = [Listener(self.loop, sock, self.gate.connected) for sock in socks]
+        self._mux = self._start_mux()
+        self._api = self._start_api()
+
+    def _start_mux(self) -> Mux | None:
+        if self.config.mux is None:
+            return None
+        from aero.server.httpmux.server import Mux
+
+        return Mux(self.loop, self.config, self.config.mux, self.registry, self._store)
+
+    def _start_api(self) -> Api | None:
+        if self.config.api is None:
+            return None
+        from aero.server.api.app import Api
+
+        return Api(self, self.config.api, self.config.api_token)
+
+    @property
+    def api_address(self) -> Address | None:
+        """Where the API listens, None when it is off."""
+        return self._api.address if self._api is not None else None
+
+    @property
+    def mux_address(self) -> Address | None:
+        """Where the HTTP mux listens, None when it is off."""
+        return self._mux.address if self._mux is not None else None
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+        return monotonic() - self._began
+
+    @property
+    def port(self) -> int:
+        """The link port."""
+        port: int = self._listeners[0].address[1]
+        return port
+
+    def find_password(self, user: str) -> spake2.Password:
+        """The password of a user; one that nobody knows for a user that there is not."""
+        return self._nobody if user else self._password
+
+    def forget(self, uplink: Uplink) -> None:
+        """A session is over."""
+        self.uplinks.pop(uplink.id, None)
+        if self._tidying is None:
+            self._tidying = self.loop.timer(_TIDY_S)
+            self._tidying.start(self._tidy)
+
+    def _tidy(self) -> None:
+        """Gives back what sessions that are over have left: after a crowd came and went, some ten megabytes."""
+        self._tidying = None
+        gc.collect()
+        self.pool.trim()
+        trim_memory()
+
+    def arrived(self, arrival: Arrival) -> None:
+        """A link is up."""
+        self.arrivals.add(arrival)
+        self.quiet.clear()
+
+    def departed(self, arrival: Arrival) -> None:
+        """A link is gone."""
+        self.arrivals.discard(arrival)
+        if not self.arrivals:
+            self.quiet.set()
+
+    def announce(self) -> None:
+        """The first lines of the log: what this is, where it listens, and what to type at the other end."""
+        config = self.config
+        where = ", ".join(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in self._addresses())
+        log.info(
+            f"AeRO-proxy {__version__} server",
+            links=where,
+            mappings=f"{config.ports[0]}-{config.ports[1]}" if config.ports[0] else "any free port",
+            aead=self.backend.description,
+            auth="set" if config.auth else "none",
+        )
+        if self.api_address is not None:
+            log.info(f"management API and page: http://{self.api_address}/", token=bool(config.api_token))
+        if self.mux_address is not None:
+            url = target_url(self.mux_address, config.domain, "TAG", "TARGET")
+            log.info(f"targets by HTTP: {url}")
+        if not config.auth:
+            log.warning(
+                "no auth code is set: links are encrypted, but anyone may register targets; see --auth"
+            )
+        auth = " --auth ****" if config.auth else ""
+        log.info(
+            f"behind NAT, run: aero.pyz client --server HOST:{self.port} --target web@127.0.0.1:80{auth}"
+            "  (HOST: this machine's name or address)"
+        )
+
+    def _addresses(self) -> list[tuple[str, int]]:
+        return [listener.address for listener in self._listeners]
+
+    def reload(self, read: Callable[[], ServerConfig]) -> None:
+        """Takes over what can change while it runs; links and streams stay as they are. SIGHUP asks for it."""
+        try:
+            new = read()
+        except AeroError as error:
+            log.error("the configuration cannot be read again, the old one stays", why=error)
+            return
+        config, fixed = reloaded(self.config, new, _LIVE)
+        if config.auth != self.config.auth:
+            code = gevent.get_hub().threadpool.apply(spake2.stretch, (config.auth, ""))
+            self._password = spake2.Password(code)  # links that are up keep their keys
+            self.gate.guard.forget()
+        self.config = config
+        logs.setup(config.log, config.log_format, config.log_size, config.debug)
+        log.info("configuration read again")
+        if fixed:
+            log.warning("these need a restart", options=", ".join(fixed))
+
+    def drain(self, hurry: Event) -> None:
+        """Takes no new workers and visitors, and lets streams end; until drain_s is over or ``hurry`` is set."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        for worker in self.registry.workers.values():
+            for mapping in list(worker.mappings.values()):
+                self.registry.drop_mapping(mapping)
+            worker.lobby.close()
+            for carrier in worker.carriers:
+                carrier.session.goaway(Close.RESTART, _GOING_DOWN)
+        if self._mux is not None:
+            self._mux.drain()
+        until = monotonic() + self.config.drain_s
+        while self.registry.streams and monotonic() < until and not hurry.is_set():
+            hurry.wait(_LOOK_S)
+
+    def become(self, user: str) -> None:
+        """Gives up what root may do. Raises ConfigError, HostError."""
+        from aero.server import privileges
+
+        privileges.drop(user, [*self._store.files(), *filter(None, [self.config.log])])
+
+    def close(self, code: int = Close.RESTART) -> None:
+        """Sends every worker away, closes everything, and gives them a moment to hear why."""
+        for listener in self._listeners:
+            listener.close()
+        if self._mux is not None:
+            self._mux.close()
+        if self._api is not None:
+            self._api.close()
+        self.registry.close(code, _GOING_DOWN)
+        self._store.close()
+        if self._tidying is not None:
+            self._tidying.stop()
+        if self.arrivals:
+            self.quiet.wait(GOODBYE_S)
+
+
+def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], ServerConfig]) -> int:
+    """Serves until SIGTERM or SIGINT; 0. Calls ``started`` when it listens; ``read`` gathers the options anew.
+
+    Raises ConfigError, ListenError, HostError.
+    """
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # whoever asks before we can answer must not end us
+    logs.setup(config.log, config.log_format, config.log_size, config.debug)
+    raise_file_limit()
+    for warning in config.warnings:
+        log.warning(warning)
+    server = Server(config)
+    server.announce()
+    if config.user:
+        server.become(config.user)
+    stop, hurry = Event(), Event()
+
+    def on_stop() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, on_stop)
+    gevent.signal_handler(signal.SIGHUP, server.reload, read)
+    gevent.signal_handler(signal.SIGUSR1, dump, server)
+    started()
+    stop.wait()
+    log.info("stopping", streams=server.registry.streams)
+    server.drain(hurry)
+    server.close()
+    return 0

@@ -1,0 +1,227 @@
+"""A link at the server from the end of its handshake to its own: what it asks for, and whether it gets it.
+
+A JOIN asks for a new worker's first session, for one beside another of the same worker, or to take one over.
+Admission (server/gate.py) makes arrivals; sessions themselves live in server/uplink.py.
+"""
+
+from __future__ import annotations
+
+import hmac
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable
+
+from aero import __version__, logs, values
+from aero.config import Limits, check_tag
+from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
+from aero.errors import AeroError, ConfigError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
+from aero.net.link import Link
+from aero.server.registry import Worker
+from aero.server.uplink import Uplink
+
+if TYPE_CHECKING:
+    from aero.server.app import Server
+
+log = logs.get("link")
+
+_IDENTITY_CHARS = 64  # twice what our workers send
+
+
+class Arrival:
+    """The owner of a link, which an uplink gets once it has joined."""
+
+    def __init__(self, server: Server, user: str, address: str) -> None:
+        self.link: Link  # set by the gate before start()
+        self._server = server
+        self._user = user
+        self._address = address
+        self._uplink: Uplink | None = None
+        self._asked = False
+        self._final = False
+        self._over = False
+        self._deadline: Any = None  # the timer of a link that has not said JOIN
+
+    def start(self) -> None:
+        """Begins to listen to the link."""
+        self._server.arrived(self)
+        self._deadline = self._server.loop.timer(Limits.JOIN_S)
+        self._deadline.start(self.link.close, Close.SILENT, f"no JOIN within {Limits.JOIN_S:.0f} s")
+        self.link.start()
+
+    def _no_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.stop()
+            self._deadline.close()
+            self._deadline = None
+
+    # Link events
+
+    def join_received(self, message: dict[str, Any]) -> None:
+        """PROTOCOL.md, section "Joining"."""
+        if self._asked:
+            raise RemoteProtocolError(Close.STATE, "JOIN twice on one link")
+        self._asked = True
+        self._no_deadline()
+        ping_s = message.get("ping", 60)
+        if isinstance(ping_s, (int, float)) and values.PING_S[0] <= ping_s <= values.PING_S[1]:
+            self.link.machine.ping_s = float(ping_s)
+        try:
+            if "session" in message:
+                self._take_over(message)
+            elif "beside" in message:
+                self._join_beside(message)
+            else:
+                self._join_new(message)
+        except Rejected as error:
+            self._server.counters.error("worker turned away")
+            self._server.registry.events.fault("worker turned away", address=self._address, why=error)
+            self.link.close(error.code, str(error))
+
+    def joined_received(self, message: dict[str, Any]) -> None:
+        """Only servers say JOINED."""
+        raise RemoteProtocolError(Close.STATE, "JOINED from a worker")
+
+    def pong_received(self, number: int, round_trip_s: float) -> None:
+        """The worker is there."""
+        if self._uplink is not None:
+            self._uplink.pong(number, round_trip_s)
+
+    def close_received(self, code: int, text: str) -> None:
+        """The worker ends the link, and says why."""
+        self._final = code not in RESUMABLE
+        self.link.abandon(LinkClosed(f"the worker closed the link: {text}"))
+
+    def link_ended(self, link: Link, error: AeroError) -> None:
+        """The socket is closed."""
+        self._no_deadline()
+        self._server.departed(self)
+        if isinstance(error, ProtocolError):
+            self._server.counters.error(f"rule broken: {CLOSE_NAMES.get(error.code, 'other')}")
+            self._server.registry.events.fault("link broke a rule", address=self._address, rule=error)
+            self._final = error.code not in RESUMABLE
+        if self._uplink is not None:
+            self._uplink.detach(link, error, self._final)
+        self._over = True
+        del self.link  # the two hold each other; keys and buffers must not wait for the garbage collector
+
+    # Joining
+
+    def _join_new(self, message: dict[str, Any]) -> None:
+        identity, tag, host = (message.get(key) for key in ("identity", "tag", "host"))
+        if (
+            not (isinstance(identity, str) and isinstance(tag, str) and isinstance(host, str))
+            or len(identity) > _IDENTITY_CHARS
+        ):
+            raise Rejected(Close.DENIED, "JOIN needs identity, tag and host", final=True)
+        try:
+            tag, host = check_tag(tag), values.host(host)
+        except ConfigError as error:
+            raise Rejected(Close.DENIED, str(error), final=True) from error
+        same = self._server.registry.same(self._user, tag, host, identity)
+        _ProofOfLife(self._server, same, partial(self._admit, tag, host, identity))
+
+    def _admit(self, tag: str, host: str, identity: str) -> None:
+        """The worker gets a cid, a session and the ports that are free for it."""
+        if self._over or not self.link.open:
+            return
+        try:
+            worker = self._server.registry.add(self._user, tag, host, identity, self._address)
+        except Rejected as error:
+            self.link.close(Close.LIMIT, str(error))
+            return
+        self._begin_session(worker)
+
+    def _join_beside(self, message: dict[str, Any]) -> None:
+        beside = self._find(message.get("beside"), message.get("secret"))
+        if len(beside.worker.carriers) >= values.POOL_LINKS:
+            raise Rejected(Close.LIMIT, f"a worker may have {values.POOL_LINKS} links", final=False)
+        self._begin_session(beside.worker)
+
+    def _begin_session(self, worker: Worker) -> None:
+        uplink = self._uplink = Uplink(self._server, worker)
+        worker.carriers.append(uplink)
+        self._server.uplinks[uplink.id] = uplink
+        self.link.machine.joined(
+            {
+                "v": __version__,
+                "cid": worker.cid,
+                "session": uplink.id,
+                "secret": uplink.secret,
+                "resume": uplink.resume_s,
+            }
+        )
+        uplink.attach(self.link)
+
+    def _take_over(self, message: dict[str, Any]) -> None:
+        uplink = self._find(message.get("session"), message.get("secret"))
+        number, received = _count(message.get("link")), _count(message.get("received"))
+        if number <= uplink.link_number:
+            raise Rejected(Close.REPLACED, "a newer link of this session came first", final=False)
+        uplink.link_number = number
+        if uplink.link is not None:
+            uplink.link.machine.session = None  # from here on nothing more comes in over the former link
+        try:
+            uplink.session.take_over(received)
+        except RemoteProtocolError as error:
+            uplink.end(error.code, str(error))  # who has the secret has lost its place: nobody can go on
+            raise
+        self._uplink = uplink
+        self.link.machine.joined(
+            {"v": __version__, "session": uplink.id, "received": uplink.session.received}
+        )
+        uplink.attach(self.link)
+        self._server.registry.events.emit("link resumed", cid=uplink.worker.cid, tag=uplink.worker.tag)
+
+    def _find(self, session_id: object, secret: object) -> Uplink:
+        uplink = self._server.uplinks.get(session_id) if isinstance(session_id, str) else None
+        given = secret.encode("utf-8", "replace") if isinstance(secret, str) else b""
+        if not hmac.compare_digest(given, uplink.secret.encode() if uplink is not None else bytes(32)):
+            uplink = None
+        if uplink is None or uplink.worker.user != self._user:
+            raise Rejected(Close.GONE, "no such session (any more)", final=False)
+        return uplink
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Rejected(Close.GONE, "a takeover needs its number and the position to go on at", final=False)
+    return value
+
+
+class _ProofOfLife:
+    """Asks the links of the same worker's former selves whether they live; ends what does not, then goes on."""
+
+    def __init__(self, server: Server, workers: list[Worker], then: Callable[[], None]) -> None:
+        self._workers = workers
+        self._then = then
+        self._timer: Any = None
+        self._silent = {
+            uplink
+            for worker in workers
+            for uplink in worker.carriers
+            if isinstance(uplink, Uplink) and uplink.alive
+        }
+        for uplink in list(self._silent):
+            uplink.ping(partial(self._answered, uplink))  # one that cannot even be pinged stays silent
+        if not self._silent:
+            self._decide()
+            return
+        self._timer = server.loop.timer(Limits.PROOF_OF_LIFE_S)
+        self._timer.start(self._decide)
+
+    def _answered(self, uplink: Uplink, _: float) -> None:
+        self._silent.discard(uplink)
+        if not self._silent and self._timer is not None:
+            self._decide()
+
+    def _decide(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+        for uplink in self._silent:
+            log.info("old link does not answer, the new one takes its place", cid=uplink.worker.cid)
+            uplink.end(Close.REPLACED, "the worker has started anew")
+        for worker in self._workers:
+            if not worker.links:
+                worker.end(Close.REPLACED, "the worker has started anew")
+        self._then()

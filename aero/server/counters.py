@@ -1,0 +1,146 @@
+"""What the server counts, for whoever asks: numbers that only grow. Knows neither HTTP nor how they are shown.
+
+The roles count where things happen; every call here is a few additions, so that the data path may call it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+from aero.config import Limits
+from aero.core.stream import Stream
+
+#: How a handshake may end. "no place": refused or pushed out because too many were under way.
+HANDSHAKE_RESULTS = ("ok", "wrong code", "rule broken", "gave up", "no place")
+#: Round trips in seconds, from one machine to a satellite's path.
+PING_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Name(NamedTuple):
+    """Whose bytes are counted together: those of all workers with a tag that have the target, now and before."""
+
+    tag: str
+    target: str
+
+
+#: Who is counted together once there are COUNTED_TARGETS others: peers choose names, and memory is ours.
+OTHERS = Name("", "(others)")
+
+
+class Total:
+    """Streams and bytes of all mappings that ever led to one target: these numbers never go back."""
+
+    def __init__(self) -> None:
+        self._parts: set[Tally] = set()  # of mappings that have streams, or may get some
+        self._visitors = self._bytes_in = self._bytes_out = 0  # of the others
+
+    def part(self) -> Tally:
+        """A tally for a new mapping; ``close`` ends it."""
+        part = Tally(self)
+        self._parts.add(part)
+        return part
+
+    def absorb(self, part: Tally) -> None:
+        """A mapping is gone, and its streams are over."""
+        if part in self._parts:
+            self._parts.discard(part)
+            self._visitors += part.visitors
+            self._bytes_in += part.bytes_in
+            self._bytes_out += part.bytes_out
+
+    @property
+    def visitors(self) -> int:
+        """Streams since the beginning."""
+        return self._visitors + sum(part.visitors for part in self._parts)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes from visitors to the target."""
+        return self._bytes_in + sum(part.bytes_in for part in self._parts)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes from the target to visitors."""
+        return self._bytes_out + sum(part.bytes_out for part in self._parts)
+
+
+class Tally:
+    """Streams and bytes of one mapping."""
+
+    def __init__(self, total: Total) -> None:
+        self.visitors = 0  # streams since the beginning
+        self._total = total
+        self._closed = False
+        self._open: set[Stream] = set()
+        self._bytes_in = self._bytes_out = 0  # of the streams that are over
+
+    def joined(self, stream: Stream) -> None:
+        """A stream begins; ``left`` ends it."""
+        self.visitors += 1
+        self._open.add(stream)
+
+    def left(self, stream: Stream) -> None:
+        """A stream is over. Harmless when it was before."""
+        if stream in self._open:
+            self._open.discard(stream)
+            self._bytes_in += stream.sent
+            self._bytes_out += stream.received
+            if self._closed and not self._open:
+                self._total.absorb(self)
+
+    def close(self) -> None:
+        """No stream joins any more."""
+        self._closed = True
+        if not self._open:
+            self._total.absorb(self)
+
+    @property
+    def streams(self) -> int:
+        """Open streams."""
+        return len(self._open)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes from visitors to the target."""
+        return self._bytes_in + sum(stream.sent for stream in self._open)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes from the target to visitors."""
+        return self._bytes_out + sum(stream.received for stream in self._open)
+
+
+class Histogram:
+    """How often a value was at most each of some bounds; ``counts`` has one place more, for all above."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Counts one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Counters:
+    """Everything that one server counts."""
+
+    def __init__(self) -> None:
+        self.handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
+        self.errors: dict[str, int] = {}
+        self.pings = Histogram(PING_BOUNDS_S)
+        self.totals: dict[Name, Total] = {}
+
+    def error(self, kind: str) -> None:
+        """Counts an error; ``kind`` is one of the program's own words, never a peer's."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+
+    def tally(self, tag: str, target: str) -> Tally:
+        """Where a new mapping counts its streams."""
+        name = Name(tag, target)
+        if name not in self.totals and len(self.totals) >= Limits.COUNTED_TARGETS:
+            name = OTHERS
+        return self.totals.setdefault(name, Total()).part()

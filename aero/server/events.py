@@ -1,0 +1,49 @@
+"""What happens on the server, told once: to the log, and to whoever listens. Knows nothing of what it tells."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import time
+from typing import Any, Callable, NamedTuple
+
+from aero import logs
+
+log = logs.get("server")
+
+REMEMBERED = 200  # what somebody who just came sees of the past: some screens full
+
+
+class Event(NamedTuple):
+    """One event: its number, Unix time in seconds, what happened, its fields, and whether that is a fault."""
+
+    number: int
+    at: float
+    what: str
+    fields: dict[str, Any]
+    fault: bool
+
+
+class Events:
+    """The server's events."""
+
+    def __init__(self) -> None:
+        self.past: deque[Event] = deque(maxlen=REMEMBERED)
+        self.listeners: set[Callable[[Event], None]] = set()
+        self.count = 0
+
+    def emit(self, what: str, **fields: Any) -> None:
+        """Something happened that is as it should be."""
+        log.info(what, **fields)
+        self._tell(what, fields, False)
+
+    def fault(self, what: str, **fields: Any) -> None:
+        """Something happened that people should look at."""
+        log.warning(what, **fields)
+        self._tell(what, fields, True)
+
+    def _tell(self, what: str, fields: dict[str, Any], fault: bool) -> None:
+        self.count += 1
+        event = Event(self.count, time(), what, fields, fault)
+        self.past.append(event)
+        for listener in list(self.listeners):
+            listener(event)

@@ -1,0 +1,142 @@
+"""The gate: connections on the link port until their handshake is done. Bounded in number, time and bytes.
+
+Nobody can be told apart here but by how far they have come and how their address has behaved. So when places run
+out, one of those who have come least far goes, by lot: whoever speaks displaces whoever is silent, and no flood can
+be timed so that a particular newcomer always loses.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.lock import Semaphore
+
+from aero import logs
+from aero.config import Limits
+from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
+from aero.net.handshake import greet_worker
+from aero.net.link import Link
+from aero.server.arrival import Arrival
+from aero.server.guard import NO_PROOF, Guard, key_of
+
+if TYPE_CHECKING:
+    from aero.server.app import Server
+
+log = logs.get("gate")
+
+PING_S = 60.0  # until the JOIN says what the worker wants
+
+# How far a guest has come.
+_SILENT, _HELD, _ANSWERED = 0, 1, 2
+
+
+class _Guest:
+    """One connection in its handshake."""
+
+    __slots__ = ("address", "greenlet", "handed_over", "key", "sock", "stage")
+
+    def __init__(self, sock: socket.socket, key: str, address: str) -> None:
+        self.sock = sock
+        self.key = key
+        self.address = address
+        self.stage = _SILENT
+        self.handed_over = False
+        self.greenlet: gevent.Greenlet
+
+
+class Gate:
+    """Lets workers in: a greenlet for each handshake."""
+
+    def __init__(self, server: Server) -> None:
+        self.guard = Guard()
+        self._server = server
+        self._results = server.counters.handshakes
+        self._guests: dict[str, set[_Guest]] = {}  # by address
+        self._count = 0
+        # One answer a turn of the loop: a flood of handshakes must not keep the streams waiting.
+        self._turnstile = Semaphore(1)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def connected(self, sock: socket.socket, address: Any) -> None:
+        """Somebody connected to the link port."""
+        ip, port = address[:2]
+        guest = _Guest(sock, key_of(ip), f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
+        neighbours = self._guests.setdefault(guest.key, set())
+        if len(neighbours) >= Limits.HANDSHAKES_PER_ADDRESS:
+            self._make_place(list(neighbours))
+        elif self._count >= Limits.HANDSHAKES:
+            self._make_place([each for group in self._guests.values() for each in group])
+        self._guests.setdefault(guest.key, set()).add(guest)
+        self._count += 1
+        guest.greenlet = gevent.Greenlet(self._handshake, guest)
+        guest.greenlet.rawlink(partial(self._left, guest))  # also called when it is killed before it began
+        guest.greenlet.start()
+
+    def _make_place(self, guests: list[_Guest]) -> None:
+        least = min(guest.stage for guest in guests)
+        loser = random.choice([guest for guest in guests if guest.stage == least])
+        self._results["no place"] += 1
+        self._forget(loser)
+        loser.greenlet.kill(block=False)
+
+    def _forget(self, guest: _Guest) -> None:
+        group = self._guests.get(guest.key, set())
+        if guest in group:
+            group.discard(guest)
+            self._count -= 1
+        if not group:
+            self._guests.pop(guest.key, None)
+
+    def _left(self, guest: _Guest, _: gevent.Greenlet) -> None:
+        self._forget(guest)
+        if not guest.handed_over:
+            guest.sock.close()
+
+    def _handshake(self, guest: _Guest) -> None:
+        sock, server = guest.sock, self._server
+        try:
+            sock.setblocking(False)
+            keyed = greet_worker(
+                sock,
+                server.find_password,
+                server.backend,
+                partial(self._hold, guest),
+                partial(self._failed, guest),
+            )
+            arrival = Arrival(server, keyed.user, guest.address)
+            arrival.link = Link(sock, arrival, keyed.writer, keyed.reader, PING_S, keyed.early)
+            guest.handed_over = True
+            self._results["ok"] += 1
+            arrival.start()
+        except (LinkClosed, NetworkError) as error:
+            self._results["gave up"] += 1
+            log.debug("! handshake ended", address=guest.address, why=error)
+        except SecurityError as error:
+            self._results["wrong code"] += 1
+            server.registry.events.fault("handshake failed", address=guest.address, why=error)
+        except AeroError as error:
+            self._results["rule broken"] += 1
+            log.warning("handshake failed", address=guest.address, why=error)
+        except OSError as error:
+            self._results["gave up"] += 1
+            log.debug("! handshake ended", address=guest.address, why=error)
+
+    def _hold(self, guest: _Guest) -> None:
+        """Keeps a guest that has begun to speak until it may be answered."""
+        guest.stage = _HELD
+        delay_s = self.guard.delay_s(guest.key, monotonic())
+        if delay_s:
+            gevent.sleep(delay_s)
+        with self._turnstile:
+            gevent.sleep(0)
+        guest.stage = _ANSWERED
+
+    def _failed(self, guest: _Guest, proved_wrong: bool) -> None:
+        self.guard.failed(guest.key, monotonic(), 1.0 if proved_wrong else NO_PROOF)

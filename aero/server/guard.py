@@ -1,0 +1,71 @@
+"""The guard: remembers addresses whose handshakes failed, and how long the next one from there has to wait.
+
+Knows numbers and times (passed in), no sockets. An address is never locked out: others may stand behind it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import OrderedDict
+
+# Failures that cost nothing: a code mistyped, a link cut in the middle of its handshake.
+FREE = 3.0
+# The first failure beyond makes the next one wait this long, each one more twice as long, at most MOST_S: half of
+# what a handshake may last, so that whoever does know the code gets in at the first try, however many others behind
+# the same address do not.
+FIRST_S = 0.25
+MOST_S = 5.0
+# Half of an address' failures are forgotten in this time: a minute or two after the last it is as good as new, and a
+# worker with a wrong code, which tries twice a minute, never gets as far as a delay for its neighbours.
+HALF_LIFE_S = 30.0
+# Failures beyond this change nothing but how long they are remembered.
+MOST = 10.0
+# Each entry is some 200 bytes. Somebody with more addresses than this has as many guesses as addresses anyway.
+ADDRESSES = 4096
+# Who left without a proof has learned nothing (core/handshake.py) but has cost us a handshake's arithmetic.
+NO_PROOF = 0.25
+
+
+def key_of(ip: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one host can fill by itself."""
+    if ":" not in ip:
+        return ip
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, ip.partition("%")[0])
+    except OSError:
+        return ip
+    if packed.startswith(bytes(10) + b"\xff\xff"):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return packed[:8].hex()
+
+
+class Guard:
+    """Failures by address, forgotten with time."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (how many, at), latest last
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def failures(self, key: str, now: float) -> float:
+        """What is remembered of an address; each failure counts 1 and fades."""
+        count, at = self._failures.get(key, (0.0, now))
+        faded: float = count * 0.5 ** ((now - at) / HALF_LIFE_S)
+        return faded
+
+    def failed(self, key: str, now: float, weight: float = 1.0) -> None:
+        """A handshake from there failed."""
+        self._failures[key] = min(self.failures(key, now) + weight, MOST), now
+        self._failures.move_to_end(key)
+        if len(self._failures) > ADDRESSES:
+            self._failures.popitem(last=False)
+
+    def forget(self) -> None:
+        """Everybody is as good as new: an operator has changed the code, say."""
+        self._failures.clear()
+
+    def delay_s(self, key: str, now: float) -> float:
+        """How long the next handshake from there waits for its answer."""
+        beyond = self.failures(key, now) - FREE
+        return min(FIRST_S * 2.0**beyond, MOST_S) if beyond > 0 else 0.0

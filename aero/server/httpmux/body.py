@@ -1,0 +1,137 @@
+"""Bodies of HTTP/1 messages on their way through: where one ends, and how it is framed for the other side.
+
+Pure, and keeps nothing but the piece of a line that is not complete. What goes out is framed anew from what was
+understood: chunk extensions end here. Raises MessageError for what breaks the grammar of RFC 9112, section 7.1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Union
+
+from aero.errors import MessageError
+from aero.server.httpmux.head import CHUNKED, NO_BODY, parse_trailers
+
+Bytes = Union[bytes, memoryview]
+
+# A size of 15 digits is below 2^60. Extensions are there for nothing that anybody uses: a signature fits.
+LINE_BYTES = 512
+EXTENSIONS_BYTES = 16 * 1024  # all of one body
+TRAILERS_BYTES = 8 * 1024
+TRAILER_FIELDS = 32
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_AT_SIZE, _IN_DATA, _AT_DATA_END, _IN_TRAILERS = range(4)
+_LAST_CHUNK = b"0\r\n"
+_CRLF = b"\r\n"
+_NOTHING = b""
+
+
+class Transfer:
+    """One body. ``done``: its end was seen; ``left``: bytes still to come, where that is known, else -1."""
+
+    __slots__ = ("_chunked_in", "_chunked_out", "_extensions", "_line", "_state", "_trailers", "done", "left")
+
+    def __init__(self, length: int, chunked_out: bool = False) -> None:
+        """``length``: bytes, or one of head's NO_BODY, CHUNKED, UNTIL_CLOSE; ``chunked_out``: frame it in chunks."""
+        self.done = length in (NO_BODY, 0)
+        self.left = length if length > 0 else -1
+        self._chunked_in = length == CHUNKED
+        self._chunked_out = chunked_out
+        self._state = _AT_SIZE
+        self._line = _NOTHING
+        self._trailers = _NOTHING
+        self._extensions = 0
+
+    @property
+    def verbatim(self) -> bool:
+        """True when bytes pass as they come; then ``passed`` may count them instead of ``feed``."""
+        return not (self._chunked_in or self._chunked_out)
+
+    def passed(self, count: int) -> None:
+        """``count`` bytes, at most ``left``, went through by themselves."""
+        if self.left >= 0:
+            self.left -= count
+            self.done = not self.left
+
+    def feed(self, data: Bytes) -> tuple[Bytes, int]:
+        """What to send for ``data``, and how much of it belonged to this body: less than all only when done."""
+        if self._chunked_in:
+            return self._feed_chunks(bytes(data))
+        count = len(data) if self.left < 0 else min(self.left, len(data))
+        piece = data[:count]
+        self.passed(count)
+        if not self._chunked_out or not count:
+            return piece, count
+        return b"".join((b"%x\r\n" % count, piece, _CRLF)), count
+
+    def finish(self) -> bytes:
+        """The sender has ended its direction: what to send last. Raises MessageError when the body is incomplete."""
+        if self.done:
+            return _NOTHING
+        if self.left >= 0 or self._chunked_in:
+            raise MessageError(400, "the body ends too early")
+        self.done = True
+        return _LAST_CHUNK + _CRLF if self._chunked_out else _NOTHING
+
+    def _feed_chunks(self, data: bytes) -> tuple[bytes, int]:
+        view, at, end = memoryview(data), 0, len(data)
+        pieces: list[Bytes] = []
+        size = 0
+        while at < end and not self.done:
+            if self._state == _IN_DATA:
+                count = min(self.left, end - at)
+                pieces.append(view[at : at + count])
+                size += count
+                at += count
+                self.left -= count
+                if not self.left:
+                    self._state = _AT_DATA_END
+                continue
+            stop = data.find(b"\n", at, at + LINE_BYTES) + 1 or min(end, at + LINE_BYTES)
+            line = self._line + data[at:stop]
+            at = stop
+            if line.endswith(b"\n"):
+                self._line = _NOTHING
+                self._take_line(line)
+            else:
+                self._line = self._incomplete(line)
+        if self._chunked_out and size:
+            pieces = [b"%x\r\n" % size, *pieces, _CRLF]
+        if self.done:
+            self.left = 0
+            if self._chunked_out:
+                pieces += [_LAST_CHUNK, self._trailers, _CRLF]
+        return b"".join(pieces), at
+
+    def _incomplete(self, line: bytes) -> bytes:
+        if self._state == _AT_DATA_END and line != b"\r":
+            raise MessageError(400, "a chunk is longer than its size")
+        if len(line) >= LINE_BYTES and self._state == _AT_SIZE:
+            raise MessageError(400, "an overlong chunk extension")
+        if len(line) + len(self._trailers) > TRAILERS_BYTES:
+            raise MessageError(400, f"more than {TRAILERS_BYTES} bytes of trailers")
+        return line
+
+    def _take_line(self, line: bytes) -> None:
+        if self._state == _AT_DATA_END:
+            if line != _CRLF:
+                raise MessageError(400, "a chunk is longer than its size")
+            self._state = _AT_SIZE
+        elif self._state == _AT_SIZE:
+            self._take_size(line)
+        elif line == _CRLF:
+            self._trailers = parse_trailers(self._trailers, TRAILER_FIELDS)
+            self.done = True
+        else:
+            self._trailers += self._incomplete(line)
+
+    def _take_size(self, line: bytes) -> None:
+        match = _SIZE.fullmatch(line)
+        if match is None:
+            raise MessageError(400, "bad chunk size")
+        self._extensions += len(match[2] or _NOTHING)
+        if len(line) > LINE_BYTES or self._extensions > EXTENSIONS_BYTES:
+            raise MessageError(400, "an overlong chunk extension")
+        self.left = int(match[1], 16)
+        self._state = _IN_DATA if self.left else _IN_TRAILERS

@@ -1,0 +1,327 @@
+"""Heads of HTTP/1 messages: bytes in, what they say out. The strict gate that everything ambiguous stays outside of.
+
+Pure: knows no sockets, no routes, no time. What is accepted here has exactly one reading, and what is passed on is
+written anew from that reading, so that nothing behind the mux can understand a message differently than it did.
+Raises MessageError for everything else (RFC 9112; where it lets a recipient be lenient, this one is not).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from aero.errors import MessageError
+
+# How long a body is, beside counts of bytes.
+NO_BODY = -2
+CHUNKED = -1
+UNTIL_CLOSE = -3
+
+# Heads of programs repeat to the byte. A browser's, with its cookies, seldom do: long ones are parsed each time.
+CACHED_HEADS = 512
+CACHED_BYTES = 2048
+HOST_BYTES = 300  # a name of 253, a port, a worker's id before it
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]"
+#: Linear in its input: no character fits two parts of it, so a failing match never goes back far.
+_FIELDS = re.compile(rb"(?:" + _TOKEN + rb"+:" + _VALUE + rb"*\r\n)*")
+_FIELD = re.compile(rb"(" + _TOKEN + rb"+):(" + _VALUE + rb"*)\r\n")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"{1,32}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
+_OTHER_VERSION = re.compile(rb"" + _TOKEN + rb"+ [\x21-\x7e]+ HTTP/[0-9](?:\.[0-9])?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + _VALUE + rb"*))?")
+_ABSOLUTE = re.compile(rb"[hH][tT][tT][pP][sS]?://([^/?]*)(.*)")
+#: A name or IPv4 address, or an IPv6 address in brackets, and a port. A worker's id with its mark may begin it.
+_HOST = re.compile(
+    rb"(?:(?:c[0-9a-zA-Z]{12}(?:@|%40|%23)\.)?[0-9A-Za-z_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+)
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+#: What no head may have in it, complete or not: a lone CR or LF, any other control character.
+_NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+_FIRST = re.compile(rb"\r?\Z|(?:\r\n)?(?:\Z|" + _TOKEN + rb")")
+
+#: Hop by hop (RFC 9110, section 7.6.1, and what older proxies made up), beside those that Connection names.
+_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te upgrade http2-settings".split()
+)
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_REQUEST_FIELDS = _HOP | _FRAMING | {b"host", b"expect", b"forwarded", b"x-real-ip"}
+_RESPONSE_FIELDS = _HOP | _FRAMING
+_FORWARDED = b"x-forwarded"
+#: A trailer must not say what only a head may (RFC 9110, section 6.5.1).
+_NOT_IN_TRAILERS = _REQUEST_FIELDS | frozenset(
+    b"trailer authorization cookie set-cookie content-encoding content-type content-range location age cache-control"
+    b" date expires vary range max-forwards if-match if-none-match if-modified-since if-unmodified-since if-range"
+    b" www-authenticate warning retry-after".split()
+)
+#: May be sent twice without harm (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+class Request(NamedTuple):
+    """A request's head. ``kept``: the lines that go to the target as they are; ``forwarded``: what visitors say of
+    whom they speak for, by lower-case name; ``length``: of the body, in bytes, or NO_BODY, CHUNKED;
+    ``upgrade``: the protocols to change to, b"" for none; ``expects``: it waits for 100 Continue."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    host: bytes
+    kept: bytes
+    forwarded: tuple[tuple[bytes, bytes], ...]
+    length: int
+    keep_alive: bool
+    upgrade: bytes
+    expects: bool
+    trailers: bool
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes follow the head."""
+        return self.length == CHUNKED or self.length > 0
+
+
+class Response(NamedTuple):
+    """A response's head, fields as in Request; ``length`` is what it says, NO_BODY when it says nothing;
+    ``rooted``: ``kept`` has a Location or a Set-Cookie."""
+
+    status: int
+    reason: bytes
+    kept: bytes
+    length: int
+    keep_alive: bool
+    upgrade: bytes
+    rooted: bool
+
+
+def check_beginning(part: bytes, fresh: int, most: int, start: bytes = b"") -> None:
+    """Refuses the beginning of a head that cannot become one any more; ``part[:fresh]`` was checked before.
+
+    ``start``: what the head has to begin with. Raises MessageError.
+    """
+    if not part.startswith(start[: len(part)]):
+        raise MessageError(400, "bad status line")
+    if len(part) > most:
+        raise MessageError(431, f"the head is longer than {most} bytes")
+    if not _FIRST.match(part) or _NEVER.search(part, max(fresh - 1, 0)):
+        raise MessageError(400, _fault(part))
+
+
+def parse_request(head: bytes, most_fields: int) -> Request:
+    """Reads a request's head, blank line included. Raises MessageError."""
+    return (_cached_request if len(head) <= CACHED_BYTES else _parse_request)(head, most_fields)
+
+
+def parse_response(head: bytes, most_fields: int) -> Response:
+    """Reads a response's head, blank line included. Raises MessageError."""
+    return (_cached_response if len(head) <= CACHED_BYTES else _parse_response)(head, most_fields)
+
+
+def body_length(method: bytes, response: Response) -> int:
+    """How long a response's body is (RFC 9112, section 6.3): bytes, or NO_BODY, CHUNKED, UNTIL_CLOSE."""
+    if method == b"HEAD" or response.status < 200 or response.status in (204, 304):
+        return NO_BODY
+    return UNTIL_CLOSE if response.length == NO_BODY else response.length
+
+
+def parse_trailers(block: bytes, most_fields: int) -> bytes:
+    """The trailer lines that may be passed on. ``block``: whole lines, without the blank one. Raises MessageError."""
+    fields = _fields(block, most_fields)
+    return b"".join(
+        b"%s: %s\r\n" % (name, value.strip(b" \t"))
+        for name, value in fields
+        if not _folds_to(name.lower(), _NOT_IN_TRAILERS)
+    )
+
+
+# ----------------------------------------------------------------------------
+# Requests
+# ----------------------------------------------------------------------------
+
+
+def _parse_request(head: bytes, most_fields: int) -> Request:
+    line, _, block = head.partition(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise _bad_request_line(line)
+    method, target, minor = match[1], match[2], int(match[3])
+    if method == b"CONNECT":
+        raise MessageError(405, "CONNECT is not served here")
+    kept: list[tuple[bytes, bytes, bytes]] = []
+    special: dict[bytes, list[bytes]] = {}
+    forwarded: list[tuple[bytes, bytes]] = []
+    for name, value in _fields(block[:-2], most_fields):
+        low, value = name.lower(), value.strip(b" \t")
+        if low.startswith(_FORWARDED) or low == b"forwarded":
+            forwarded.append((low, value))
+        elif low in _REQUEST_FIELDS:
+            special.setdefault(low, []).append(value)
+        elif not _folds_to(low, _REQUEST_FIELDS):
+            kept.append((low, name, value))
+    named = _connection(special)
+    length = _length(special, minor)
+    host, target = _host(special.get(b"host", []), target, method, minor)
+    upgrade = special.get(b"upgrade", [])
+    asks = b"upgrade" in named and minor == 1 and length in (NO_BODY, 0) and len(upgrade) == 1
+    return Request(
+        method,
+        target,
+        minor,
+        host,
+        b"".join([b"%s: %s\r\n" % (name, value) for low, name, value in kept if low not in named]),
+        tuple(forwarded),
+        length,
+        _keep_alive(named, minor),
+        # h2c would be HTTP again, whose heads nobody checks; RFC 9113 has done away with it.
+        upgrade[0] if asks and b"h2c" not in upgrade[0].lower() else b"",
+        _expects(special.get(b"expect", []), minor, length),
+        any(b"trailers" in value.lower() for value in special.get(b"te", [])),
+    )
+
+
+def _bad_request_line(line: bytes) -> MessageError:
+    if _OTHER_VERSION.fullmatch(line) and not re.search(rb" HTTP/1\.[01]$", line):
+        return MessageError(505, "only HTTP/1.0 and HTTP/1.1 are served here")
+    if b"#" in line:
+        return MessageError(400, "a fragment (#) in the request target")
+    return MessageError(400, _fault(line) if _CONTROL.search(line) else "bad request line")
+
+
+def _host(values: list[bytes], target: bytes, method: bytes, minor: int) -> tuple[bytes, bytes]:
+    """The host that is asked for, and the target in origin form (RFC 9112, section 3.2)."""
+    if len(values) > 1:
+        raise MessageError(400, "more than one Host")
+    if not values and minor == 1:
+        raise MessageError(400, "no Host")
+    host = values[0] if values else b""
+    if host and (len(host) > HOST_BYTES or not _HOST.fullmatch(host)):
+        raise MessageError(400, "bad Host")
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return host, target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise MessageError(400, "bad request target")
+    if (
+        len(match[1]) > HOST_BYTES
+        or not _HOST.fullmatch(match[1])
+        or (values and match[1].lower() != host.lower())
+    ):
+        raise MessageError(400, "request target and Host differ")
+    rest = match[2]
+    return match[1], rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _expects(values: list[bytes], minor: int, length: int) -> bool:
+    if not values:
+        return False
+    if len(values) > 1 or values[0].lower() != b"100-continue":
+        raise MessageError(417, "an expectation other than 100-continue")
+    return minor == 1 and length not in (NO_BODY, 0)
+
+
+# ----------------------------------------------------------------------------
+# Responses
+# ----------------------------------------------------------------------------
+
+
+def _parse_response(head: bytes, most_fields: int) -> Response:
+    line, _, block = head.partition(b"\r\n")
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise MessageError(502, "bad status line")
+    minor, status = int(match[1]), int(match[2])
+    kept: list[tuple[bytes, bytes, bytes]] = []
+    special: dict[bytes, list[bytes]] = {}
+    rooted = False
+    for name, value in _fields(block[:-2], most_fields):
+        low, value = name.lower(), value.strip(b" \t")
+        if low in _RESPONSE_FIELDS:
+            special.setdefault(low, []).append(value)
+        elif not _folds_to(low, _RESPONSE_FIELDS):
+            kept.append((low, name, value))
+            rooted = rooted or low in (b"location", b"set-cookie")
+    named = _connection(special)
+    return Response(
+        status,
+        match[3] or b"",
+        b"".join([b"%s: %s\r\n" % (name, value) for low, name, value in kept if low not in named]),
+        _length(special, minor),
+        _keep_alive(named, minor),
+        b", ".join(special.get(b"upgrade", [])),
+        rooted,
+    )
+
+
+_cached_request = lru_cache(CACHED_HEADS)(_parse_request)
+_cached_response = lru_cache(CACHED_HEADS)(_parse_response)
+
+
+# ----------------------------------------------------------------------------
+# What both have
+# ----------------------------------------------------------------------------
+
+
+def _fields(block: bytes, most: int) -> list[tuple[bytes, bytes]]:
+    """Names and values as written. Raises MessageError."""
+    if not _FIELDS.fullmatch(block):
+        raise MessageError(400, _fault(block))
+    fields = _FIELD.findall(block)
+    if len(fields) > most:
+        raise MessageError(431, f"more than {most} header fields")
+    return fields
+
+
+def _folds_to(low: bytes, names: frozenset[bytes]) -> bool:
+    """Whether a name is, or could be taken for, one of ``names``: WSGI and CGI cannot tell ``_`` from ``-``."""
+    if b"_" in low:
+        low = low.replace(b"_", b"-")
+    return low in names or low.startswith(_FORWARDED)
+
+
+def _connection(special: dict[bytes, list[bytes]]) -> set[bytes]:
+    """The options of Connection, lower case: they name the fields that end here."""
+    values = special.get(b"connection", [])
+    return {option.strip(b" \t").lower() for value in values for option in value.split(b",")}
+
+
+def _keep_alive(named: set[bytes], minor: int) -> bool:
+    return b"close" not in named and (minor == 1 or b"keep-alive" in named)
+
+
+def _length(special: dict[bytes, list[bytes]], minor: int) -> int:
+    """How long the body is, by the one field that says so. Raises MessageError when two do, or one twice."""
+    lengths = special.get(b"content-length", [])
+    codings = special.get(b"transfer-encoding", [])
+    if codings:
+        if lengths:
+            raise MessageError(400, "Content-Length beside Transfer-Encoding")
+        if minor == 0:
+            raise MessageError(400, "Transfer-Encoding in HTTP/1.0")
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise MessageError(400, "a Transfer-Encoding other than chunked")
+        return CHUNKED
+    if not lengths:
+        return NO_BODY
+    if len(lengths) > 1:
+        raise MessageError(400, "more than one Content-Length")
+    if not _LENGTH.fullmatch(lengths[0]):
+        raise MessageError(400, "bad Content-Length")
+    return int(lengths[0])
+
+
+def _fault(block: bytes) -> str:
+    """Which rule some lines break first. Only asked when one is broken."""
+    for line in block.split(b"\r\n"):
+        if b"\n" in line:
+            return "a line feed without carriage return"
+        if b"\r" in line:
+            return "a carriage return without line feed"
+        if _CONTROL.search(line):
+            return "a control character in the head"
+        if line.startswith((b" ", b"\t")):
+            return "a folded header line"
+        if re.match(_TOKEN + rb"*[ \t]+:", line):
+            return "white space before the colon of a header field"
+    return "a line that is no header field"

@@ -1,0 +1,160 @@
+"""Which target a request is for, and which mappings lead there, in the order in which they should be tried.
+
+Knows the two forms of an address and the registry's tables; neither sockets nor the rest of a head.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from aero.config import CID
+from aero.errors import MessageError
+from aero.server.events import Event
+from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
+from aero.server.httpmux.pages import Answer
+from aero.server.mapping import Mapping
+from aero.server.registry import Registry, Worker
+from aero.server.store import Store
+
+# Names that were here once, to tell "comes back soon" from "never heard of": as many as there are ports to lease.
+REMEMBERED = 20_000
+
+_BY_PATH = re.compile(rb"/([0-9A-Za-z-]{1,63})(@|%40|%23)?/([0-9A-Za-z-]{1,63})(?:(/.*)|(\?.*))?")
+_BY_HOST = re.compile(rb"([0-9a-z-]{1,63})(@|%40|%23)?\.([0-9a-z-]{1,63})\.")
+_PORT = re.compile(rb":[0-9]*\Z")
+
+
+class Wanted(NamedTuple):
+    """What a request asks for. ``who``: a tag or a cid, ``name``: a target's; ``prefix``: what is taken off the
+    path, which leaves ``path``; ``host``: what the target gets to see as Host."""
+
+    who: str
+    is_cid: bool
+    name: str
+    prefix: bytes
+    path: bytes
+    host: bytes
+
+
+class Router:
+    """The registry as the mux asks it."""
+
+    def __init__(self, registry: Registry, store: Store, domain: str, debug: bool) -> None:
+        """``domain``: "" for addresses by path; ``debug``: answers tell which names exist."""
+        self._registry = registry
+        self._domain = domain
+        self._ending = b"." + domain.encode()
+        self._debug = debug
+        self._workers: dict[str, list[Worker]] = {}  # by tag, until a worker comes or goes
+        self._turns: dict[tuple[str, str], int] = {}
+        self._known = {(lease.owner.tag, lease.owner.name) for lease in store.oldest(REMEMBERED)}
+        registry.events.listeners.add(self._on_event)
+
+    def close(self) -> None:
+        """Stops listening to the registry."""
+        self._registry.events.listeners.discard(self._on_event)
+
+    def wanted(self, request: Request) -> Wanted | Answer:
+        """What the request is for, or why it is for nothing here. Raises MessageError."""
+        if not self._domain:
+            by_path = _by_path if len(request.target) <= CACHED_BYTES else _by_path.__wrapped__
+            found = by_path(request.target, request.host)
+            expected = "/<tag>/<name>/"
+        else:
+            found = self._by_host(request)
+            expected = f"<tag>.<name>.{self._domain}"
+        if found is None:
+            return self._nothing("wrong host" if self._domain else "no address", {"expected": expected})
+        return found
+
+    def _by_host(self, request: Request) -> Wanted | None:
+        host = _PORT.sub(b"", request.host).rstrip(b".").lower()
+        match = _BY_HOST.fullmatch(host[: 1 - len(self._ending)]) if host.endswith(self._ending) else None
+        if match is None:
+            return None
+        who, mark, name = match.groups()
+        text = who.decode()
+        is_cid = mark is not None or CID.fullmatch(text) is not None
+        # The mark would look like user information to a target that takes its own address from Host.
+        shown = request.host.replace(mark, b"", 1) if mark else request.host
+        return Wanted(text, is_cid, name.decode(), b"", request.target, shown)
+
+    def mappings(self, wanted: Wanted) -> list[Mapping] | Answer:
+        """The mappings that lead there: those of workers with a link, whose turn it is first."""
+        name = wanted.name
+        if wanted.is_cid:
+            worker = self._registry.workers.get(wanted.who)
+            workers = [worker] if worker is not None else []
+        else:
+            workers = self._tagged(wanted.who)
+        ready = [
+            mapping
+            for worker in workers
+            for mapping in worker.mappings.values()
+            if mapping.name == name and worker.links
+        ]
+        if len(ready) > 1:
+            return self._turned(wanted, ready)
+        return ready or self._why_not(wanted, workers)
+
+    def _tagged(self, tag: str) -> list[Worker]:
+        """The registry has to look at every worker; who has asked once need not wait for that again."""
+        workers = self._workers.get(tag)
+        if workers is None:
+            workers = list(self._registry.tagged(tag))
+            if workers:
+                self._workers[tag] = workers
+        return workers
+
+    def _why_not(self, wanted: Wanted, workers: list[Worker]) -> Answer:
+        fields = {"tag": wanted.who, "name": wanted.name}
+        if any(worker.mapping(wanted.name) is not None for worker in workers):
+            return Answer("link down", fields)
+        if not wanted.is_cid and (wanted.who, wanted.name) in self._known:
+            return Answer("no worker", fields)
+        if workers:
+            there = sorted({mapping.name for worker in workers for mapping in worker.mappings.values()})
+            return self._nothing("unknown name", fields, there)
+        return self._nothing("unknown cid" if wanted.is_cid else "unknown tag", fields)
+
+    def _turned(self, wanted: Wanted, mappings: list[Mapping]) -> list[Mapping]:
+        key = wanted.who, wanted.name
+        turn = self._turns.get(key, 0) % len(mappings)
+        if len(self._turns) >= REMEMBERED:
+            self._turns.clear()  # every turn begins again: no harm
+        self._turns[key] = turn + 1
+        return mappings[turn:] + mappings[:turn]
+
+    def _nothing(self, kind: str, fields: dict[str, str], there: list[str] | None = None) -> Answer:
+        if self._debug:
+            if there is None:
+                there = sorted({worker.tag for worker in self._registry.workers.values()})
+            fields = {**fields, "there": ", ".join(there) or "-"}
+        return Answer(kind, fields)
+
+    def _on_event(self, event: Event) -> None:
+        if event.what in ("worker up", "worker down"):
+            self._workers.clear()
+        elif event.what == "mapping up" and len(self._known) < REMEMBERED:
+            self._known.add((str(event.fields.get("tag")), str(event.fields.get("target"))))
+
+
+@lru_cache(CACHED_HEADS)
+def _by_path(target: bytes, host: bytes) -> Wanted | Answer | None:
+    """What a path asks for; an Answer when a slash is missing, None when it has another form."""
+    if b"@" in host or b"%" in host:
+        raise MessageError(400, "bad Host")  # a worker's id with its mark stands in the path here
+    match = _BY_PATH.fullmatch(target)
+    if match is None:
+        return None
+    who, mark, name, path, query = match.groups()
+    if path is None:
+        # Relative, so that it holds behind a proxy with a prefix of its own too.
+        return Answer("add slash", {}, b"Location: %b/%b\r\n" % (name, query or b""))
+    text = who.decode().lower()
+    is_cid = mark is not None or CID.fullmatch(text) is not None
+    called = name.decode().lower()
+    prefix = f"/{text}{'@' if mark else ''}/{called}".encode()
+    return Wanted(text, is_cid, called, prefix, path, host)

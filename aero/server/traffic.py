@@ -1,0 +1,124 @@
+"""The last ten minutes of throughput, in memory: of all targets together, of every worker, of every target.
+
+Looks at the registry's byte counts now and then; the data path knows nothing of it. A target that was quiet all
+the time costs nothing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any, NamedTuple
+
+from aero.config import Limits
+from aero.server.mapping import Mapping
+from aero.server.registry import Registry
+
+STEP_S = 2.0  # as often as a person looks at a line that moves
+POINTS = 300  # ten minutes
+_ZEROES = array("I", [0]) * POINTS
+_MOST = (1 << 8 * _ZEROES.itemsize) - 1  # 4 GB/s, where lines of links that fast end flat
+
+
+class Key(NamedTuple):
+    """What a series is of: everything ("", 0), a worker (its cid, 0), or a target of it (its cid, its id)."""
+
+    cid: str = ""
+    target_id: int = 0
+
+
+class Series:
+    """Whole bytes a second in both directions: a ring of POINTS samples, all zero at first."""
+
+    def __init__(self) -> None:
+        self._rates = {"in": array("I", _ZEROES), "out": array("I", _ZEROES)}
+        self._quiet = 0  # samples since the last that was not zero
+
+    def put(self, number: int, rate_in: float, rate_out: float) -> bool:
+        """Takes sample ``number``; False when nothing but zeroes is left."""
+        for rates, rate in zip(self._rates.values(), (rate_in, rate_out)):
+            rates[number % POINTS] = min(round(rate), _MOST)
+        self._quiet = 0 if rate_in or rate_out else self._quiet + 1
+        return self._quiet < POINTS
+
+    def last(self, number: int, count: int) -> dict[str, list[int]]:
+        """The ``count`` samples up to ``number``, oldest first."""
+        end = number % POINTS + 1
+        start = end - count
+        if start >= 0:
+            return {name: rates[start:end].tolist() for name, rates in self._rates.items()}
+        return {name: (rates[start:] + rates[:end]).tolist() for name, rates in self._rates.items()}
+
+
+class Traffic:
+    """Samples the registry's mappings every STEP_S."""
+
+    def __init__(self, loop: Any, registry: Registry) -> None:
+        self.number = 0  # of the last sample
+        self._registry = registry
+        self._series: dict[Key, Series] = {Key(): Series()}
+        self._before: dict[Key, tuple[int, int]] = {}  # every mapping's bytes at the last sample
+        self._at = monotonic()
+        self._timer = loop.timer(STEP_S, STEP_S)
+        self._timer.start(self.sample)
+
+    def close(self) -> None:
+        """Ends the sampling."""
+        self._timer.stop()
+        self._timer.close()
+
+    def _mappings(self) -> Iterator[Mapping]:
+        for worker in self._registry.workers.values():
+            yield from worker.mappings.values()
+
+    def sample(self) -> None:
+        """Takes one sample of everything."""
+        now = monotonic()
+        elapsed_s, self._at = max(now - self._at, 1e-3), now
+        self.number += 1
+        counted: dict[Key, tuple[int, int]] = {}
+        rates: dict[Key, tuple[float, float]] = {Key(): (0.0, 0.0)}
+        for mapping in self._mappings():
+            key = Key(mapping.worker.cid, mapping.target_id)
+            counted[key] = mapping.bytes_in, mapping.bytes_out
+            before = self._before.get(key, (0, 0))
+            if counted[key] == before and key not in self._series:
+                continue
+            rate = [(after - earlier) / elapsed_s for after, earlier in zip(counted[key], before)]
+            for each in (key, Key(key.cid), Key()):
+                sums = rates.get(each, (0.0, 0.0))
+                rates[each] = (sums[0] + rate[0], sums[1] + rate[1])
+        self._before = counted
+        self._keep(rates)
+
+    def _keep(self, rates: dict[Key, tuple[float, float]]) -> None:
+        for key in [key for key in self._series if key not in rates]:
+            del self._series[key]  # its worker is gone
+        for key, (rate_in, rate_out) in rates.items():
+            series = self._series.get(key)
+            if series is None:
+                if len(self._series) >= Limits.TRAFFIC_SERIES:
+                    continue
+                series = self._series[key] = Series()
+            if not series.put(self.number, rate_in, rate_out) and key != Key():
+                del self._series[key]
+
+    def since(self, number: int | None) -> dict[str, Any]:
+        """All samples after sample ``number``; the last POINTS for None, or where that is too long ago or to come."""
+        known = number is not None and max(0, self.number - POINTS) <= number <= self.number
+        count = self.number - number if number is not None and known else POINTS
+        workers: dict[str, dict[str, Any]] = {}
+        for key, series in self._series.items():
+            if not key.cid:
+                continue
+            shown = workers.setdefault(key.cid, {"in": [], "out": [], "targets": {}})
+            if not key.target_id:
+                shown.update(series.last(self.number, count))
+                continue
+            worker = self._registry.workers.get(key.cid)
+            mapping = worker.mappings.get(key.target_id) if worker is not None else None
+            if mapping is not None:
+                shown["targets"][mapping.name] = series.last(self.number, count)
+        everything = self._series[Key()].last(self.number, count)
+        return {"step_s": STEP_S, "last": self.number, "all": everything, "workers": workers}

@@ -1,0 +1,191 @@
+// The page's life: ask, show, listen, notice when nobody answers; and what people can do.
+
+const STEP_MS = 2000; // as often as the server samples
+const past = new Past();
+const listener = new Listener(happened, () => {});
+const eventList = new EventList();
+const workerList = new WorkerList({ ping: pingWorker, kick: askKick, filtered: showWorkers });
+const plot = new LargePlot($("all-plot"), STEP_MS / 1000);
+let current = { workers: [] };
+let health = null;
+let seenAt = Date.now();
+let lost = false;
+let asking = null;
+let kicking = null;
+
+function fillWords() {
+  document.documentElement.lang = LANGUAGE === "zh" ? "zh-CN" : "en";
+  for (const element of document.querySelectorAll("[data-word]")) element.textContent = words[element.dataset.word];
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", words[element.dataset.label]);
+  const { linkPort, auth } = document.documentElement.dataset;
+  const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+  const host = local ? "HOST" : location.hostname;
+  $("command").textContent = `python3 aero.pyz client --server ${host}:${linkPort}${auth ? " --auth CODE" : ""} --tag demo --target web@127.0.0.1:80`;
+  $("empty-more").textContent = [local ? words.emptyHost : "", auth ? words.emptyAuth : ""].join(" ").trim();
+  write($("state-text"), words.connecting);
+}
+
+// Asking and showing
+
+/** Asks for everything and shows it; one at a time. */
+function refresh() {
+  if (!asking) asking = askAll().finally(() => (asking = null));
+  return asking;
+}
+
+async function askAll() {
+  try {
+    const since = past.number === null ? "" : `?since=${past.number}`;
+    const [newHealth, list, traffic] = await Promise.all([call("/health"), call("/list"), call(`/traffic${since}`)]);
+    health = newHealth;
+    current = list;
+    past.take(traffic);
+    found();
+    showAll();
+  } catch (error) {
+    if (error instanceof NotAllowed) askToken();
+    else missed();
+  }
+}
+
+function showAll() {
+  const keys = new Set(current.workers.flatMap((worker) => [worker.cid, ...worker.targets.map((target) => `${worker.cid} ${target.name}`)]));
+  past.keep(keys);
+  const all = past.of("");
+  write($("all-in"), rate(all.last.in));
+  write($("all-out"), rate(all.last.out));
+  write($("all-workers"), plain.format(health.workers));
+  write($("all-streams"), plain.format(health.streams));
+  plot.show(all);
+  document.title = words.title(health.workers);
+  showWorkers();
+}
+
+function showWorkers() {
+  workerList.show(current.workers, past);
+}
+
+// There or not
+
+function found() {
+  seenAt = Date.now();
+  if (lost) note(words.back);
+  lost = false;
+  $("lost").hidden = true;
+  document.body.classList.remove("stale");
+  $("state").dataset.state = "up";
+  write($("state-text"), words.connected(health.version, span(health.uptime_s)));
+}
+
+function missed() {
+  lost = true;
+  $("state").dataset.state = "lost";
+  write($("state-text"), words.lostShort);
+  document.title = words.lostTitle;
+  document.body.classList.add("stale");
+  write($("lost-more"), words.lostMore(span((Date.now() - seenAt) / 1000)));
+  $("lost").hidden = false;
+}
+
+function note(text) {
+  const box = make("p", { textContent: text });
+  $("notes").append(box);
+  setTimeout(() => box.remove(), 6000);
+}
+
+/** Asks again and again: every step, or less often where answers take long or nobody looks. */
+async function keepAsking() {
+  for (;;) {
+    if ($("token").open) {
+      await pause(STEP_MS / 4);
+      continue;
+    }
+    const began = performance.now();
+    await refresh();
+    const took = performance.now() - began;
+    await pause(Math.max(document.hidden ? 5 * STEP_MS : STEP_MS, 4 * took) - Math.min(took, STEP_MS / 2));
+  }
+}
+
+async function keepListening() {
+  for (;;) {
+    if (!$("token").open) await listener.listen();
+    await pause(STEP_MS);
+  }
+}
+
+function happened(event) {
+  eventList.show(event);
+  if (Date.now() - Date.parse(event.at) < 60000) refresh();
+}
+
+// What people can do
+
+async function act(action) {
+  try {
+    return await action();
+  } catch (error) {
+    if (error instanceof NotAllowed) askToken();
+    else note(words.failed(error instanceof Refused ? error.message : words.lost));
+    return null;
+  }
+}
+
+async function pingWorker(worker) {
+  const answer = await act(() => call(`/ping?cid=${worker.cid}`));
+  if (!answer) return;
+  const card = workerList.cards.get(worker.cid);
+  if (card) card.pinged(answer.rtt_ms);
+  note(words.pinged(worker.tag, milliseconds(answer.rtt_ms)));
+}
+
+function askKick(worker) {
+  kicking = worker;
+  const streams = worker.targets.reduce((sum, target) => sum + target.streams, 0);
+  write($("kick-title"), words.kickTitle(worker.tag));
+  write($("kick-text"), words.kickText(worker.cid, worker.host, streams));
+  $("kick").showModal();
+  $("kick-no").focus();
+}
+
+async function kickNow() {
+  $("kick").close();
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" };
+  if (await act(() => call(`/kick?cid=${kicking.cid}`, options))) note(words.kicked(kicking.tag));
+  refresh();
+}
+
+function askToken() {
+  if ($("token").open) return;
+  $("token-wrong").hidden = !sessionStorage.getItem(TOKEN_KEY);
+  $("token").showModal();
+}
+
+function takeToken() {
+  sessionStorage.setItem(TOKEN_KEY, $("token-field").value.trim());
+  $("token-field").value = "";
+  $("token").close();
+  refresh();
+}
+
+function onSubmit(form, action) {
+  $(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    action();
+  });
+}
+
+fillWords();
+onSubmit("kick-form", kickNow);
+onSubmit("token-form", takeToken);
+$("kick-no").addEventListener("click", () => $("kick").close());
+$("token").addEventListener("cancel", (event) => event.preventDefault());
+$("copy").addEventListener("click", () =>
+  act(async () => {
+    await navigator.clipboard.writeText($("command").textContent);
+    note(words.copied);
+  }),
+);
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+keepAsking();
+keepListening();

@@ -1,0 +1,168 @@
+"""A worker's session at the server, and the link that carries it: taking over, freezing, ending.
+
+One uplink is one session. It owns at most one link at a time; when that breaks, the session freezes and waits for
+the next. Links come here once they have joined (server/arrival.py).
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable
+
+from aero import logs
+from aero.config import Limits
+from aero.core.codes import Close, Reset
+from aero.core.outbox import BLOCK_BYTES
+from aero.core.session import SERVER_FIRST_ID, Session
+from aero.core.stream import Stream
+from aero.errors import AeroError, RemoteProtocolError
+from aero.net.link import Link
+from aero.server.registry import Worker
+
+if TYPE_CHECKING:
+    from aero.server.app import Server
+
+log = logs.get("link")
+
+_SECRET_BYTES = 16
+_LOOK_S = 1.0  # how often a frozen session looks at the clock and at the memory that all of them keep
+# Answers for so many targets go into one message: 64 KiB hold them with the longest names, texts and addresses.
+_ANSWERS_A_MESSAGE = 16
+
+
+class Uplink:
+    """One session of one worker: the core's session handler and the carrier of the registry."""
+
+    def __init__(self, server: Server, worker: Worker) -> None:
+        self.server = server
+        self.worker = worker
+        self.id = os.urandom(8).hex()
+        self.secret = os.urandom(_SECRET_BYTES).hex()
+        self.resume_s = server.config.resume_s
+        self.session = Session(self, SERVER_FIRST_ID, server.pool, server.session_limits, monotonic())
+        self.session.resumable = self.resume_s > 0
+        self.link: Link | None = None
+        # The worker counts its session's links, so that one which was held up on its way cannot win over a newer one.
+        self.link_number = 1
+        self.ended = False
+        self._frozen: Any = None  # the timer of a session that no link carries
+        self._frozen_until = 0.0
+        self._pongs: dict[int, Callable[[float], None]] = {}
+        self._control = float(Limits.CONTROL_BURST)  # control messages that may come now
+        self._control_at = monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """True while a link carries the session."""
+        return self.link is not None
+
+    # The link
+
+    def attach(self, link: Link) -> None:
+        """``link`` carries the session from here on; one that did so before is let go."""
+        former, self.link = self.link, link
+        if former is not None:
+            former.close(Close.REPLACED, "the session goes on over a newer link")
+        self._thaw()
+        link.carry(self.session)
+        pongs, self._pongs = self._pongs, {}
+        for on_pong in pongs.values():  # who asked the former link for a sign of life has it
+            on_pong(self.worker.ping_s)
+        self.worker.lobby.open()
+
+    def detach(self, link: Link, error: AeroError, final: bool) -> None:
+        """``link`` is over."""
+        if self.link is not link:
+            return  # it was replaced already
+        self.link = None
+        self._pongs.clear()
+        if self.ended:
+            return
+        # A worker that never said a word has nothing to come back to: it is as new with its next link.
+        silent = not self.session.received and not self.session.streams
+        if final or silent or not self.resume_s:
+            self.end(Close.DONE, str(error))
+            return
+        self.server.counters.error("link lost")
+        self.server.registry.events.fault("link lost", cid=self.worker.cid, tag=self.worker.tag, why=error)
+        self._frozen_until = monotonic() + self.resume_s
+        self._frozen = self.server.loop.timer(_LOOK_S, _LOOK_S)
+        self._frozen.start(self._look)
+
+    def _look(self) -> None:
+        """While frozen: gives up in time, and earlier where memory has run out and this session keeps the most."""
+        if monotonic() >= self._frozen_until - _LOOK_S / 2:  # timers come a little early
+            self.end(Close.SILENT, f"not resumed within {self.resume_s} s")
+        elif self.server.pool.exhausted:
+            kept = self.session.outbox.kept_bytes
+            frozen = (each for each in self.server.uplinks.values() if not each.alive)
+            if kept > BLOCK_BYTES and kept >= max(each.session.outbox.kept_bytes for each in frozen):
+                self.end(Close.OVERLOAD, "memory for what was not acknowledged has run out")
+
+    def _thaw(self) -> None:
+        if self._frozen is not None:
+            self._frozen.stop()
+            self._frozen.close()
+            self._frozen = None
+
+    def ping(self, on_pong: Callable[[float], None]) -> bool:
+        """Pings the worker now; ``on_pong`` gets the round trip in seconds. False when that cannot be."""
+        try:
+            number = self.link.ping() if self.link is not None else 0
+        except RemoteProtocolError:
+            number = 0  # so much waits for this link that not even a ping has room
+        if number:
+            self._pongs[number] = on_pong
+        return bool(number)
+
+    def pong(self, number: int, round_trip_s: float) -> None:
+        """An answer came."""
+        self.worker.ping_s = round_trip_s
+        self.server.counters.pings.observe(round_trip_s)
+        on_pong = self._pongs.pop(number, None)
+        if on_pong is not None:
+            on_pong(round_trip_s)
+
+    def end(self, code: int, text: str) -> None:
+        """The session is over: streams are reset, the link closed, and with the last one the worker is gone."""
+        if self.ended:
+            return
+        self.ended = True
+        self._thaw()
+        if self.link is not None:
+            self.link.close(code, text)
+        self.session.end(Reset.LOST, text)
+        self.server.forget(self)
+        self.worker.carriers.remove(self)
+        if not self.worker.carriers:
+            self.server.registry.remove(self.worker, text)
+
+    # Session events
+
+    def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
+        """Workers open no streams: there is nothing at the server to reach."""
+        stream.abort(Reset.NO_TARGET, "the server has no targets")
+
+    def control_received(self, message: dict[str, Any]) -> None:
+        """PROTOCOL.md, section "Control messages". Raises RemoteProtocolError when they come too fast."""
+        now = monotonic()
+        earned = (now - self._control_at) * Limits.CONTROL_PER_S
+        self._control = min(self._control + earned, float(Limits.CONTROL_BURST)) - 1.0
+        self._control_at = now
+        if self._control < 0.0:
+            raise RemoteProtocolError(Close.OVERLOAD, "control messages come faster than anybody needs them")
+        what = message.get("do")
+        if what == "register":
+            answers = self.worker.register(message.get("targets"))
+            for first in range(0, len(answers), _ANSWERS_A_MESSAGE):
+                some = answers[first : first + _ANSWERS_A_MESSAGE]
+                self.session.control({"do": "registered", "targets": some})
+        elif what == "unregister":
+            self.worker.unregister(message.get("ids"))
+        else:
+            log.debug("! unknown control message", cid=self.worker.cid, do=what)
+
+    def goaway_received(self, code: int, text: str) -> None:
+        """The worker takes no new streams; it leaves when the open ones are done."""
+        log.info("worker is leaving", cid=self.worker.cid, why=text)

@@ -1,0 +1,124 @@
+"""The API's HTTP server against peers that are slow, many or gone; in one process, with short limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import gevent
+import gevent.event
+import pytest
+from gevent import socket as gsocket
+
+from aero.config import Limits
+from aero.server.api.http import HttpServer
+from aero.server.ports import listen_at
+from aero.values import Address
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PATIENCE_S = 20.0
+
+Start = Callable[[Callable[..., Any]], int]
+
+
+def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    servers: list[HttpServer] = []
+
+    def start(application: Callable[..., Any]) -> int:
+        servers.append(HttpServer(listen_at(Address("127.0.0.1", 0), "--api"), application))
+        return servers[-1].address.port
+
+    monkeypatch.setattr(Limits, "API_REQUEST_S", 0.2)
+    yield start
+    for server in servers:
+        server.close()
+
+
+def dial(port: int) -> Any:
+    return gsocket.create_connection(("127.0.0.1", port), PATIENCE_S)
+
+
+def read_all(peer: Any) -> bytes:
+    return b"".join(iter(lambda: peer.recv(65536), b""))
+
+
+def test_a_head_that_never_ends_gets_no_more_time_by_dripping(serve: Start) -> None:
+    port = serve(hello)
+    peer = dial(port)
+
+    def drip() -> None:
+        try:
+            peer.sendall(b"GET / HTTP/1.1\r\nX: ")
+            while True:
+                peer.sendall(b"y")
+                gevent.sleep(0)
+        except OSError:
+            return  # cut off, as it should be
+
+    dripping = gevent.spawn(drip)
+    assert read_all(peer).startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 431 "))
+    peer.close()
+    dripping.join(PATIENCE_S)
+    assert dripping.ready()
+
+
+def test_a_body_that_does_not_come(serve: Start) -> None:
+    with dial(serve(hello)) as peer:
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
+        assert read_all(peer).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_that_says_nothing_more_is_closed_without_a_word(serve: Start) -> None:
+    with dial(serve(hello)) as peer:
+        peer.sendall(REQUEST)
+        assert read_all(peer).endswith(b"\r\n\r\nhello")
+
+
+def test_an_answer_may_take_longer_than_a_request(serve: Start) -> None:
+    asked, go_on = gevent.event.Event(), gevent.event.Event()
+
+    def slow(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        asked.set()
+        go_on.wait()
+        return hello(environ, start_response)
+
+    with dial(serve(slow)) as peer:
+        peer.sendall(REQUEST)
+        asked.wait()
+        late = gevent.get_hub().loop.timer(2 * Limits.API_REQUEST_S)
+        late.start(go_on.set)
+        assert b" 200 OK" in read_all(peer)
+
+
+def test_a_reader_that_stops_reading_is_cut_off(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = gevent.event.Event()
+    monkeypatch.setattr(Limits, "API_SEND_S", 0.2)
+
+    def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            ended.set()
+
+    with dial(serve(endless)) as peer:
+        peer.sendall(REQUEST)
+        assert ended.wait(PATIENCE_S)
+
+
+def test_more_connections_than_allowed_wait_their_turn(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "API_CONNECTIONS", 4)
+    port = serve(hello)
+    silent = [dial(port) for _ in range(12)]
+    with dial(port) as peer:
+        peer.sendall(REQUEST)
+        assert b"hello" in read_all(peer)  # when those before it have had their time
+    for each in silent:
+        each.close()

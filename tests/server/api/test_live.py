@@ -1,0 +1,92 @@
+"""The stream of events: what is remembered, what a slow listener gets, how peers' words come out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aero.config import Limits
+from aero.server.api.live import Live, shown
+from aero.server.events import Event, Events
+
+
+def blocks(piece: bytes) -> dict[str, str]:
+    lines = piece.decode().rstrip("\n").split("\n")
+    return dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
+
+
+def test_a_new_listener_hears_what_comes() -> None:
+    events = Events()
+    events.emit("worker up", cid="c1")
+    stream = Live(events).stream("")
+    assert blocks(next(stream)) == {"retry": "2000"}
+    events.fault("link lost", cid="c2", why="cut")
+    block = blocks(next(stream))
+    assert block["event"] == "link-lost"
+    content = json.loads(block["data"])
+    assert content.pop("at").endswith("Z")
+    assert content == {"event": "link lost", "fault": True, "cid": "c2", "why": "cut"}
+
+
+def test_a_listener_that_comes_back_hears_what_it_missed() -> None:
+    events = Events()
+    live = Live(events)
+    stream = live.stream("")
+    next(stream)
+    for number in range(3):
+        events.emit("worker up", cid=f"c{number}")
+    last_id = blocks(next(stream))["id"]
+    stream.close()
+    again = live.stream(last_id)
+    next(again)
+    assert [json.loads(blocks(next(again))["data"])["cid"] for _ in range(2)] == ["c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    "last_id", ["0", "other-1", "x", "-", "-1", "²", "other-99999999999999999999", "\r\n"]
+)
+def test_an_id_of_another_start_gives_all_that_is_remembered(last_id: str) -> None:
+    events = Events()
+    events.emit("worker up", cid="c0")
+    stream = Live(events).stream(last_id)
+    next(stream)
+    assert json.loads(blocks(next(stream))["data"])["cid"] == "c0"
+
+
+def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "API_HEARTBEAT_S", 0.01)
+    stream = Live(Events()).stream("")
+    next(stream)
+    assert next(stream).startswith(b":")
+
+
+def test_a_listener_that_does_not_keep_up_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "API_EVENTS", 10)
+    events = Events()
+    stream = Live(events).stream("")
+    next(stream)
+    for number in range(20):
+        events.emit("worker up", number=number)
+    assert list(stream) == []
+    assert not events.listeners
+
+
+def test_only_so_many_may_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "API_LISTENERS", 2)
+    live = Live(Events())
+    streams = [live.stream("") for _ in range(2)]
+    assert not live.full
+    for stream in streams:
+        next(stream)
+    assert live.full
+    streams.pop().close()
+    assert not live.full
+
+
+def test_what_peers_wrote_is_cleaned() -> None:
+    event = Event(1, 0.0, "link lost", {"why": "\x1b[2J\nevent: x\u2028" + "a" * 5000, "port": 5}, True)
+    content = shown(event)
+    assert content["why"].isprintable()
+    assert len(content["why"]) < 600
+    assert content["port"] == 5

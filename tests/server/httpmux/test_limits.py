@@ -1,0 +1,265 @@
+"""The mux's limits of time and number, in one process with server and worker, so that they can be made small."""
+
+from __future__ import annotations
+
+import socket as plain
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from aero.client.app import WorkerApp
+from aero.config import Address, ClientConfig, Limits, ServerConfig
+from aero.config import Target as TargetConfig
+from aero.core.codes import Close
+from aero.server.app import Server
+from aero.server.httpmux import server as mux_server
+
+IP = "127.0.0.1"
+GET = b"GET /t/web/%b HTTP/1.1\r\nHost: a\r\n\r\n"
+pause = Event().wait  # never set: how slowly the attacker goes on
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Stage:
+    """A server, a worker and a target, which does as the path says."""
+
+    def __init__(self) -> None:
+        self.wedged = Event()
+        self.connections = 0
+        self.service = StreamServer((IP, 0), self._serve)
+        self.service.start()
+        self.server = Server(
+            ServerConfig(ips=(IP,), port=0, auth="a", api=None, mux=Address(IP, 0), ports=(0, 0), state="")
+        )
+        ready = Event()
+        target = TargetConfig("web", IP, self.service.server_port)
+        config = ClientConfig("t", "host", Address(IP, self.server.port), (target,), "a")
+        self.worker = WorkerApp(config, lambda *_: ready.set())
+        self.worker.start()
+        assert ready.wait(30)
+        self.visits: list[Any] = []
+
+    def _serve(self, sock: Any, _: Any) -> None:
+        self.connections += 1
+        data = b""
+        while True:
+            while b"\r\n\r\n" not in data:
+                more = sock.recv(65536)
+                if not more:
+                    return
+                data += more
+            head, _, data = data.partition(b"\r\n\r\n")
+            if b" /never " in head:
+                self.wedged.wait()
+                return
+            if b" /big " in head:
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n" + bytes(30_000_000))
+            else:
+                sock.sendall(OK)
+
+    def visit(self) -> Any:
+        assert self.server.mux_address is not None
+        sock = socket.create_connection(self.server.mux_address)
+        sock.settimeout(20)
+        self.visits.append(sock)
+        return sock
+
+    def close(self) -> None:
+        self.wedged.set()
+        self.worker.stop()
+        self.worker.close()
+        self.server.close(Close.DONE)
+        self.service.stop()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stage]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mux_server, "SWEEP_S", 0.01)
+        stage = Stage()
+        yield stage
+        stage.close()
+
+
+@pytest.fixture
+def stage(shared: Stage) -> Iterator[Stage]:
+    yield shared
+    for sock in shared.visits:
+        sock.close()
+    shared.visits.clear()
+
+
+def all_of(sock: Any) -> bytes:
+    """Everything until the end, or the reset."""
+    data = b""
+    try:
+        while True:
+            more = sock.recv(65536)
+            if not more:
+                return data
+            data += more
+    except ConnectionResetError:
+        return data + b"<reset>"
+
+
+def test_a_head_that_does_not_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_HEAD_S", 0.05)
+    sock = stage.visit()
+    sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+    assert all_of(sock).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_head_that_drips(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slowloris: each byte comes in time, the head does not."""
+    monkeypatch.setattr(Limits, "MUX_HEAD_S", 0.1)
+    sock = stage.visit()
+
+    def drip() -> None:
+        try:
+            while True:
+                sock.sendall(b"a")
+                pause(0.01)
+        except OSError:
+            pass
+
+    greenlet = gevent.spawn(drip)
+    assert b" 408 " in all_of(sock)
+    greenlet.kill()
+
+
+def test_a_visitor_that_says_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_HEAD_S", 0.05)
+    assert all_of(stage.visit()) == b""
+
+
+def test_an_idle_connection(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_IDLE_S", 0.05)
+    sock = stage.visit()
+    sock.sendall(GET % b"")
+    assert all_of(sock) == OK
+
+
+def test_a_body_that_stops(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_BODY_S", 0.05)
+    sock = stage.visit()
+    sock.sendall(b"POST /t/web/never HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    answer = all_of(sock)
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in answer
+
+
+def test_a_target_that_does_not_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_ANSWER_S", 0.1)
+    sock = stage.visit()
+    sock.sendall((GET % b"never") + GET % b"")
+    answer = sock.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 504 ") and b"Target web of worker t" in answer
+    assert sock.recv(65536) == OK, "the visitor's connection goes on"
+
+
+def test_a_target_that_takes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_ANSWER_S", 0.5)
+    sock = stage.visit()
+
+    def upload() -> None:
+        try:
+            sock.sendall(b"POST /t/web/never HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+            sock.sendall(bytes(100_000_000))
+        except OSError:
+            pass
+
+    greenlet = gevent.spawn(upload)
+    assert b" 504 " in all_of(sock)
+    greenlet.join()
+
+
+def test_a_visitor_that_takes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reset, so that the part that came does not look like the whole; what waited was a window, not the body."""
+    monkeypatch.setattr(Limits, "MUX_SEND_S", 0.2)
+    sock = stage.visit()
+    sock.setsockopt(plain.SOL_SOCKET, plain.SO_RCVBUF, 4096)
+    sock.sendall(GET % b"big")
+    deadline = monotonic() + 20
+    mux = stage.server._mux
+    assert mux is not None
+    while mux._visitors and monotonic() < deadline:
+        gevent.sleep(0)
+    assert not mux._visitors
+    answer = all_of(sock)
+    assert answer.endswith(b"<reset>") and len(answer) < 29_000_000
+
+
+def test_connections_from_one_address(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback is not counted, so that a proxy on this machine may have as many as it needs."""
+    monkeypatch.setattr(Limits, "MUX_VISITORS_PER_ADDRESS", 2)
+    for _ in range(4):
+        sock = stage.visit()
+        sock.sendall(GET % b"")
+        assert sock.recv(65536) == OK
+    mux = stage.server._mux
+    assert mux is not None
+    ends = [plain.socketpair() for _ in range(3)]
+    try:
+        for ours, theirs in ends:
+            mux._connected(theirs, (f"2001:db8:0:1::{ours.fileno():x}", 1))
+        answers = [_peek(ours) for ours, _ in ends]
+        assert [answer[:12] for answer in answers] == [b"", b"", b"HTTP/1.1 503"]
+    finally:
+        for ours, _ in ends:
+            ours.close()
+    _until(lambda: not mux._addresses)
+
+
+def test_connections_in_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_VISITORS", 0)
+    answer = all_of(stage.visit())
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in answer
+
+
+def test_kept_connections_are_bounded_and_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    mux = stage.server._mux
+    assert mux is not None
+    monkeypatch.setattr(Limits, "MUX_POOLED_PER_TARGET", 2)
+    socks = [stage.visit() for _ in range(5)]
+    for sock in socks:
+        sock.sendall(GET % b"")
+    for sock in socks:
+        assert sock.recv(65536) == OK
+    _until(lambda: stage.server.registry.streams == 2)
+    monkeypatch.setattr(Limits, "MUX_POOLED_S", 0.0)
+    _until(lambda: stage.server.registry.streams == 0)
+
+
+def test_posts_take_fresh_connections_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the target may be about to close could lose a request that must not be repeated."""
+    sock = stage.visit()
+
+    def post() -> int:
+        sock.sendall(b"POST /t/web/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        assert sock.recv(65536) == OK
+        return stage.connections
+
+    first = post()
+    assert post() == first
+    monkeypatch.setattr(Limits, "MUX_POOLED_FRESH_S", 0.0)
+    assert post() == first + 1
+
+
+def _peek(sock: plain.socket) -> bytes:
+    sock.setblocking(False)
+    try:
+        return sock.recv(65536)
+    except BlockingIOError:
+        return b""
+
+
+def _until(condition: Any) -> None:
+    deadline = monotonic() + 20
+    while not condition():
+        assert monotonic() < deadline
+        gevent.sleep(0)

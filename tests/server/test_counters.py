@@ -1,0 +1,83 @@
+"""What the server counts never goes back, whatever peers do with their targets' names and lives."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aero.config import Limits
+from aero.core.stream import Stream
+from aero.server.counters import OTHERS, Counters, Histogram
+
+
+class FakeStream:
+    """Two numbers that grow."""
+
+    def __init__(self) -> None:
+        self.sent = self.received = 0
+
+
+def stream() -> Stream:
+    return cast(Stream, FakeStream())
+
+
+def test_a_stream_that_outlives_its_mapping_is_counted_to_its_end() -> None:
+    counters = Counters()
+    tally = counters.tally("nas", "web")
+    (total,) = counters.totals.values()
+    moved = stream()
+    tally.joined(moved)
+    moved.sent, moved.received = 10, 20
+    tally.close()
+    assert (total.bytes_in, total.bytes_out, total.visitors) == (10, 20, 1)
+    moved.sent = 30
+    assert total.bytes_in == 30
+    tally.left(moved)
+    tally.left(moved)
+    assert (total.bytes_in, total.bytes_out, total.visitors) == (30, 20, 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["new", "join", "move", "leave", "close"]), st.integers(0, 3))))
+def test_totals_never_go_back(steps: list[tuple[str, int]]) -> None:
+    counters = Counters()
+    tallies: list[Any] = []
+    streams: list[tuple[Any, Stream]] = []
+    moved = 0
+    for what, which in steps:
+        if what == "new":
+            tallies.append(counters.tally("t", "n"))
+        elif what == "join" and which < len(tallies):
+            streams.append((tallies[which], stream()))
+            tallies[which].joined(streams[-1][1])
+        elif what == "move" and which < len(streams):
+            streams[which][1].sent += 7
+            moved += 7
+        elif what == "leave" and which < len(streams):
+            tally, gone = streams.pop(which)
+            tally.left(gone)
+        elif what == "close" and which < len(tallies):
+            # A closed mapping takes no new streams.
+            tallies.pop(which).close()
+        assert sum(total.bytes_in for total in counters.totals.values()) == moved
+
+
+def test_names_beyond_the_limit_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "COUNTED_TARGETS", 2)
+    counters = Counters()
+    for number in range(10):
+        counters.tally("t", f"n{number}").close()
+    assert len(counters.totals) == 3
+    assert OTHERS in counters.totals
+    counters.tally("t", "n0")
+    assert len(counters.totals) == 3
+
+
+def test_a_bound_belongs_to_its_bucket() -> None:
+    histogram = Histogram((0.1, 1.0))
+    for value in (0.0, 0.1, 0.5, 1.0, 2.0):
+        histogram.observe(value)
+    assert histogram.counts == [2, 2, 1]
+    assert histogram.total == pytest.approx(3.6)

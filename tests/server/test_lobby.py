@@ -1,0 +1,73 @@
+"""The lobby: who comes while no link is up waits for a moment, in order, and never for ever."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from aero.config import Limits
+from aero.server.lobby import Lobby
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Five connections: (ours, the visitor's)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made = []
+        for _ in range(5):
+            far = socket.create_connection(listener.getsockname())
+            made.append((listener.accept()[0], far))
+    yield made
+    for near, far in made:
+        near.close()
+        far.close()
+
+
+def is_reset(visitor: socket.socket) -> bool:
+    visitor.settimeout(0)
+    try:
+        return visitor.recv(1) == b"?"
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_everybody_is_let_in_in_order(pairs: list[tuple[socket.socket, socket.socket]]) -> None:
+    lobby = Lobby(gevent.get_hub().loop)
+    served: list[socket.socket] = []
+    for near, _ in pairs:
+        lobby.wait(near, served.append)
+    assert len(lobby) == 5 and not served
+    lobby.open()
+    assert served == [near for near, _ in pairs] and not len(lobby)
+    lobby.open()
+    assert len(served) == 5
+
+
+def test_who_waits_in_vain_gets_a_reset(
+    pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "VISITOR_WAIT_S", 0.02)
+    lobby = Lobby(gevent.get_hub().loop)
+    for near, _ in pairs:
+        lobby.wait(near, pytest.fail)
+    with gevent.Timeout(10):
+        while len(lobby):
+            gevent.sleep(0.002)
+    assert all(is_reset(far) for _, far in pairs)
+
+
+def test_a_full_lobby_turns_newcomers_away(
+    pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "WAITING_VISITORS", 3)
+    lobby = Lobby(gevent.get_hub().loop)
+    for near, _ in pairs:
+        lobby.wait(near, pytest.fail)
+    assert [is_reset(far) for _, far in pairs] == [False, False, False, True, True]
+    lobby.close()
+    assert all(is_reset(far) for _, far in pairs[:3])
