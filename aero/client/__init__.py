@@ -1,0 +1,1 @@
+"""The worker role: targets, dialling the server, reconnecting."""

@@ -1,0 +1,196 @@
+"""The worker's targets: which there are, which port each got, and connecting a stream to one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any, Callable
+
+import gevent
+
+from aero import logs
+from aero.config import Limits, Target
+from aero.core.codes import Reset
+from aero.core.stream import Stream
+from aero.errors import DialError
+from aero.net.dial import Connector, SockAddr, addresses, numeric
+from aero.net.pipe import Pipe, make_abrupt, prepare
+
+log = logs.get("target")
+
+_LAST_ID = 0xFFFF  # target ids are 16 bits wide
+_REMEMBERED = 64  # retired ids that are told again: the server's answers to them may be on their way
+_MOST_RETIRED = 4096  # what one message holds, should targets come and go while no link is up
+
+_CODES = {
+    errno.ECONNREFUSED: Reset.REFUSED,
+    errno.ETIMEDOUT: Reset.TIMEOUT,
+}
+
+
+class Service:
+    """One target of this worker and how it is reached."""
+
+    def __init__(self, loop: Any, target_id: int, target: Target) -> None:
+        self.id = target_id
+        self.target = target
+        self.port = 0  # the mapping's, once registered
+        self.streams: set[Stream] = set()
+        self._loop = loop
+        self._known: list[SockAddr] = numeric(target.host, target.port)
+        self._fixed = bool(self._known)
+        self._known_until = 0.0
+
+    def connect(self, stream: Stream) -> None:
+        """Connects ``stream`` to the target; resets it where that cannot be done."""
+        self.streams.add(stream)
+        if self._fixed or monotonic() < self._known_until:
+            self._try(stream, 0)
+        else:
+            gevent.spawn(self._resolve, stream)
+
+    def _resolve(self, stream: Stream) -> None:
+        try:
+            self._known = addresses(self.target.host, self.target.port)
+        except DialError as error:
+            self._failed(stream, Reset.UNREACHABLE, str(error))
+            return
+        self._known_until = monotonic() + Limits.NAME_CACHE_S
+        self._try(stream, 0)
+
+    def _try(self, stream: Stream, index: int) -> None:
+        known = self._known
+
+        def done(sock: socket.socket | None, code: int) -> None:
+            if sock is not None:
+                self._join(stream, sock)
+            elif index + 1 < len(known):
+                self._try(stream, index + 1)
+            else:
+                self._failed(stream, _CODES.get(code, Reset.UNREACHABLE), os.strerror(code))
+
+        Connector(self._loop, known[index], Limits.TARGET_CONNECT_S, done)
+
+    def _join(self, stream: Stream, sock: socket.socket) -> None:
+        try:
+            prepare(sock)
+            make_abrupt(sock)
+        except OSError as error:
+            sock.close()
+            self._failed(stream, Reset.REFUSED, error.strerror or str(error))
+            return
+        pipe = Pipe(self._loop, sock, self._on_end)
+        pipe.start(stream)
+        stream.session.accept(stream, pipe, monotonic())
+
+    def _failed(self, stream: Stream, code: int, text: str) -> None:
+        self.streams.discard(stream)
+        log.warning("target does not answer", target=self.target, why=text)
+        stream.abort(code, f"target {self.target.name}: {text}")
+
+    def _on_end(self, pipe: Pipe, why: str) -> None:
+        self.streams.discard(pipe.stream)
+        if log.debugging:
+            log.debug("> stream over", target=self.target.name, stream=pipe.stream.id, why=why)
+
+
+class Services:
+    """All targets of this worker, and what the server said of each."""
+
+    def __init__(
+        self, loop: Any, targets: tuple[Target, ...], announce: Callable[[Target, int], None]
+    ) -> None:
+        """``announce(target, port)``: a target has a mapping, or another one than before."""
+        self._announce = announce
+        self._loop = loop
+        self._last_id = 0
+        self._by_id: dict[int, Service] = {}
+        self._retired: list[int] = []  # ids that the server may still have a mapping for
+        for target in targets:
+            self._add(target)
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self._by_id.values())
+
+    def _add(self, target: Target) -> None:
+        # In turn: a visitor on his way to a target that is gone must not reach the one that came in its place.
+        self._last_id = next(
+            number
+            for number in (1 + (self._last_id + step) % _LAST_ID for step in range(_LAST_ID))
+            if number not in self._by_id
+        )
+        self._by_id[self._last_id] = Service(self._loop, self._last_id, target)
+
+    def replace(self, targets: tuple[Target, ...]) -> None:
+        """These are the targets from now on. What stays the same is not touched; streams that are open go on."""
+        wanted = set(targets)
+        for number, service in list(self._by_id.items()):
+            if service.target in wanted:
+                wanted.discard(service.target)
+            else:
+                del self._by_id[number]
+                self._retired.append(number)
+        del self._retired[:-_MOST_RETIRED]
+        for target in targets:
+            if target in wanted:
+                self._add(target)
+
+    def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
+        """A visitor came."""
+        service = self._by_id.get(target_id)
+        if service is None:
+            stream.abort(Reset.NO_TARGET, f"there is no target {target_id}")
+            return
+        if log.debugging:
+            log.debug("< visitor", target=service.target.name, visitor=visitor, stream=stream.id)
+        service.connect(stream)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What the server has to hear: which targets are gone, and which have no mapping yet."""
+        said: list[dict[str, Any]] = []
+        if self._retired:
+            said.append({"do": "unregister", "ids": self._retired[:]})
+            del self._retired[:-_REMEMBERED]
+        missing = [
+            {
+                "id": service.id,
+                "name": service.target.name,
+                "proto": "tcp",
+                "local": str(service.target.address),
+                "remote": service.target.remote,
+            }
+            for service in self._by_id.values()
+            if not service.port
+        ]
+        if missing:
+            said.append({"do": "register", "targets": missing})
+        return said
+
+    def forget_mappings(self) -> None:
+        """The session that they were registered in is gone."""
+        self._retired.clear()
+        for service in self._by_id.values():
+            service.port = 0
+
+    def registered(self, answers: Any) -> bool:
+        """Takes the server's answers; False when some target may be had later."""
+        complete = True
+        for answer in answers if isinstance(answers, list) else []:
+            number = answer.get("id") if isinstance(answer, dict) else None
+            service = self._by_id.get(number) if isinstance(number, int) else None
+            if service is None:
+                if number not in self._retired:
+                    log.error("the server refused a target", answer=answer)
+                continue
+            port = answer.get("port")
+            if isinstance(port, int):
+                if service.port != port:
+                    service.port = port
+                    self._announce(service.target, port)
+            else:
+                log.error("the server refused a target", target=service.target, why=answer.get("text"))
+                complete = complete and answer.get("error") != "taken"
+        return complete
