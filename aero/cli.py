@@ -1,0 +1,289 @@
+"""The command line: picks the command, gathers its options, runs it, and turns its errors into exit codes.
+
+What the commands are is a table here; what they take stands in aero.help, what that means in aero.config.
+Commands import what they run when they run it: --help and --version must answer without anything native.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
+
+from aero import __version__, help, options, values
+from aero.config import ClientConfig, ConsoleConfig, Options, ServerConfig
+from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
+
+if TYPE_CHECKING:
+    from aero import lock
+
+OK, FAILED = 0, 1
+EXIT_CODES: tuple[tuple[type[AeroError], int], ...] = (
+    (ConfigError, 2),
+    (Rejected, 3),
+    (ListenError, 4),
+    (HostError, 78),  # EX_CONFIG of sysexits.h
+    (AeroError, FAILED),
+)
+
+
+#: Runs a role to its end; what it is given is to be called once the role is set up.
+Start = Callable[[Callable[[], None]], int]
+
+
+class Command(NamedTuple):
+    """One word after ``aero``.
+
+    ``table`` is its table in the configuration file, "" when it reads none; ``argument`` is the option that its
+    one argument stands for, "" when it takes none.
+    """
+
+    run: Callable[[Options], int]
+    table: str = ""
+    argument: str = ""
+
+
+def run_server(given: Options) -> int:
+    """``aero server``."""
+    config = ServerConfig.parse(given)
+
+    def start(started: Callable[[], None]) -> int:
+        from aero.server.app import run
+
+        return run(config, started, lambda: ServerConfig.parse(given.again()))
+
+    return _run_role(config, start)
+
+
+def run_client(given: Options) -> int:
+    """``aero client``."""
+    config = ClientConfig.parse(given)
+
+    def start(started: Callable[[], None]) -> int:
+        from aero.client.app import run
+
+        return run(config, started, lambda: ClientConfig.parse(given.again()))
+
+    return _run_role(config, start)
+
+
+def _run_role(config: ServerConfig | ClientConfig, start: Start) -> int:
+    """Run a role, alone if that is asked for, in the background if that is."""
+    if config.lock is None:
+        return _run_where(config, start, None)
+    from aero import lock
+
+    try:
+        held = lock.take(config.lock, config.lock_name(), config.state)
+    except lock.Busy as busy:
+        if config.debug:
+            _write(sys.stderr, f"aero: nothing to do: {busy}\n")
+        return OK
+    try:
+        return _run_where(config, start, held)
+    finally:
+        held.release()
+
+
+def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Held | None) -> int:
+    """Run a role here or in the background."""
+    from aero import daemon
+
+    caller = daemon.detach(config.log) if config.detach else None
+    if held is not None:
+        held.sign()
+
+    def started() -> None:
+        daemon.trim_memory()
+        if caller is not None:
+            caller.release()
+
+    if caller is None:
+        return start(started)
+    try:
+        code = start(started)
+    except AeroError as error:
+        code = _complain(error)
+    caller.answer(code)
+    return code
+
+
+def run_demo(given: Options) -> int:
+    """``aero demo``."""
+    aead = given.take("aead", values.one_of(values.AEADS), "")
+    from aero.demo import run
+
+    return run(given.flag("check"), aead)
+
+
+def run_list(given: Options) -> int:
+    """``aero list``."""
+    from aero import console
+
+    return _print(console.listed(ConsoleConfig.parse(given)))
+
+
+def run_ping(given: Options) -> int:
+    """``aero ping``."""
+    from aero import console
+
+    return _print(console.pinged(ConsoleConfig.parse(given)))
+
+
+def run_kick(given: Options) -> int:
+    """``aero kick``."""
+    from aero import console
+
+    return _print(console.kicked(ConsoleConfig.parse(given)))
+
+
+def run_service(words: Sequence[str]) -> int:
+    """``aero service install``: what follows the role's name are that role's options."""
+    from aero import service
+
+    at = next((number for number, word in enumerate(words) if word in service.ROLES), len(words))
+    if "install" not in words[:at] or at == len(words):
+        raise ConfigError("say what to install: aero service install server, or client, and its options")
+    given = gather("service", words[:at], {})
+    role = service.role(words[at], gather(words[at], words[at + 1 :], os.environ))
+    return _print(service.install(given, role))
+
+
+#: To add a command: a text in aero.help, a line here.
+COMMANDS = {
+    "server": Command(run_server, table="server"),
+    "client": Command(run_client, table="client"),
+    "demo": Command(run_demo),
+    "list": Command(run_list),
+    "ping": Command(run_ping, argument="cid"),
+    "kick": Command(run_kick, argument="cid"),
+    "service": Command(lambda given: OK),  # it has two sets of options: see _dispatch
+}
+#: Names of the file (a symlink, say) that stand for a command.
+ALIASES = {"aeros": "server", "aeroc": "client"}
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run a command line (without the program's name, which is ``prog``). Returns the exit code."""
+    _open_standard_streams()
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words, os.path.basename(sys.argv[0] if prog is None else prog))
+    except KeyboardInterrupt:
+        return OK
+    except AeroError as error:
+        return _complain(error)
+
+
+def _complain(error: AeroError) -> int:
+    """Say it on stderr; the exit code."""
+    # A message can quote what someone else wrote; it stays one line all the same.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"aero: {error}")
+    _write(sys.stderr, line + "\n")
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def _dispatch(words: list[str], prog: str) -> int:
+    stem, _, ending = prog.rpartition(".")
+    name = stem if ending in ("py", "pyz") else prog
+    if name in ALIASES:
+        words.insert(0, ALIASES[name])
+    word = words[0] if words else ""
+    command = COMMANDS.get(word)
+    # Before a command only the first word can ask for help: in "aero sever --help" the slip is the news.
+    asked = words if command else words[:1]
+    if options.wants(asked, "help"):
+        return _print(help.text(word if command else ""))
+    if options.wants(asked, "version"):
+        return _print(f"AeRO-proxy {__version__}\n")
+    if command is None:
+        raise ConfigError(_no_command(word))
+    if word == "service":
+        return run_service(words[1:])
+    return command.run(gather(word, words[1:], os.environ))
+
+
+def _no_command(word: str) -> str:
+    if not word:
+        return "say what to run: aero server, aero client or aero demo; aero --help tells more"
+    if word.startswith("-"):
+        return f"options stand after a command, as in: aero client {options.shown(word)} ..., see aero --help"
+    return f"unknown command {options.shown(word)}: {options.instead(word, COMMANDS)}"
+
+
+def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """The options of one command from all their sources. Raises ConfigError."""
+    import docopt
+
+    text = help.text(word)
+    everything = {name: options.specs(help.text(name)) for name in COMMANDS}
+    known = everything[word]
+    elsewhere = {option: name for name, declared in reversed(everything.items()) for option in declared}
+    from_argv, others = options.from_argv(argv, word, known, elsewhere)
+    given = options.merge(known, from_argv, options.from_environment(environ, known))
+    file = options.file_of(given)
+    if file:
+        tables = {command.table: everything[name] for name, command in COMMANDS.items() if command.table}
+        given = options.merge(known, given, options.from_file(file, COMMANDS[word].table, tables))
+    if "target" in known and "target" not in given:
+        raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")
+    try:
+        # What follows the options is for people: docopt would take an example's "--tag" for a declaration.
+        grammar = text.partition("\nExamples:")[0]
+        parsed = docopt.docopt(grammar, [word, *options.canonical(given), *others], False)
+    except docopt.DocoptExit:
+        if COMMANDS[word].argument and not others:
+            raise ConfigError(f"say which worker: aero {word} CID; aero list shows them") from None
+        extra = " ".join(map(options.shown, others[1:] if COMMANDS[word].argument else others))
+        raise ConfigError(f"unexpected {extra!r}: {_takes(word)}") from None
+    argument = COMMANDS[word].argument
+    gathered = Options(
+        {name: parsed.get(f"--{name}") for name in known}
+        | ({argument: parsed[argument.upper()]} if argument else {}),
+        {name: where.place for name, where in given.items()},
+    )
+    codes = [given[name] for name in ("auth", "api-token") if name in given]
+    if any(file and code.place.startswith(file) and not str(code.value).startswith("@") for code in codes):
+        gathered.warnings += values.readable_by_others(file)
+    gathered.gather = partial(gather, word, argv, environ)
+    return gathered
+
+
+def _takes(word: str) -> str:
+    argument = COMMANDS[word].argument
+    return (
+        f"aero {word} takes {f'one {argument.upper()} and ' if argument else ''}options only, see its --help"
+    )
+
+
+def _open_standard_streams() -> None:
+    """Fill closed standard descriptors, lest a socket becomes number 2 and a peer reads our log."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+
+
+def _print(text: str) -> int:
+    error = _write(sys.stdout, text)
+    if error and not isinstance(error, BrokenPipeError):  # whoever pipes into head has what he wanted
+        raise AeroError(f"cannot write the output: {error.strerror}")
+    return OK
+
+
+def _write(stream: TextIO | None, text: str) -> OSError | None:
+    """Write and flush now; on failure send the rest to nowhere, or the interpreter would complain at exit."""
+    if stream is None:  # its descriptor was closed when Python started
+        return None
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return error
+    return None

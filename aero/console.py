@@ -1,0 +1,154 @@
+"""`aero list`, `aero ping` and `aero kick`: the management API's calls for people in a terminal.
+
+Asks over HTTP, like everybody; knows nothing of the server's inside. Every function returns what is to be printed,
+and raises ConfigError, Rejected (the API said no), NetworkError or AeroError.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote
+
+from aero.config import ConsoleConfig
+from aero.core.codes import Close
+from aero.errors import AeroError, NetworkError, Rejected
+from aero.logs import clean
+
+#: Longer than the API waits for a worker's pong.
+TIMEOUT_S = 15.0
+#: The answer about the most workers there may be, each with some targets.
+ANSWER_BYTES = 64 * 1024 * 1024
+COLUMNS = ("TAG", "CID", "HOST", "UP", "PING", "TARGET", "LOCAL", "LISTEN", "STREAMS", "IN", "OUT")
+RIGHT = ("UP", "PING", "STREAMS", "IN", "OUT")
+GAP = "  "
+
+
+def listed(config: ConsoleConfig) -> str:
+    """The workers as a table, or the API's answer as it is."""
+    query = f"?tags={quote(','.join(config.tags))}" if config.tags else ""
+    answer = _ask(config, "GET", "/list" + query)
+    if config.as_json:
+        return json.dumps(answer, indent=2) + "\n"
+    workers = answer["workers"]
+    if not workers:
+        return "No workers" + (f" with the tags {','.join(config.tags)}.\n" if config.tags else ".\n")
+    now = datetime.now(timezone.utc)
+    rows = [row for worker in sorted(workers, key=_by_name) for row in _rows(worker, now)]
+    return table(COLUMNS, rows)
+
+
+def pinged(config: ConsoleConfig) -> str:
+    """One round trip."""
+    answer = _ask(config, "GET", f"/ping?cid={quote(config.cid)}")
+    return f"{clean(answer['cid'])} answered in {answer['rtt_ms']:.3f} ms\n"
+
+
+def kicked(config: ConsoleConfig) -> str:
+    """A worker is sent away."""
+    answer = _ask(config, "POST", f"/kick?cid={quote(config.cid)}")
+    streams = answer["streams"]
+    left = (
+        f"its {streams} open streams may end within {answer['grace_s']:.0f} s"
+        if streams
+        else "no stream was open"
+    )
+    return f"{clean(answer['cid'])} is sent away, {left}; it comes back after 30 seconds or more\n"
+
+
+def _by_name(worker: dict[str, Any]) -> tuple[str, str, str]:
+    return worker["tag"], worker["host"], worker["cid"]
+
+
+def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
+    since = datetime.fromisoformat(worker["connected_at"].replace("Z", "+00:00"))
+    ping = f"{worker['ping_ms']:.1f} ms" if worker["ping_ms"] is not None else "-"
+    up = duration((now - since).total_seconds()) if worker["links"] else "away"
+    who = [worker["tag"], worker["cid"], worker["host"], up, ping]
+    if not worker["targets"]:
+        return [[*who, "-", "-", "-", "-", "-", "-"]]
+    return [
+        [
+            *(who if not number else [""] * len(who)),
+            target["name"],
+            target["local"],
+            target["listen"],
+            str(target["streams"]),
+            size(target["bytes_in"]),
+            size(target["bytes_out"]),
+        ]
+        for number, target in enumerate(worker["targets"])
+    ]
+
+
+def table(heads: Sequence[str], rows: list[list[str]]) -> str:
+    """Columns as wide as their widest cell, numbers to the right."""
+    cells = [list(heads), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(heads))]
+    lines = [
+        GAP.join(
+            cell.rjust(width) if head in RIGHT else cell.ljust(width)
+            for cell, width, head in zip(row, widths, heads)
+        )
+        for row in cells
+    ]
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def duration(seconds: float) -> str:
+    """A time span in its two largest units: ``5 s``, ``3 min``, ``2 h 10 min``, ``4 d 3 h``."""
+    minutes = max(int(seconds), 0) // 60
+    if not minutes:
+        return f"{max(int(seconds), 0)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def size(count: float) -> str:
+    """A number of bytes: ``512 B``, ``1.5 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _ask(config: ConsoleConfig, method: str, path: str) -> Any:
+    """One call; the answer's JSON."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
+    headers = {"Content-Type": "application/json"} if method == "POST" else {}
+    if config.api_token:
+        headers["Authorization"] = f"Bearer {config.api_token}"
+    connection = http.client.HTTPConnection(host, config.api.port, timeout=TIMEOUT_S)
+    try:
+        connection.request(method, path, b"{}" if method == "POST" else None, headers)
+        response = connection.getresponse()
+        body = response.read(ANSWER_BYTES)
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NetworkError(
+            f"cannot ask the API at {config.api}: {why}; is the server running there? --api names another"
+        ) from None
+    finally:
+        connection.close()
+    try:
+        answer = json.loads(body)
+        error_text = answer.get("error", "")
+    except (ValueError, AttributeError):
+        raise NetworkError(
+            f"what listens at {config.api} is not AeRO-proxy's API; --api names another"
+        ) from None
+    if response.status == 401:
+        given = "does not take this token" if config.api_token else "asks for a token"
+        raise Rejected(Close.AUTH, f"the API at {config.api} {given}, see --api-token", final=True)
+    if response.status in (400, 403, 404):
+        raise Rejected(Close.DENIED, clean(error_text), final=True)
+    if response.status != 200:
+        raise AeroError(clean(error_text) or f"the API answered {response.status}")
+    return answer

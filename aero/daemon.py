@@ -1,0 +1,136 @@
+"""What a process does to itself: leaves for the background, raises its limits, gives back memory.
+
+Knows processes and descriptors, not what runs in them. Must run before gevent has a hub, since a hub does not
+survive fork().
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aero import logs
+from aero.errors import ConfigError, HostError
+
+log = logs.get("host")
+
+
+class Caller:
+    """Whoever typed the command: waits until we are set up, and takes our exit code if we never are."""
+
+    def __init__(self, pipe: int, stderr: int) -> None:
+        self._pipe = pipe
+        self._stderr = stderr
+
+    def release(self) -> None:
+        """Tell the caller that all is well, and let go of its terminal or pipes: stderr is the log from now on."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:  # None where its descriptor was closed when Python started
+                    stream.flush()
+            except OSError:
+                pass  # the caller does not listen any more
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(self._stderr, 2)
+        os.close(nowhere)
+        os.close(self._stderr)
+        self.answer(0)
+
+    def answer(self, code: int) -> None:
+        """Let the caller end with this exit code; later answers go nowhere."""
+        if self._pipe < 0:
+            return
+        try:
+            os.write(self._pipe, bytes([code]))
+        except BrokenPipeError:
+            pass  # it did not want to wait
+        os.close(self._pipe)
+        self._pipe = -1
+
+
+def detach(log_file: str) -> Caller:
+    """Go on as a background process: own session, no terminal, no descriptor but standard streams and our own.
+
+    The folder stays the caller's: relative paths of the command line are read again at a reload.
+
+    Only the new process returns; it is to call `Caller.release` when it is set up, until when its messages still
+    reach the caller's stderr. The old one stays until then, and ends with the exit code that it is told.
+
+    Raises ConfigError where ``log_file`` cannot be opened, HostError where no process can be started.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    try:
+        stderr = os.open(log_file, flags, 0o640)
+    except OSError as error:
+        raise ConfigError(f"--log: cannot write {log_file}: {error.strerror}") from None
+    ours, theirs = os.pipe()
+    if _fork():
+        os.close(theirs)
+        _wait(ours)
+    os.close(ours)
+    os.setsid()
+    if _fork():  # who leads a session could get a terminal by opening one
+        os._exit(0)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    _close_inherited()
+    return Caller(theirs, stderr)
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        raise HostError(f"cannot start a background process: {error.strerror}") from None
+
+
+def _wait(pipe: int) -> None:
+    """Be the old process: end as the new one says."""
+    _, status = os.wait()
+    if status:  # the process in between could not start the new one, and has said why
+        os._exit(os.waitstatus_to_exitcode(status))
+    code = os.read(pipe, 1)
+    if not code:
+        os.write(2, b"aero: the background process ended before it was set up\n")
+    os._exit(code[0] if code else 1)
+
+
+def _close_inherited() -> None:
+    """Close what came from the caller: all that an exec() would pass on, as Python's own are close-on-exec."""
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # no /proc in a container
+        numbers = list(range(1024))
+    for number in numbers:
+        try:
+            if number > 2 and os.get_inheritable(number):
+                os.close(number)
+        except OSError:
+            pass  # the listing's own
+
+
+def trim_memory() -> None:
+    """Give the system back what only the start needed: 6 MB for life where the archive was unpacked just now."""
+    try:
+        import ctypes  # the handshake's library has loaded it already
+
+        ctypes.CDLL(None).malloc_trim(0)
+    except (ImportError, AttributeError, OSError):
+        pass  # a C library without it: musl, macOS
+
+
+def raise_file_limit() -> None:
+    """Raise the soft limit of open files to the hard one: every stream takes one, and cron gives 1024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # macOS has a hidden limit of its own
+        log.debug("= the limit of open files stays", limit=soft, error=error)
+    else:
+        log.debug("= raised the limit of open files", soft=soft, limit=hard)

@@ -1,0 +1,133 @@
+"""`aero demo`: server, worker and a small local HTTP service in one process, and a page fetched through all of it.
+
+Shows a newcomer the whole way, and tells whether a host can run it: with --check it ends after the self-test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import signal
+import socket
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from aero import __version__, logs
+from aero.client.app import WorkerApp
+from aero.config import Address, ClientConfig, ServerConfig, Target
+from aero.core.codes import Close
+from aero.errors import AeroError, NetworkError
+from aero.server.app import Server
+
+TIMEOUT_S = 15.0
+_BULK_BYTES = 8 * 1024 * 1024
+_IP = "127.0.0.1"
+_PAGE = (
+    b"<!doctype html><title>AeRO-proxy demo</title><h1>It works</h1><p>This page came through the tunnel.\n"
+)
+
+
+def run(check: bool, aead: str = "") -> int:
+    """Runs the demo; 0 when the self-test passed, 1 when not. With ``check`` ends then, else on Ctrl-C."""
+    logs.setup("", "text", 0, False)
+    bulk = os.urandom(_BULK_BYTES)
+    service = StreamServer((_IP, 0), lambda sock, _: _serve(sock, bulk))
+    service.start()
+    code = secrets.token_urlsafe(12)
+    any_port = Address(_IP, 0)
+    server = Server(
+        ServerConfig(ips=(_IP,), port=0, auth=code, api=any_port, mux=any_port, ports=(0, 0), aead=aead)
+    )
+    ready: list[int] = []
+    registered = Event()
+
+    def announce(target: Target, port: int) -> None:
+        ready.append(port)
+        registered.set()
+
+    target = Target("web", _IP, service.server_port)
+    config = ClientConfig("demo", "demo-host", Address(_IP, server.port), (target,), code, aead=aead)
+    worker = WorkerApp(config, announce)
+    worker.start()
+    try:
+        return _show(server, service.server_port, registered, ready, bulk, check)
+    finally:
+        worker.stop()
+        worker.close()
+        server.close(Close.DONE)
+        service.stop()
+
+
+def _show(
+    server: Server, service_port: int, registered: Event, ready: list[int], bulk: bytes, check: bool
+) -> int:
+    print(
+        f"AeRO-proxy {__version__} demo, everything on this machine, AES-GCM by {server.backend.description}"
+    )
+    print(f"  service behind NAT   http://{_IP}:{service_port}/  (target web)")
+    print(f"  server, for workers  {_IP}:{server.port}")
+    if not registered.wait(TIMEOUT_S):
+        print("FAILED: the worker did not get its mapping; the lines above say why")
+        return 1
+    print(f"  for visitors         http://{_IP}:{ready[0]}/")
+    print(f"  the same, by name    http://{server.mux_address}/demo/web/")
+    print(f"  page and API         http://{server.api_address}/")
+    try:
+        pages = [_fetch(ready[0], "/")]
+        if server.mux_address is not None:
+            pages.append(_fetch(server.mux_address.port, "/demo/web/"))
+        same = hashlib.sha256(_fetch(ready[0], "/bulk")).digest() == hashlib.sha256(bulk).digest()
+    except (AeroError, OSError) as error:
+        print(f"FAILED: {error}")
+        return 1
+    if any(page != _PAGE for page in pages) or not same:
+        print("FAILED: what came through the tunnel is not what the service sent")
+        return 1
+    print(
+        f"OK: the page, by port and by name, and {_BULK_BYTES >> 20} MiB: visitor -> server -> worker -> service"
+    )
+    if not check:
+        print("Open these addresses in a browser; Ctrl-C ends the demo.", flush=True)
+        stop = Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(number, stop.set)
+        stop.wait()
+    return 0
+
+
+def _serve(sock: Any, bulk: bytes) -> None:
+    """A service as small as one can be: one request a connection."""
+    request = b""
+    while b"\r\n\r\n" not in request and len(request) < 8192:
+        data = sock.recv(4096)
+        if not data:
+            return
+        request += data
+    body = bulk if request.startswith(b"GET /bulk ") else _PAGE
+    kind = "application/octet-stream" if body is bulk else "text/html"
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    sock.sendall(head.encode() + body)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def _fetch(port: int, path: str) -> bytes:
+    """The body of a page. Raises NetworkError, OSError."""
+    from gevent.socket import create_connection
+
+    with gevent.Timeout(TIMEOUT_S, NetworkError("no answer through the tunnel in time")):
+        sock = create_connection((_IP, port))
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n".encode())
+        answer = bytearray()
+        while True:
+            data = sock.recv(65536)
+            if not data:
+                break
+            answer += data
+        sock.close()
+    return bytes(answer).partition(b"\r\n\r\n")[2]

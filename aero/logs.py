@@ -1,0 +1,277 @@
+"""Logs: one line per event, as text or JSON, to stderr or to a file of limited size.
+
+Everything about writing lines lives here, on the standard library's logging. It must not know what is logged.
+Nothing here raises into its callers, switches greenlets, or waits for anything but the one write, so libev
+callbacks may log. What comes from a peer is escaped: it can forge neither a line nor a terminal sequence.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import time
+from select import select
+
+#: Enough of any name, address or error to recognise it, and little enough to keep a line a line.
+VALUE_CHARS = 300
+#: The program's own words may be longer: a server's start shows a command line to copy.
+MESSAGE_CHARS = 600
+#: A line is one write of at most PIPE_BUF bytes (4096 on Linux): it stays whole between other writers' lines,
+#: and cannot block on a pipe that has just been found writable.
+LINE_BYTES = 4096
+#: A full disk or a missing folder is tried again this often: soon for people, seldom enough to cost nothing.
+RETRY_S = 10.0
+
+LEVELS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
+RESERVED = ("ts", "level", "part", "event")
+
+
+def clean(value: object, limit: int = VALUE_CHARS, also: str = "") -> str:
+    """``value`` as printable text, cut after ``limit`` characters; escapes what is in ``also``, too."""
+    try:
+        text = str(value)
+    except Exception as error:  # a peer's object must not be able to stop its own log line
+        text = f"<{type(value).__name__} raises {type(error).__name__}>"
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    if text.isprintable() and not any(character in text for character in also):
+        return text
+    return "".join("\\" + c if c in also else c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class Event(logging.LogRecord):
+    """One event: a message, which is the program's own words, and fields, which may be anyone's."""
+
+    def __init__(self, part: str, level: int, message: str, fields: dict[str, object]) -> None:
+        super().__init__(f"aero.{part}", level, "", 0, message, None, None)
+        self.part = part
+        self.fields = fields
+
+    def getMessage(self) -> str:
+        """Message and fields as text, on one line."""
+        words = [clean(self.msg, MESSAGE_CHARS)]
+        for key, value in self.fields.items():
+            text = clean(value, also='"\\')
+            plain = text and text.isprintable() and not any(character in text for character in ' ="\\')
+            words.append(f"{key}={text}" if plain else f'{key}="{text}"')
+        return " ".join(words)
+
+
+class Log:
+    """The log of one part of the program; make it with `get`."""
+
+    #: Whether debug lines are written. Guard with it where gathering the fields would cost.
+    debugging = False
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self._logger = logging.getLogger(f"aero.{part}")
+
+    def debug(self, message: str, /, **fields: object) -> None:
+        """Something for whoever looks for a fault."""
+        self._log(logging.DEBUG, message, fields)
+
+    def info(self, message: str, /, **fields: object) -> None:
+        """Something that is as it should be."""
+        self._log(logging.INFO, message, fields)
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        """Something that people should look at; everything goes on."""
+        self._log(logging.WARNING, message, fields)
+
+    def error(self, message: str, /, **fields: object) -> None:
+        """Something that failed."""
+        self._log(logging.ERROR, message, fields)
+
+    def _log(self, level: int, message: str, fields: dict[str, object]) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.handle(Event(self._part, level, message, fields))
+
+
+def get(part: str) -> Log:
+    """The log of one part: "server", "link", and so on."""
+    return Log(part)
+
+
+def setup(path: str = "", format: str = "text", size: int = 10 * 1024 * 1024, debug: bool = False) -> None:
+    """Say where lines go: to ``path`` or stderr (""), as "text" or "json"; ``size`` bytes fill a file.
+
+    May be called again; the latest call counts. Before the first one, warnings and errors go to stderr.
+    """
+    logger = logging.getLogger("aero")
+    for handler in _handlers():
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(Handler(path, format == "json", size))
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    Log.debugging = debug
+
+
+def reopen() -> None:
+    """Open the log file anew, after someone has moved it away (SIGHUP)."""
+    for handler in _handlers():
+        handler.reopen()
+
+
+def _handlers() -> list[Handler]:
+    return [handler for handler in logging.getLogger("aero").handlers if isinstance(handler, Handler)]
+
+
+class Handler(logging.Handler):
+    """Writes lines to a file, or to stderr where ``path`` is "". What it cannot write it counts and loses."""
+
+    def __init__(self, path: str, as_json: bool, size: int) -> None:
+        super().__init__()
+        self._format = json_line if as_json else text_line
+        self._path = path
+        self._size = size
+        self._descriptor = -1 if path else 2
+        self._identity = (0, 0)
+        self._limited = False
+        self._written = 0
+        self._lost = 0
+        self._torn = False
+        self._complained = False
+        self._retry_at = 0.0
+        self.reopen()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event, or lose it."""
+        event = (
+            record if isinstance(record, Event) else Event(record.name, record.levelno, str(record.msg), {})
+        )
+        if self._retry_at and time.monotonic() < self._retry_at:
+            self._lost += 1
+            return
+        try:
+            if self._lost:
+                self._write(
+                    self._format(Event("log", logging.WARNING, "lines were lost", {"count": self._lost}))
+                )
+                self._lost = 0
+            self._write(self._format(event))
+        except OSError as error:
+            self._lost += 1
+            self._fault(error)
+        else:
+            self._complained = False
+            self._retry_at = 0.0
+
+    def reopen(self) -> None:
+        """Open the file by its name again; keeps the old one where that fails."""
+        if self._path:
+            try:
+                self._open()
+            except OSError as error:
+                self._fault(error)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._path and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
+
+    def _write(self, line: bytes) -> None:
+        if self._torn:  # end the piece of a line that stands there
+            line = b"\n" + line
+        if not self._path:
+            if not select((), (2,), (), 0)[1]:
+                raise BlockingIOError(errno.EAGAIN, "its reader is stuck")
+        elif self._descriptor < 0:
+            self._open()
+        elif self._written and self._written + len(line) > self._size:
+            self._rotate()
+        count = os.write(self._descriptor, line)
+        self._written += count if self._limited else 0
+        self._torn = count < len(line)
+        if self._torn:
+            raise OSError(errno.ENOSPC, "there is room for a part of a line only")
+
+    def _open(self) -> None:
+        # Never waits: neither for a reader of a FIFO, nor for a terminal that someone has stopped.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        descriptor = os.open(self._path, flags, 0o640)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        status = os.fstat(descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+        self._limited = stat.S_ISREG(status.st_mode)  # /dev/null is not to be renamed
+        self._written = status.st_size if self._limited else 0
+
+    def _rotate(self) -> None:
+        """Make FILE the one old file, FILE.1, unless someone else has moved it already; begin a new FILE."""
+        try:
+            status = os.stat(self._path)
+            if (status.st_dev, status.st_ino) == self._identity:
+                real = os.path.realpath(self._path)
+                os.replace(real, real + ".1")
+        except FileNotFoundError:
+            pass  # moved away, and nothing there yet
+        except OSError as error:
+            # The folder is not ours to write, but the limit is a promise all the same.
+            self._complain(f"cannot rename the full log {self._path} ({error.strerror}), so it begins anew")
+            os.ftruncate(self._descriptor, 0)
+            self._written = 0
+            return
+        self._open()
+
+    def _fault(self, error: OSError) -> None:
+        if self._path:
+            self._retry_at = time.monotonic() + RETRY_S
+            self._complain(
+                f"cannot write the log {self._path} ({error.strerror}), its lines are lost until that works"
+            )
+
+    def _complain(self, text: str) -> None:
+        if self._complained:
+            return
+        self._complained = True
+        try:
+            if select((), (2,), (), 0)[1]:
+                os.write(2, clean(f"aero: {text}", MESSAGE_CHARS).encode("utf-8", "replace") + b"\n")
+        except OSError:
+            pass  # nobody is left to tell
+
+
+def text_line(event: Event) -> bytes:
+    """``2026-11-22T14:15:00.123Z info  server: worker up tag=nas``, and a line feed."""
+    level = LEVELS.get(event.levelno, "error")
+    line = f"{timestamp(event.created)} {level:5} {event.part}: {event.getMessage()}".encode(
+        "utf-8", "replace"
+    )
+    if len(line) >= LINE_BYTES:
+        line = line[: LINE_BYTES - 4].decode("utf-8", "ignore").encode() + b"..."
+    return line + b"\n"
+
+
+def json_line(event: Event) -> bytes:
+    """``{"ts": ..., "level": ..., "part": ..., "event": ...}`` with the fields, and a line feed; ASCII."""
+    import json
+
+    line: dict[str, object] = {
+        "ts": timestamp(event.created),
+        "level": LEVELS.get(event.levelno, "error"),
+        "part": event.part,
+        "event": clean(event.msg, MESSAGE_CHARS),
+    }
+    own = len(line)
+    for key, value in event.fields.items():
+        line[f"{key}_" if key in RESERVED else key] = _json_value(value)
+    while len(text := json.dumps(line)) >= LINE_BYTES and len(line) > own:
+        line.popitem()  # the last fields first: a line is whole or it is no JSON
+    return text.encode() + b"\n"
+
+
+def _json_value(value: object) -> object:
+    finite = isinstance(value, float) and abs(value) < float("inf")  # JSON has no word for the others
+    return value if finite or value is None or isinstance(value, (bool, int)) else clean(value)
+
+
+def timestamp(created: float) -> str:
+    """A time in seconds since 1970 as RFC 3339 in UTC with milliseconds."""
+    whole = int(created)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((created - whole) * 1000):03}Z"

@@ -1,0 +1,242 @@
+"""Command line, environment and file: three sources of the same options, merged into one set of raw values.
+
+Which options there are is read from the help texts (aero.help). This module knows where values come from and
+how each source writes them; it must not know what they mean: that is for aero.config. Everything wrong is a
+ConfigError with one line that says what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Union
+
+from aero.errors import ConfigError
+from aero.values import FILE_BYTES, path
+
+Value = Union[str, bool, list[str]]
+
+#: These make no sense in the environment or a file; --config names the file itself.
+ARGV_ONLY = ("help", "version", "config")
+SWITCH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+class Spec(NamedTuple):
+    """One option as the help text declares it.
+
+    ``metavar`` is "" for a flag, LIST where commas separate, [FILE] where the option may also stand alone.
+    """
+
+    name: str
+    metavar: str
+    repeats: bool
+
+    @property
+    def optional(self) -> bool:
+        """Whether the option may stand alone. Its value is then ""; False where a source switches it off."""
+        return self.metavar.startswith("[")
+
+
+class Given(NamedTuple):
+    """An option's raw value and how messages call it: ``--port``, ``AERO_PORT``, ``FILE [server] port``."""
+
+    value: Value
+    place: str
+
+
+def specs(text: str) -> dict[str, Spec]:
+    """The options that a help text declares, by name."""
+    found = re.findall(r"^  (?:-\w, )?--([a-z][a-z-]*)(?: (\[?[A-Z][A-Z:-]*\]?))?(?:  |\n)", text, re.M)
+    return {name: Spec(name, metavar, f"--{name} {metavar}..." in text) for name, metavar in found}
+
+
+def wants(argv: Iterable[str], name: str) -> bool:
+    """Whether ``--name`` (``-name``, or the first letter for help) stands anywhere in ``argv``."""
+    return any(word in (f"--{name}", f"-{name}") or (name == "help" and word == "-h") for word in argv)
+
+
+def from_argv(
+    argv: Sequence[str], command: str, known: Mapping[str, Spec], elsewhere: Mapping[str, str]
+) -> tuple[dict[str, Given], list[str]]:
+    """The options and the other arguments of a command line; ``-name`` means the same as ``--name``.
+
+    ``elsewhere`` tells which command knows an option that this one does not.
+    """
+    given: dict[str, Given] = {}
+    others: list[str] = []
+    left = list(argv)
+    while left:
+        word = left.pop(0)
+        dashed, equals, value = word.partition("=")
+        if len(word) < 2 or not word.startswith("-"):
+            others.append(word)
+            continue
+        name = _bare(dashed)
+        place = f"--{name}"
+        if name not in known:
+            if name in elsewhere:
+                raise ConfigError(f"{place} is an option of aero {elsewhere[name]}, not of aero {command}")
+            meant = nearest(name, {**elsewhere, **known})
+            hint = f"did you mean --{meant}?" if meant else f"aero {command} --help lists them"
+            raise ConfigError(f"unknown option {shown(dashed)}: {hint}")
+        spec = known[name]
+        if not spec.metavar:
+            if equals:
+                raise ConfigError(f"{place} takes no value, write {place} alone")
+            given[name] = Given(True, place)
+            continue
+        alone = spec.optional and not equals and not (left and not left[0].startswith("-"))
+        if not equals and not alone:
+            if not left or (left[0].startswith("-") and _bare(left[0].partition("=")[0]) in known):
+                raise ConfigError(f"{place} needs a value, write {place} {spec.metavar}")
+            value = left.pop(0)
+        if not value and not alone:
+            raise ConfigError(f"{place} is empty, write {place} {spec.metavar} or leave it out")
+        earlier = given[name].value if name in given else []
+        if not isinstance(earlier, list):
+            raise ConfigError(f"{place} is given twice, write it once")
+        given[name] = Given([*earlier, value] if spec.repeats else value, place)
+    return given, others
+
+
+def from_environment(environ: Mapping[str, str], known: Mapping[str, Spec]) -> dict[str, Given]:
+    """Options that the environment sets, as ``AERO_`` and the name in capitals."""
+    given: dict[str, Given] = {}
+    for spec in known.values():
+        variable = "AERO_" + spec.name.upper().replace("-", "_")
+        value = environ.get(variable)
+        if value is None or spec.name in ("help", "version"):
+            continue
+        if not value:
+            raise ConfigError(f"{variable} is empty, give it a value or unset it")
+        switch = SWITCH.get(value.lower()) if spec.optional or not spec.metavar else None
+        if switch is not None:
+            given[spec.name] = Given("" if switch and spec.optional else switch, variable)
+        elif spec.metavar:
+            given[spec.name] = Given([value] if spec.repeats else value, variable)
+        else:
+            raise ConfigError(f"{variable}: {shown(value)} is neither on nor off, write 1 or 0")
+    return given
+
+
+def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Spec]]) -> dict[str, Given]:
+    """Options from one table of a TOML file; ``tables`` holds the options that each table may set."""
+    given: dict[str, Given] = {}
+    for name, content in _toml(file).items():
+        if name not in tables:
+            raise ConfigError(f"{file}: unknown table [{shown(name)}]: {instead(name, tables)}")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{file}: {name} is not a table, write [{name}] and its options below")
+        known = {key: spec for key, spec in tables[name].items() if key not in ARGV_ONLY}
+        for key, value in content.items():
+            place = f"{file} [{name}] {shown(key)}"
+            if key not in known:
+                raise ConfigError(f"{place}: unknown option, {instead(key, known)}")
+            checked = _toml_value(place, known[key], value)
+            if name == table:
+                given[key] = Given(checked, place)
+    return given
+
+
+def merge(known: Mapping[str, Spec], *sources: Mapping[str, Given]) -> dict[str, Given]:
+    """The options of all sources, the earlier one winning, in the help text's order."""
+    first = {name: [source[name] for source in sources if name in source] for name in known}
+    return {name: found[0] for name, found in first.items() if found}
+
+
+def canonical(given: Mapping[str, Given]) -> list[str]:
+    """The same options as a command line in the one form that needs no interpretation."""
+    argv: list[str] = []
+    for name, (value, _) in given.items():
+        if isinstance(value, bool):
+            argv += [f"--{name}"] if value else []
+        else:
+            argv += [f"--{name}={each}" for each in ([value] if isinstance(value, str) else value)]
+    return argv
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like an unknown one, "" when none is."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word.lower().replace("_", "-"), list(known), 1)), "")
+
+
+def instead(word: str, known: Iterable[str]) -> str:
+    """What to write instead of an unknown word, as the end of a message."""
+    names = list(known)
+    meant = nearest(word, names)
+    return f"did you mean {meant}?" if meant else f"known are {', '.join(names)}"
+
+
+def shown(word: str) -> str:
+    """A word from outside as it may stand in a message: short, printable."""
+    word = word if len(word) <= 60 else word[:60] + "..."
+    return word if word.isprintable() else ascii(word)
+
+
+def _bare(dashed: str) -> str:
+    return "help" if dashed == "-h" else dashed[2:] if dashed.startswith("--") else dashed[1:]
+
+
+def _toml(file: str) -> dict[str, object]:
+    try:
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+    except ImportError:
+        raise ConfigError(f"reading {file} needs Python 3.11 or newer, or the package tomli") from None
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(FILE_BYTES + 1)
+        if len(data) > FILE_BYTES:
+            raise ConfigError(f"{file} is larger than {FILE_BYTES} bytes, this is no configuration file")
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8 text") from None
+    except (OSError, ValueError) as error:  # tomllib's own error is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {file}: {reason}") from None
+
+
+def _toml_value(place: str, spec: Spec, value: object) -> Value:
+    if not spec.metavar:
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{place}: write true or false")
+    if spec.optional:
+        if isinstance(value, bool):
+            return "" if value else False
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{place}: write true, false or a string")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and value:
+        return [value] if spec.repeats else value
+    if spec.metavar == "LIST":
+        if isinstance(value, list) and value and all(isinstance(each, str) and each for each in value):
+            return value if spec.repeats else ",".join(value)
+        raise ConfigError(f"{place}: write one string or a list of strings")
+    raise ConfigError(f'{place}: write a string, for example {spec.name} = "{spec.metavar}"')
+
+
+def file_of(given: Mapping[str, Given]) -> str:
+    """The configuration file that ``--config`` names, "" for none."""
+    named = given.get("config")
+    if named is None or not isinstance(named.value, str):
+        return ""
+    try:
+        return path(named.value)
+    except ConfigError as error:
+        raise ConfigError(f"{named.place}: {error}") from None

@@ -1,0 +1,143 @@
+"""Reads the imports of every module and fails on an arrow against the direction of the layers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "aero"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: Words, numbers and texts that the layers share, each with what it may use itself.
+COMMON = {
+    "aero": set(),
+    "aero.errors": set(),
+    "aero.values": {"aero", "aero.errors"},
+    "aero.config": {"aero", "aero.errors", "aero.values"},
+    "aero.logs": {"aero", "aero.errors", "aero.values", "aero.config"},
+    "aero.lock": {"aero", "aero.errors"},
+    "aero.daemon": {"aero", "aero.errors", "aero.logs"},
+}
+ROLES = {*COMMON, "aero.core", "aero.net"}
+#: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.
+MAY_IMPORT = {
+    **COMMON,
+    "aero.core": {"aero.errors"},
+    "aero.console": {*COMMON, "aero.core"},
+    "aero.net": {*COMMON, "aero.core"},
+    "aero.client": ROLES,
+    "aero.server": {*ROLES, "aero.server.app"},
+    # The faces look at the role; the role does not know them, but for its start, which puts all together.
+    "aero.server.api": {*ROLES, "aero.server", "aero.server.app"},
+    "aero.server.httpmux": {*ROLES, "aero.server", "aero.server.app"},
+    "aero.server.app": {*ROLES, "aero.server", "aero.server.api", "aero.server.httpmux"},
+    # What aero.pyz runs before it can import anything native; it hands over at its end.
+    "aero.boot": {"aero", "aero.cli"},
+}
+#: These stand above all the others, and may import what they need.
+ABOVE = {"aero.cli", "aero.service", "aero.help", "aero.options", "aero.demo", "aero.__main__"}
+
+NOT_IN_CORE = {"gevent", "socket", "select", "ssl", "time", "logging", "os"}
+NOT_IN_WORKER = {"bottle", "gevent.pywsgi", "sqlite3", "aero.server"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything that a module imports at any depth, also inside functions.
+
+    A name from one of our own modules counts as that module.
+    """
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package.pop()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                full = f"{origin}.{alias.name}"
+                ours = inside(full, {"aero"})
+                yield node.lineno, origin if ours and not is_module(full) else full
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def layer(name: str) -> str:
+    """The layer that a module of aero belongs to; its own name where it belongs to none."""
+    parts = name.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
+    return next((known for known in names if known in MAY_IMPORT or known in ABOVE), name)
+
+
+def inside(name: str, packages: set[str]) -> bool:
+    """Whether a module is one of the packages or lies in one."""
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def complaints(path: Path, packages: set[str], rule: str) -> list[str]:
+    where = path.relative_to(PACKAGE.parent)
+    return [f"{where}:{line}: {name}: {rule}" for line, name in imports(path) if inside(name, packages)]
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    known = {*MAY_IMPORT, *ABOVE}
+    strangers = [name for name in map(module_name, MODULES) if layer(name) not in known]
+    assert not strangers, f"say in this file what they may import: {strangers}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_point_one_way(path: Path) -> None:
+    own = layer(module_name(path))
+    if own in ABOVE:
+        return
+    wrong = [
+        f"{path.relative_to(PACKAGE.parent)}:{line}: {own} must not import {name}"
+        for line, name in imports(path)
+        if inside(name, {"aero"}) and layer(name) not in {own, *MAY_IMPORT[own]}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=module_name)
+def test_core_does_no_io_and_knows_no_clock(path: Path) -> None:
+    wrong = complaints(path, NOT_IN_CORE, "the core is bytes in, bytes out, and now passed in")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_boot_needs_the_standard_library_only() -> None:
+    """It is imported here without a single installed package in reach."""
+    names = [module_name(path) for path in sorted((PACKAGE / "boot").rglob("*.py"))]
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import {', '.join(names)}"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_only_the_entry_may_patch_the_standard_library(path: Path) -> None:
+    if module_name(path) == "aero.__main__":
+        return
+    wrong = complaints(path, {"gevent.monkey"}, "only aero.__main__ may patch")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_worker_stays_small() -> None:
+    code = "import sys, aero.client.app; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    heavy = [name for name in done.stdout.split() if inside(name, NOT_IN_WORKER)]
+    assert not heavy, f"import aero.client.app carries {heavy}"

@@ -1,0 +1,335 @@
+"""Logs that hostile strings cannot forge, full disks cannot stop, and stuck readers cannot block."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aero import logs
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info |warn |error) [a-z]+: .*")
+
+
+@pytest.fixture(autouse=True)
+def quiet_afterwards() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    yield
+    logger = logging.getLogger("aero")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.NOTSET)
+    logs.Log.debugging = False
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def run(code: str, stderr: int, before: Callable[[], None] | None = None) -> tuple[int, str, str]:
+    """Exit code and output of a Python process; ``before`` runs in it first."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=stderr, preexec_fn=before, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr or ""
+
+
+def test_text_line(tmp_path: Path) -> None:
+    logs.setup(str(tmp_path / "log"))
+    logs.get("server").info("worker up", cid="c0123456789ab", tag="nas", host="my nas", quote='a"b', none="")
+    (line,) = lines_of(tmp_path / "log")
+    assert LINE.fullmatch(line)
+    assert line.endswith(
+        r' info  server: worker up cid=c0123456789ab tag=nas host="my nas" quote="a\"b" none=""'
+    )
+
+
+def test_json_line(tmp_path: Path) -> None:
+    logs.setup(str(tmp_path / "log"), format="json")
+    logs.get("link").warning(
+        "closed", event="x", n=3, ok=True, nothing=None, ms=1.5, bad=float("nan"), raw=b"\0"
+    )
+    (line,) = lines_of(tmp_path / "log")
+    entry = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("ts"))
+    assert entry == {
+        "level": "warn", "part": "link", "event": "closed", "event_": "x",
+        "n": 3, "ok": True, "nothing": None, "ms": 1.5, "bad": "nan", "raw": r"b'\x00'",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a\n2026-01-01T00:00:00.000Z info  server: forged",
+        "\x1b]0;title\x07",
+        "\r\x1b[2K",
+        "\u202eevil",
+        "\x9b31m",
+        "\udc80",
+        "\x7f",
+    ],
+)
+def test_no_string_forges_a_line_or_a_terminal_sequence(tmp_path: Path, format: str, hostile: str) -> None:
+    logs.setup(str(tmp_path / "log"), format=format)
+    logs.get("server").info(hostile, tag=hostile)
+    text = (tmp_path / "log").read_text()
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+
+
+@given(st.text(), st.text(), st.sampled_from(["text", "json"]))
+def test_every_event_is_one_printable_line(message: str, value: str, format: str) -> None:
+    event = logs.Event("server", logging.INFO, message, {"value": value, "other": value})
+    line = (logs.json_line if format == "json" else logs.text_line)(event)
+    assert line.endswith(b"\n")
+    assert len(line) <= logs.LINE_BYTES
+    assert line[:-1].decode().isprintable()
+    if format == "json":
+        assert json.loads(line)["part"] == "server"
+
+
+def test_quoted_values_read_back_unambiguously() -> None:
+    event = logs.Event("x", logging.INFO, "m", {"a": 'b" c="d', "e": "\\"})
+    assert event.getMessage() == r'm a="b\" c=\"d" e="\\"'
+
+
+def test_long_values_are_cut() -> None:
+    line = logs.Event("x", logging.INFO, "m", {"v": "v" * 100_000}).getMessage()
+    assert line == "m v=" + "v" * logs.VALUE_CHARS + "..."
+
+
+def test_a_hundred_long_fields_still_make_one_bounded_line() -> None:
+    event = logs.Event("x", logging.INFO, "m", {f"k{i}": "\U000e0001" * 300 for i in range(100)})
+    assert len(logs.text_line(event)) <= logs.LINE_BYTES
+    line = logs.json_line(event)
+    assert len(line) <= logs.LINE_BYTES
+    assert json.loads(line)["event"] == "m"
+
+
+def test_an_object_that_cannot_be_shown_does_not_raise(tmp_path: Path) -> None:
+    class Bomb:
+        def __str__(self) -> str:
+            raise RuntimeError("boom")
+
+    logs.setup(str(tmp_path / "log"))
+    logs.get("x").info("m", bomb=Bomb())
+    assert "Bomb raises RuntimeError" in (tmp_path / "log").read_text()
+
+
+def test_debug_lines_only_when_asked_for(tmp_path: Path) -> None:
+    log = logs.get("link")
+    logs.setup(str(tmp_path / "log"))
+    assert not log.debugging
+    log.debug("< data")
+    assert lines_of(tmp_path / "log") == []
+    logs.setup(str(tmp_path / "log"), debug=True)
+    assert log.debugging
+    log.debug("< data")
+    assert len(lines_of(tmp_path / "log")) == 1
+
+
+def test_size_is_limited_and_exactly_one_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.setup(str(path), size=2000)
+    log = logs.get("x")
+    for number in range(200):
+        log.info("event", number=number)
+        assert path.stat().st_size <= 2000
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
+    kept = lines_of(tmp_path / "log.1") + lines_of(path)
+    assert [int(line.rpartition("=")[2]) for line in kept] == list(range(200 - len(kept), 200))
+
+
+def test_size_counts_what_an_earlier_run_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("x" * 1990 + "\n")
+    logs.setup(str(path), size=2000)
+    logs.get("x").info("event")
+    assert (tmp_path / "log.1").stat().st_size == 1991
+    assert len(lines_of(path)) == 1
+
+
+def test_reopened_after_it_was_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.setup(str(path))
+    log = logs.get("x")
+    log.info("one")
+    path.rename(tmp_path / "moved")
+    log.info("two")
+    logs.reopen()
+    log.info("three")
+    assert [line[-3:] for line in lines_of(tmp_path / "moved")] == ["one", "two"]
+    assert lines_of(path)[0].endswith("three")
+
+
+def test_a_file_moved_by_logrotate_does_not_push_the_new_one_away(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.setup(str(path), size=300)
+    log = logs.get("x")
+    path.rename(tmp_path / "moved")
+    path.write_text("someone else's\n")
+    while not path.read_text().endswith("event\n"):
+        log.info("event")
+    assert path.read_text().startswith("someone else's\n")
+    assert not (tmp_path / "log.1").exists()
+
+
+def test_a_symlink_keeps_pointing_to_the_log(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path = tmp_path / "log"
+    path.symlink_to(tmp_path / "real" / "file")
+    logs.setup(str(path), size=100)
+    for _ in range(5):
+        logs.get("x").info("event")
+    assert path.is_symlink()
+    assert sorted(os.listdir(tmp_path / "real")) == ["file", "file.1"]
+
+
+def test_a_device_is_never_renamed() -> None:
+    before = os.stat("/dev/null")
+    logs.setup("/dev/null", size=10)
+    for _ in range(3):
+        logs.get("x").info("event")
+    assert stat.S_ISCHR(before.st_mode)
+    assert os.stat("/dev/null").st_ino == before.st_ino
+
+
+def test_a_folder_that_cannot_be_written_costs_old_lines_not_the_limit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    path = tmp_path / "log"
+    logs.setup(str(path), size=300)
+    for _ in range(30):
+        logs.get("x").info("event")
+        assert path.stat().st_size <= 300
+    assert "cannot rename the full log" in capfd.readouterr().err
+
+
+def test_full_disk_is_said_once_and_ends_by_itself(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.symlink_to("/dev/full")
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    logs.setup(str(path))
+    log = logs.get("x")
+    for _ in range(5):
+        log.info("lost")
+    now += logs.RETRY_S
+    log.info("lost")
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "No space left on device" in told
+    path.unlink()
+    logs.reopen()
+    now += logs.RETRY_S
+    log.info("found")
+    first, second = lines_of(path)
+    assert first.endswith("warn  log: lines were lost count=6")
+    assert second.endswith("x: found")
+
+
+def test_a_line_that_the_disk_cut_does_not_swallow_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    logs.setup(str(path))
+    log = logs.get("x")
+    real_write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: real_write(descriptor, data[:7]))
+        log.info("cut")
+    now += logs.RETRY_S
+    log.info("whole")
+    piece, notice, whole = lines_of(path)
+    assert len(piece) == 7
+    assert notice.endswith("lines were lost count=1")
+    assert whole.endswith("x: whole")
+
+
+def test_missing_folder_neither_raises_nor_repeats_itself(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs.setup(str(tmp_path / "missing" / "log"))
+    for _ in range(3):
+        logs.get("x").error("event")
+    logs.reopen()
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_lines_go_to_stderr_without_a_file(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.setup()
+    logs.get("x").info("event")
+    assert LINE.fullmatch(capfd.readouterr().err.rstrip("\n"))
+
+
+SPEAK = """
+from aero import logs
+logs.setup()
+for n in range(5000):
+    logs.get("x").info("event", n=n)
+print("alive")
+"""
+
+
+def test_broken_pipe_on_stderr_does_not_kill() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run(SPEAK, stderr=writer)
+    finally:
+        os.close(writer)
+    assert done[:2] == (0, "alive\n")
+
+
+def test_closed_stderr_does_not_kill() -> None:
+    done = run(SPEAK, stderr=subprocess.DEVNULL, before=lambda: os.close(2))
+    assert done[:2] == (0, "alive\n")
+
+
+def test_a_stuck_reader_of_stderr_loses_lines_instead_of_stopping_the_process() -> None:
+    reader, writer = os.pipe()
+    try:
+        done = run(SPEAK, stderr=writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done[:2] == (0, "alive\n")
+
+
+def test_file_limit_of_the_shell_does_not_kill(tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    code = SPEAK.replace("setup()", f"setup({str(tmp_path / 'log')!r})")
+    done = run(code, stderr=subprocess.PIPE, before=small_files)
+    assert done[:2] == (0, "alive\n")
+    assert "File too large" in done[2] or "part of a line" in done[2]
+
+
+def test_log_file_is_not_for_everyone(tmp_path: Path) -> None:
+    logs.setup(str(tmp_path / "log"))
+    assert not (tmp_path / "log").stat().st_mode & stat.S_IRWXO
