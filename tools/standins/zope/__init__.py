@@ -1,0 +1,1 @@
+"""Stands in for the namespace of zope.interface and zope.event inside aero.pyz."""
