@@ -1,0 +1,388 @@
+"""Faults of real processes: stopped, killed, out of descriptors, out of disk. Each end is looked at from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import services
+from tests.e2e.harness import (
+    COMMAND,
+    Lab,
+    Program,
+    Server,
+    Worker,
+    connect,
+    echoes,
+    exchange,
+    free_port,
+    free_ports,
+    listening,
+    poll,
+    read_all,
+)
+from tests.faults.relay import LOOPBACK, Relay
+
+
+@pytest.fixture
+def echo(lab: Lab) -> int:
+    return services.echo(lab)
+
+
+def relay_to(lab: Lab, server: Server) -> Relay:
+    relay = Relay(server.link_port)
+    lab.closing.callback(relay.close)
+    return relay
+
+
+def state(program: Program, what: str = "server|worker") -> dict[str, int]:
+    """What SIGUSR1 makes a program tell of itself."""
+    pattern = rf"state: (?:{what}) .*\brss_kib=\d+.*$"
+    before = len(re.findall(pattern, program.stderr, re.MULTILINE))
+    program.send(signal.SIGUSR1)
+    lines = poll(
+        "the dump", lambda: (found := re.findall(pattern, program.stderr, re.MULTILINE))[before:] and found
+    )
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(-?\d+)\b", lines[-1])}
+
+
+# ----------------------------------------------------------------------------
+# Stopped and killed
+# ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["server", "worker"])
+def test_a_stopped_process_goes_on_where_it_was(lab: Lab, echo: int, who: str) -> None:
+    server = lab.server()
+    worker = lab.worker(server, targets={"echo": echo}, ping=1)
+    with connect(worker.port("echo")) as visitor:
+        assert exchange(visitor, b"before")
+        program: Program = server if who == "server" else worker
+        other: Program = worker if who == "server" else server
+        program.send(signal.SIGSTOP)
+        try:
+            other.says("no sign of life")
+        finally:
+            program.send(signal.SIGCONT)
+        assert exchange(visitor, b"x" * 100_000)
+
+
+def test_a_killed_worker_resets_its_visitors_once_it_is_back(lab: Lab, echo: int) -> None:
+    server = lab.server()
+    state_folder = lab.new_folder("state")
+    worker = lab.worker(server, targets={"echo": echo}, state=state_folder)
+    port = worker.port("echo")
+    with connect(port) as visitor:
+        assert exchange(visitor)
+        worker.stop(signal.SIGKILL)
+        again = lab.worker(server, targets={"echo": echo}, state=state_folder)
+        with pytest.raises(ConnectionResetError):
+            visitor.recv(1)  # not an end that looks complete
+    poll("the new worker", lambda: again.stdout)
+    assert echoes(again.port("echo"))
+
+
+def test_a_killed_server_resets_its_visitors_and_targets(lab: Lab) -> None:
+    seen: list[str] = []
+    held = threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        held.set()
+        try:
+            seen.append("end" if not connection.recv(1) else "data")
+        except ConnectionResetError:
+            seen.append("reset")
+
+    port = services.serve(lab, hold)
+    ports, link_port = free_port(), free_port()
+    server = lab.server(port=link_port, ports=f"{ports}-{ports}")
+    worker = lab.worker(server, targets={"hold": port}, ping=1)
+    with connect(worker.port("hold")) as visitor:
+        poll("the target", held.is_set)
+        server.stop(signal.SIGKILL)
+        with pytest.raises(ConnectionResetError):
+            visitor.recv(1)  # a clean end would look like a whole file
+    again = lab.server(port=link_port, ports=f"{ports}-{ports}")
+    poll("the mapping", lambda: listening(ports))
+    poll("the target's reset", lambda: seen)
+    assert seen == ["reset"]
+    assert again.running and worker.running
+
+
+def test_a_target_that_is_killed_in_mid_transfer_resets_its_visitor(lab: Lab) -> None:
+    def cut_short(connection: socket.socket) -> None:
+        connection.sendall(b"x" * 3_000_000)
+        services.abort(connection)
+
+    worker = lab.tunnel({"short": services.serve(lab, cut_short)})[1]
+    with connect(worker.port("short")) as visitor, pytest.raises(ConnectionResetError):
+        read_all(visitor)
+
+
+def test_visitors_that_never_read_or_write_cost_the_others_nothing(lab: Lab, echo: int) -> None:
+    server, worker = lab.tunnel({"echo": echo})
+    port = worker.port("echo")
+    idle = [connect(port) for _ in range(20)]
+    stuck = [connect(port) for _ in range(5)]
+    for each in stuck:
+        each.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            while True:
+                each.sendall(b"x" * 1_000_000)  # and never reads what comes back
+    assert echoes(port, b"y" * 1_000_000)
+    poll("the others' end", lambda: state(server)["streams"] == 25)
+    for each in (*idle, *stuck):
+        each.close()
+    poll("the streams' end", lambda: state(server)["streams"] == 0)
+
+
+def test_visitors_that_connect_and_vanish_leave_nothing_behind(lab: Lab, echo: int) -> None:
+    server, worker = lab.tunnel({"echo": echo})
+    port = worker.port("echo")
+    _vanish(port, 300)
+    poll("the streams' end", lambda: state(server)["streams"] == 0)
+    before = state(server), state(worker)
+    _vanish(port, 1000)
+    poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
+    for then, now in zip(before, (state(server), state(worker))):
+        assert now["descriptors"] <= then["descriptors"]
+        assert now["greenlets"] <= then["greenlets"]
+        assert now["rss_kib"] <= 1.1 * then["rss_kib"]
+    assert echoes(port)
+
+
+def _vanish(port: int, count: int) -> None:
+    for number in range(count):
+        visitor = connect(port)
+        if number % 3 == 1:
+            visitor.sendall(b"x" * 1000)
+        if number % 3 == 2:
+            services.abort(visitor)
+        visitor.close()
+
+
+def test_workers_that_come_and_die_silently_leave_nothing_behind(lab: Lab) -> None:
+    from tests.faults.hostile import Hostile
+
+    server = lab.server("--resume", "1")
+    joins = {"v": "0", "tag": "x", "host": "h", "ping": 1}
+
+    def come_and_go(count: int) -> None:
+        for number in range(count):
+            with Hostile(server.link_port, {**joins, "identity": f"i{number}"}, code=lab.code) as worker:
+                worker.join()
+                target = {"id": 1, "name": f"n{number}", "local": "h:1"}
+                worker.say({"do": "register", "targets": [target]})
+                while not worker.control:
+                    worker.read()
+        poll("their end", lambda: not state(server)["sessions"])
+
+    come_and_go(20)
+    before, memory = state(server), server.memory()
+    come_and_go(100)
+    now = state(server)
+    assert now["mappings"] == now["workers"] == 0
+    assert now["descriptors"] <= before["descriptors"]
+    assert now["greenlets"] <= before["greenlets"]
+    poll("the memory", lambda: server.memory() <= 1.1 * memory)
+
+
+# ----------------------------------------------------------------------------
+# Out of descriptors, out of disk, out of names
+# ----------------------------------------------------------------------------
+
+
+def test_out_of_descriptors_the_server_waits_and_recovers(lab: Lab, echo: int) -> None:
+    # An interpreter of its own lowers its limit, then becomes the server; raising the soft limit is no way out.
+    limit = (
+        "import resource,os,sys;resource.setrlimit(resource.RLIMIT_NOFILE,(64,64));"
+        f"os.execvp({COMMAND[0]!r},{[*COMMAND, 'server']!r}+sys.argv[1:])"
+    )
+    server = lab.server(command=("python3", "-c", limit))
+    worker = lab.worker(server, targets={"echo": echo})
+    port = worker.port("echo")
+    with connect(port) as visitor:
+        assert exchange(visitor)
+        crowd = [connect(port) for _ in range(100)]
+        server.says("cannot accept for now")
+        assert exchange(visitor), "who is in stays in"
+        for each in crowd:
+            each.close()
+        poll("the server to recover", lambda: echoes(port))
+        assert exchange(visitor)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64
+
+
+def test_a_full_disk_takes_nobodys_tunnel_down(lab: Lab, echo: int) -> None:
+    # /dev/full takes every open and no write, as a full disk does; the state folder is a file, so nothing fits in.
+    nowhere = lab.path("state")
+    nowhere.write_text("no folder")
+    server = lab.server("--log", "/dev/full", state=nowhere)
+    worker = lab.worker(server, "--log", "/dev/full", targets={"echo": echo}, state=nowhere)
+    port = worker.port("echo")
+    for _ in range(20):
+        assert echoes(port)
+    assert server.running and worker.running
+
+
+def test_a_disk_that_fills_up_under_the_leases(lab: Lab, echo: int) -> None:
+    limit = (
+        "import resource,signal,os,sys;signal.signal(signal.SIGXFSZ,signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE,(20000,20000));"
+        f"os.execvp({COMMAND[0]!r},{[*COMMAND, 'server']!r}+sys.argv[1:])"
+    )
+    ports = free_ports(2)
+    server = lab.server(command=("python3", "-c", limit), ports=f"{ports[0]}-{ports[-1]}")
+    workers = [lab.worker(server, targets={f"t{number}": echo}, tag=f"w{number}") for number in range(2)]
+    for number, worker in enumerate(workers):
+        assert echoes(worker.port(f"t{number}"))
+    assert server.running
+
+
+# ----------------------------------------------------------------------------
+# Signals
+# ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(lab: Lab) -> Iterator[tuple[int, threading.Event]]:
+    """A service that answers when the event is set."""
+    go = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(1)
+        go.wait()
+        connection.sendall(b"done")
+
+    yield services.serve(lab, talk), go
+    go.set()
+
+
+def test_sigterm_lets_streams_finish_and_takes_no_new_ones(
+    lab: Lab, slow: tuple[int, threading.Event]
+) -> None:
+    port, go = slow
+    server = lab.server("--drain", "25")
+    worker = lab.worker(server, targets={"slow": port})
+    mapping = worker.port("slow")
+    with connect(mapping) as visitor:
+        visitor.sendall(b"?")
+        poll("the stream", lambda: state(worker)["streams"])
+        server.send(signal.SIGTERM)
+        poll("it to stop listening", lambda: not listening(mapping) and not listening(server.link_port))
+        assert server.running
+        go.set()
+        assert read_all(visitor) == b"done"
+    assert server.wait() == 0
+    worker.says("going down")
+    again = lab.server(port=server.link_port)
+    again.says("worker up")
+
+
+def test_a_second_sigterm_ends_the_wait_with_resets(lab: Lab, slow: tuple[int, threading.Event]) -> None:
+    server = lab.server("--drain", "3600")
+    worker = lab.worker(server, targets={"slow": slow[0]})
+    mapping = worker.port("slow")
+    with connect(mapping) as visitor:
+        visitor.sendall(b"?")
+        server.send(signal.SIGTERM)
+        poll("it to stop listening", lambda: not listening(mapping))
+        server.send(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            visitor.recv(1)
+    assert server.wait() == 0
+
+
+def _write(file: Path, table: str, **options: str) -> None:
+    file.write_text(f"[{table}]\n" + "".join(f"{key} = {value}\n" for key, value in options.items()))
+    file.chmod(0o600)
+
+
+def _start_worker(lab: Lab, server: Server, file: Path) -> Worker:
+    argv = [*COMMAND, "client", "--server", f"{LOOPBACK}:{server.link_port}", "--config", str(file)]
+    return lab._start(Worker, "worker", [*argv, "--auth", lab.code, "--state", str(lab.path("state"))], None)
+
+
+def test_sighup_reloads_a_workers_targets_and_disturbs_no_other(lab: Lab, echo: int) -> None:
+    server = lab.server()
+    file = lab.path("worker.toml")
+    here = f"{LOOPBACK}:{echo}"
+    _write(file, "client", target=f'["a@{here}", "b@{here}"]')
+    worker = _start_worker(lab, server, file)
+    first, second = worker.port("a"), worker.port("b")
+    with connect(first) as visitor, connect(second) as leaving:
+        assert exchange(visitor) and exchange(leaving)
+        _write(file, "client", target=f'["a@{here}", "c@{here}"]', debug="true", tag='"other"')
+        worker.send(signal.SIGHUP)
+        third = worker.port("c")
+        worker.says("these need a restart options=tag")
+        assert echoes(third)
+        poll("the removed one to close", lambda: not listening(second))
+        assert exchange(visitor) and exchange(leaving), "open connections go on"
+        file.write_text("[client]\ntarget = 5 = 6\n")
+        worker.send(signal.SIGHUP)
+        worker.says("cannot be read again")
+        assert exchange(visitor) and echoes(first) and echoes(third)
+
+
+def test_sighup_changes_the_servers_code_for_links_to_come(lab: Lab, echo: int) -> None:
+    code = lab.path("code")
+    code.write_text(lab.code)
+    code.chmod(0o600)
+    server = lab.server("--auth", f"@{code}", code="")
+    worker = lab.worker(server, targets={"echo": echo})
+    with connect(worker.port("echo")) as visitor:
+        assert exchange(visitor)
+        code.write_text("code-another-one")
+        server.send(signal.SIGHUP)
+        server.says("configuration read again")
+        assert lab.worker(server, "--once", targets={"echo": echo}, tag="late").wait() == 3
+        new = lab.worker(server, targets={"echo": echo}, tag="new", code="code-another-one")
+        assert echoes(new.port("echo"))
+        assert exchange(visitor)
+
+
+# ----------------------------------------------------------------------------
+# Privileges and secrets
+# ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_strict_refuses_a_code_that_others_can_read(lab: Lab, role: str) -> None:
+    code = lab.path("code")
+    code.write_text("code-1")
+    code.chmod(0o644)
+    argv = [role, "--strict", "--auth", f"@{code}"]
+    done = lab.aero(*argv, *(["--target", "a@127.0.0.1:1"] if role == "client" else []))
+    assert done.returncode == 2
+    assert "can be read by others" in done.stderr and "chmod 600" in done.stderr
+
+
+def test_a_user_that_there_is_not(lab: Lab) -> None:
+    options = ("--port", "0", "--api", "off", "--mux", "off", "--state", str(lab.path("state")))
+    done = lab.aero("server", "--ip", LOOPBACK, "--user", "nobody-of-that-name", *options)
+    assert done.returncode == 2
+    assert "there is no user" in done.stderr
+
+
+def test_a_server_started_by_root_becomes_somebody_else(lab: Lab, echo: int) -> None:
+    assert os.geteuid() == 0, "the suite runs as root, as its other parts need it too"
+    ports = free_port()
+    server = lab.server("--user", "nobody", ports=f"{ports}-{ports}")
+    poll("it to change", lambda: _uid(server) != 0)
+    worker = lab.worker(server, targets={"echo": echo})
+    assert echoes(worker.port("echo"))
+    assert "cannot write leases" not in server.stderr
+
+
+def _uid(program: Program) -> int:
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    return int(re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]

@@ -1,0 +1,208 @@
+"""What is fuzzed: every parser of what peers and visitors send. Only errors that say whose fault it is may come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aero.core import frames, handshake, record, spake2
+from aero.core.codes import Close
+from aero.core.link import Link
+from aero.core.outbox import BlockPool
+from aero.core.record import RecordReader, RecordWriter
+from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
+from aero.core.stream import Stream
+from aero.errors import LinkClosed, MessageError, Rejected, RemoteProtocolError, SecurityError
+from aero.server.httpmux import head
+from tests.core.joined import PLAIN, SCRATCH
+from tests.fuzz.guided import Target
+
+PASSWORD = spake2.Password(0x1234567)
+NUMBERS = bytes(range(1, handshake.SCALAR_BYTES + 1))
+
+
+class Anybody:
+    """Owner of everything: takes what comes, as roles do."""
+
+    def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
+        stream.session.accept(stream, self._receiver(stream), 0.0)
+
+    def _receiver(self, stream: Stream) -> Any:
+        return Taker(stream)
+
+    def control_received(self, message: dict[str, Any]) -> None: ...
+    def goaway_received(self, code: int, text: str) -> None: ...
+    def join_received(self, message: dict[str, Any]) -> None: ...
+    def joined_received(self, message: dict[str, Any]) -> None: ...
+    def pong_received(self, number: int, round_trip_s: float) -> None: ...
+    def close_received(self, code: int, text: str) -> None: ...
+
+
+class Taker:
+    """Receiver that consumes at once and answers an end with an end."""
+
+    def __init__(self, stream: Stream | None = None) -> None:
+        self.stream = stream
+
+    def data(self, view: memoryview) -> None:
+        if self.stream is not None:
+            self.stream.consume(len(view), 1.0)
+
+    def finished(self) -> None:
+        if self.stream is not None and self.stream.state == 1:
+            self.stream.finish()
+
+    def reset(self, code: int, text: str) -> None: ...
+    def resume(self) -> None: ...
+
+
+def fuzz_link(data: bytes) -> None:
+    """Whole records, unsealed: their frames, link's and session's, and all that the session makes of them."""
+    pool = BlockPool(64, 4)
+    secret = bytes(32)
+    owner = Anybody()
+    link = Link(owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0)
+    session = Session(owner, SERVER_FIRST_ID, pool, SessionLimits(max_streams=8), 0.0)
+    link.carry(session)
+    for number in range(2):
+        taker = Taker()
+        taker.stream = session.open(taker, number, "visitor", 0.0)
+        taker.stream.send(memoryview(b"hello"))
+    out = memoryview(bytearray(record.MAX_RECORD_BYTES))
+    while link.next_record(out):
+        pass
+    buffer = memoryview(data)
+    now = 0.0
+    try:
+        start = 0
+        while start < len(data):
+            end = min(start + 1 + data[start] * 4, len(data))  # arrives in pieces
+            done = link.receive(buffer, start, end, now)
+            if done == start and end == len(data):
+                break
+            start = done if done > start else start
+            if done == start and end < len(data):
+                start = link.receive(buffer, start, len(data), now)
+                break
+            now += 0.05
+            link.handle_deadline(now)
+        while link.next_record(out):
+            pass
+    except RemoteProtocolError as error:
+        assert Close.NOT_AERO <= error.code <= Close.DENIED
+    except LinkClosed:
+        pass
+    session.end(0, "over")
+    assert not pool.taken and not session.streams
+
+
+def fuzz_session(data: bytes) -> None:
+    """The plaintext of one session record, taken over by a new link in the middle."""
+    pool = BlockPool(64, 4)
+    session = Session(Anybody(), SERVER_FIRST_ID, pool, SessionLimits(max_streams=8), 0.0)
+    for number in range(3):
+        taker = Taker()
+        taker.stream = session.open(taker, number, "visitor", 0.0)
+        taker.stream.send(memoryview(bytes(3000)))
+    while session.outbox.next_piece() is not None:
+        pass
+    try:
+        session.receive(memoryview(data), 1.0)
+        session.take_over(int.from_bytes(data[-2:], "big"))
+        while session.outbox.next_piece() is not None:
+            pass
+    except RemoteProtocolError as error:
+        assert Close.NOT_AERO <= error.code <= Close.DENIED
+    session.end(0, "over")
+    assert not pool.taken and not session.streams
+
+
+def fuzz_server_handshake(data: bytes) -> None:
+    """What strangers send to a server; the first byte says where it is cut in two."""
+    machine = handshake.ServerHandshake(lambda user: PASSWORD, NUMBERS)
+    _talk(machine, data)
+
+
+def fuzz_worker_handshake(data: bytes) -> None:
+    """What something that stands in for a server answers."""
+    machine = handshake.WorkerHandshake(PASSWORD, "user", NUMBERS)
+    machine.start()
+    _talk(machine, data)
+
+
+def _talk(machine: handshake.ServerHandshake | handshake.WorkerHandshake, data: bytes) -> None:
+    cut = data[0] if data else 0
+    try:
+        for piece in (data[1 : 1 + cut], data[1 + cut :]):
+            machine.receive(piece)
+    except (RemoteProtocolError, SecurityError, Rejected) as error:
+        assert len(str(error)) < 1000
+
+
+def fuzz_mux_head(data: bytes) -> None:
+    """A request's, a response's head and a trailer, as the mux reads them."""
+    for parse in (head.parse_request, head.parse_response, head.parse_trailers):
+        try:
+            parse(data, 100)
+        except MessageError as error:
+            assert len(str(error)) < 1000
+    try:
+        head.check_beginning(data, 0, 16384)
+    except MessageError as error:
+        assert len(str(error)) < 1000
+
+
+def _record(kind: int, *parts: bytes) -> bytes:
+    plain = b"".join(parts)
+    return record.HEADER.pack(kind << 24 | len(plain)) + plain + bytes(record.TAG_BYTES)
+
+
+def _hello() -> bytes:
+    return handshake.WorkerHandshake(PASSWORD, "user", NUMBERS).start()
+
+
+def _server_hello() -> bytes:
+    return handshake.ServerHandshake(lambda user: PASSWORD, NUMBERS[::-1]).receive(_hello())
+
+
+_FRAMES = [
+    frames.pack(frames.OPEN, 2, frames.pack_open(65536, 1, "v")),
+    frames.pack(frames.DATA, 2, b"data"),
+    frames.pack(frames.DATA, 1, b"data"),
+    frames.pack(frames.FIN, 1),
+    frames.pack(frames.FIN, 2),
+    frames.pack(frames.RESET, 3, frames.pack_reason(1, "why")),
+    frames.pack(frames.WINDOW, 1, frames.pack_window(5, 65536)),
+    frames.pack(frames.GOAWAY, 0, frames.pack_reason(1, "bye")),
+    frames.pack(frames.CONTROL, 0, b'{"do":"register","targets":[]}'),
+]
+_LINK_FRAMES = [
+    frames.pack(frames.PING, 0, bytes(8)),
+    frames.pack(frames.PONG, 0, b"\0" * 7 + b"\1"),
+    frames.pack(frames.ACK, 0, b"\0" * 7 + b"\5"),
+    frames.pack(frames.JOIN, 0, b'{"tag":"t"}'),
+    frames.pack(frames.JOINED, 0, b"{}"),
+    frames.pack(frames.CLOSE, 0, frames.pack_reason(1, "bye")),
+]
+_REQUEST = (
+    b"GET /a?b HTTP/1.1\r\nHost: t.d.org:80\r\nContent-Length: 5\r\n"
+    b"Connection: upgrade, x\r\nUpgrade: h2c\r\n\r\n"
+)
+_RESPONSE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+_HTTP_WORDS = [
+    b"\r\n", b"\r\n\r\n", b" HTTP/1.0", b"chunked", b"Transfer-Encoding: ", b"Content-Length: ", b"Host: ", b"http://",
+    b"Expect: 100-continue\r\n", b"[::1]", b"X-Forwarded-For: 1\r\n", b"\t", b": ", b"HTTP/1.1 ", b"*", b"CONNECT ",
+]  # fmt: skip
+_MESSAGES = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]
+
+#: Name → what is called, the first inputs, words that inputs are made of.
+TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
+    "link": (
+        fuzz_link,
+        [_record(record.SESSION, *_FRAMES), *(_record(record.LINK, each) for each in _LINK_FRAMES)],
+        [*(_record(1, each) for each in _FRAMES), *(_record(2, each) for each in _LINK_FRAMES)],
+    ),
+    "session": (fuzz_session, [b"".join(_FRAMES), *_FRAMES], _FRAMES),
+    "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_MESSAGES, _hello()]),
+    "worker_handshake": (fuzz_worker_handshake, [b"\xff" + _server_hello()], [*_MESSAGES, _server_hello()]),
+    "mux_head": (fuzz_mux_head, [_REQUEST, _RESPONSE], _HTTP_WORDS),
+}
