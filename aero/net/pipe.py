@@ -45,11 +45,16 @@ def refuse(sock: socket.socket) -> None:
     sock.close()
 
 
+def _nowhere(data: Any, flags: int) -> int:
+    """Takes the place of ``send`` once the socket takes nothing any more."""
+    return len(data)
+
+
 class Pipe:
     """Receiver of a stream; owner of a socket."""
 
     __slots__ = (
-        "_commit",
+        "_failure",
         "_fin_waits",
         "_loop",
         "_on_end",
@@ -70,12 +75,13 @@ class Pipe:
         self._loop = loop
         self._sock = sock
         self._recv_into = sock.recv_into
-        self._send = sock.send
+        self._send: Callable[[Any, int], int] = sock.send
         self._on_end = on_end
         self._reading: Any = None
         self._writing: Any | None = None  # most sockets take everything at once and never need it
         self._pending: bytearray | None = None
         self._fin_waits = False
+        self._failure: OSError | None = None  # why the socket takes no more while it is still read
 
     def start(self, stream: Stream) -> None:
         """Joins the socket to ``stream`` and begins to read."""
@@ -91,6 +97,8 @@ class Pipe:
         want = session.allowance(stream)
         if not want:
             self._reading.stop()
+            if self._failure is not None and stream.starved:
+                self._broken(self._failure)
             return
         block = session.room(want)
         at = block.end + frames.HEADER_BYTES
@@ -102,10 +110,13 @@ class Pipe:
                 self._reading.start(self._on_readable)
             return
         except OSError as error:
-            self._broken(error)
+            self._broken(self._failure or error)
             return
         if count:
             session.commit(stream, block, count, count == want or at + count == len(block.data))
+            return
+        if self._failure is not None:
+            self._broken(self._failure)
             return
         self._reading.stop()
         stream.finish()
@@ -134,16 +145,15 @@ class Pipe:
             except BlockingIOError:
                 count = 0
             except OSError as error:
-                self._broken(error)
-                return
+                self._deaf(error)
+                count = len(view)
             if count:
                 stream.consume(count, stream.session.now)
                 if count == len(view):
                     return
                 view = view[count:]
-            self._pending = (
-                bytearray()
-            )  # not a list of pieces: single bytes would make it hundreds of times as large
+            # Not a list of pieces: single bytes would make it hundreds of times as large.
+            self._pending = bytearray()
             if self._writing is None:
                 self._writing = self._loop.io(self._sock.fileno(), _WRITE)
             self._writing.start(self._on_writable)
@@ -157,8 +167,10 @@ class Pipe:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._broken(error)
-                return
+                self._deaf(error)
+                if self.ended:
+                    return
+                count = len(pending)
             del pending[:count]
             self.stream.consume(count, monotonic())
         if not pending:
@@ -180,12 +192,24 @@ class Pipe:
         if self.stream.state == streams.CLOSED:
             self._end_if_done()  # close says it as well
             return
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._broken(error)
+        if self._failure is None:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._deaf(error)
 
     # Ends
+
+    def _deaf(self, error: OSError) -> None:
+        """The socket takes no more; what its program said before is still read, and then the stream ends.
+
+        A server may answer and close while a request comes in. Nothing waits for a peer that has to read first.
+        """
+        if self.stream.state & streams.OURS_ENDED or self.stream.starved:
+            self._broken(error)
+        else:
+            self._failure = error
+            self._send = _nowhere
 
     def reset(self, code: int, text: str) -> None:
         """The stream is over, early: the socket gets a reset, not an end that looks complete."""
