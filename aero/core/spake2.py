@@ -12,19 +12,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from Crypto.Protocol.KDF import scrypt
-
+from aero.core.pycryptodome import EccPoint, scrypt
 from aero.errors import SecurityError
-
-if TYPE_CHECKING:
-    from Crypto.PublicKey._point import EccPoint
-else:
-    try:  # the point alone: the formats of keys, which ECC brings along, cost 5 ms and 0.3 MB more
-        from Crypto.PublicKey._point import EccPoint
-    except ImportError:  # a pycryptodome that keeps it elsewhere
-        from Crypto.PublicKey.ECC import EccPoint
 
 SCALAR_BYTES = (
     48  # 128 bits more than the group order: reduced modulo it, the bias is below 2**-128 (section 3.2)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyz.elf import strip
-from pyz.wheels import BuildError, project_of, read_wheel
+from pyz.wheels import project_of, read_wheel
 
 ENTRY = "aero/boot/entry.py"  # becomes the archive's __main__.py
 # What is imported from the archive itself, before anything is unpacked; all but the rest of it at every start.
@@ -44,19 +44,6 @@ LEFT_OUT = {
 
 # pycryptodome's modules for NIST curves, which it imports by a name that stands alone in a table.
 CRYPTO_BY_NAME = {"Crypto.PublicKey._nist_ecc"}
-
-# Lines of pycryptodome that are changed; the build fails when one is no longer there exactly once.
-PATCHES = {
-    "Crypto/Util/_raw_api.py": (
-        # A host's own cffi would cost memory and start-up time, and may be one that pycryptodome cannot use.
-        (b"\n    import cffi\n", b'\n    raise ImportError("aero.pyz goes by ctypes everywhere")\n'),
-        # Without cffi it asks platform.architecture(), which starts the program `file`, only to learn that this
-        # is not Windows; and it is ready to search for libraries, which takes modules that take 2 MB.
-        (b"            import platform\n\n", b""),
-        (b"cached_architecture[:] = platform.architecture()", b'cached_architecture[:] = ["64bit", "ELF"]'),
-        (b"    from ctypes.util import find_library\n", b""),
-    ),
-}
 
 
 def aero_sources(checkout: Path) -> dict[str, bytes]:
@@ -148,7 +135,7 @@ def closure(files: dict[str, bytes], roots: set[str]) -> dict[str, bytes]:
 
 
 def library_files(wheels: list[Path], roots: set[str]) -> dict[str, bytes]:
-    """Return what is needed of these wheels: archive path → content, libraries stripped. Raises BuildError."""
+    """Return what is needed of these wheels: archive path → content, libraries stripped."""
     kept: dict[str, bytes] = {}
     for wheel in wheels:
         project, _ = project_of(wheel.name)
@@ -162,9 +149,4 @@ def library_files(wheels: list[Path], roots: set[str]) -> dict[str, bytes]:
                 kept[path] = strip(content)
             elif path.endswith(".py"):
                 kept[path] = content
-    for path, changes in PATCHES.items():
-        for old, new in changes if path in kept else ():
-            if kept[path].count(old) != 1:
-                raise BuildError(f"{path} has changed: the build's patch no longer fits")
-            kept[path] = kept[path].replace(old, new)
     return kept
