@@ -50,7 +50,8 @@ NAMES = {
     if isinstance(value, int) and name.isupper() and name not in ("HEADER_BYTES", "LENGTH_MASK")
 }
 
-MAX_JSON_BYTES = 64 * 1024  # a register message of 500 targets is below 60 KiB
+# A register message of 128 targets, with the longest names and addresses, has below 50 KiB.
+MAX_JSON_BYTES = 64 * 1024
 MAX_TEXT_BYTES = 200  # an error's text: one line of a log
 MAX_VISITOR_BYTES = 64  # "[" + 45 characters of IPv6 + "]:65535", and room for a zone
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gevent
 
+from aero import values
 from aero.client.targets import Services
 from aero.config import Target
+from aero.core import frames
 
 A, B, C = (Target(name, "127.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))
 
@@ -54,6 +56,15 @@ def test_ids_go_round_and_skip_those_in_use() -> None:
     ids = registered(table)
     assert ids["a"] == 1 and 2 <= ids["b"] <= 0xFFFF
     assert len(table.messages()[0]["ids"]) <= 4096
+
+
+def test_all_targets_of_a_worker_fit_into_one_message() -> None:
+    host = "h" * values.HOST_CHARS
+    names = (f"{number:x<{values.NAME_CHARS}}" for number in range(values.TARGETS))
+    table, _ = services(*(Target(name, host, 65535, 65535) for name in names))
+    (message,) = table.messages()
+    assert len(message["targets"]) == values.TARGETS
+    assert len(frames.pack_json(message)) < 50 * 1024 < frames.MAX_JSON_BYTES
 
 
 def test_nonsense_from_the_server_is_no_harm() -> None:
