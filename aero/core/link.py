@@ -197,9 +197,9 @@ class Link:
             del waiting[:]
             return count
         session = self.session
-        if session is None or self.closing or session.outbox.sent == session.outbox.written:
+        if session is None or self.closing:
             return 0
-        piece = session.outbox.next_piece()
+        piece = session.next_piece()
         if piece is None:
             return 0
         count = self._writer.seal(record.SESSION, piece, out)

@@ -97,6 +97,7 @@ class Session:
             frames.LENGTH_MASK
         )  # how much may wait unsent; the link sets it to what drains quickly
         self.on_output = _nothing  # called once when there is something to send
+        # The link knows that there is: only the link that carries the session takes this back, once all is out.
         self.dirty = False
         self.resumable = True  # both ends agree: what was sent is kept until acknowledged; or it is not
         self.leaving = False  # no new streams: one side said goaway
@@ -269,10 +270,12 @@ class Session:
             )
 
     def take_over(self, position: int) -> None:
-        """A new link goes on where the peer's processing stopped. Raises RemoteProtocolError."""
+        """A new link goes on where the peer's processing stopped, and looks for output by itself.
+
+        Raises RemoteProtocolError.
+        """
         if not self.outbox.rewind(position):
             raise RemoteProtocolError(Close.SEQUENCE, f"cannot go on at {position}: it is not kept")
-        self.dirty = self.outbox.written != self.outbox.sent
 
     def end(self, code: int, text: str) -> None:
         """The session is over: every stream is reset at this end, and what was kept is dropped. Harmless when over."""

@@ -96,7 +96,7 @@ class Link:
         self.machine.carry(session)
         session.burst_bytes = self._pacing.burst_bytes
         session.on_output = self.schedule
-        session.dirty = False
+        session.dirty = True  # whatever it has: the next flush looks
         self._arm()  # the JOIN may have asked for another interval
         self.schedule()
 
