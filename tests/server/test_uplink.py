@@ -1,0 +1,88 @@
+"""Sessions at the server: which frozen one gives way when memory has run out."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+
+from aero.core.codes import Close
+from aero.core.outbox import BLOCK_BYTES, BlockPool
+from aero.core.session import SessionLimits
+from aero.errors import LinkClosed
+from aero.server.uplink import Uplink
+
+
+class Ground:
+    """As much of a server as sessions without sockets need, with a pool of eight blocks."""
+
+    def __init__(self) -> None:
+        self.pool = BlockPool(8, 8)
+        self.session_limits = SessionLimits()
+        self.config = SimpleNamespace(resume_s=60)
+        self.loop = gevent.get_hub().loop
+        self.uplinks: dict[str, Uplink] = {}
+        self.counters = SimpleNamespace(error=lambda what: None)
+        self.registry = SimpleNamespace(
+            events=SimpleNamespace(fault=lambda what, **fields: None), remove=lambda worker, why: None
+        )
+        self.why: list[str] = []
+
+    def forget(self, uplink: Uplink) -> None:
+        del self.uplinks[uplink.id]
+
+    def uplink(self, kept: int, frozen: bool = True) -> Uplink:
+        """A session that keeps so many blocks, with a link or without."""
+        worker: Any = SimpleNamespace(cid="c", tag="t", carriers=[], lobby=SimpleNamespace(open=lambda: None))
+        uplink = Uplink(self, worker)  # type: ignore[arg-type]
+        worker.carriers.append(uplink)
+        self.uplinks[uplink.id] = uplink
+        link: Any = SimpleNamespace(carry=lambda session: None, close=lambda code, text: None)
+        uplink.attach(link)
+        for _ in range(kept):
+            uplink.session.outbox.put(bytes(BLOCK_BYTES))
+        uplink.session.received = 1  # it has spoken
+        if frozen:
+            uplink.detach(link, LinkClosed("cut"), final=False)
+        return uplink
+
+
+@pytest.fixture
+def ground() -> Any:
+    ground = Ground()
+    yield ground
+    for uplink in list(ground.uplinks.values()):
+        uplink.end(Close.DONE, "the test is over")
+    assert not ground.pool.taken
+
+
+def look(*uplinks: Uplink) -> list[bool]:
+    """A second passes for each; which have ended."""
+    for uplink in uplinks:
+        if not uplink.ended:
+            uplink._look()
+    return [uplink.ended for uplink in uplinks]
+
+
+def test_the_frozen_session_that_keeps_the_most_gives_way(ground: Ground) -> None:
+    some = [ground.uplink(kept) for kept in (2, 5, 4)]
+    assert ground.pool.exhausted
+    assert look(*some) == [False, True, False]
+    assert not ground.pool.exhausted
+    assert look(*some) == [False, True, False]
+
+
+def test_frozen_sessions_give_way_until_there_is_memory(ground: Ground) -> None:
+    alive = ground.uplink(8, frozen=False)
+    some = [ground.uplink(kept) for kept in (2, 3, 1)]
+    assert look(*some) == [False, True, False]
+    assert look(*some) == [True, True, False], "one that keeps no more than its first block frees nothing"
+    assert look(*some) == [True, True, False]
+    assert not alive.ended
+
+
+def test_a_frozen_session_stays_while_there_is_memory(ground: Ground) -> None:
+    some = [ground.uplink(kept) for kept in (4, 2)]
+    assert look(*some) == [False, False]
