@@ -145,10 +145,12 @@ class Outbox:
         return True
 
     def release(self) -> None:
-        """Gives every block back; the outbox must not be written to again, and has nothing to send any more."""
+        """Gives every block back; the outbox can not be written to again, and has nothing to send any more."""
         self.acked = self.sent = self.written
+        self.kept_bytes = 0
         self._pool.outboxes -= 1
         block: Block | None = self._head
+        del self._head, self._cursor, self._tail  # what is written there from here on is another session's
         while block is not None:
             following = block.next
             self._pool.give(block)

@@ -107,14 +107,6 @@ class Session:
         self._their_last = 0
         self._windows = 0  # sum of all streams' receive windows
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
-        self._handlers = {
-            frames.CONTROL: self._handle_control,
-            frames.OPEN: self._handle_open,
-            frames.FIN: self._handle_fin,
-            frames.RESET: self._handle_reset,
-            frames.WINDOW: self._handle_window,
-            frames.GOAWAY: self._handle_goaway,
-        }
 
     # Sending
 
@@ -283,11 +275,12 @@ class Session:
             return
         self.ended = self.leaving = True
         self.on_output = _nothing
-        self.outbox.release()
         while self.streams:  # one that is reset may take others along
             stream = next(iter(self.streams.values()))
             self.stream_event(stream, streams.RESET)
             stream.receiver.reset(code, text)
+        self.outbox.release()  # not earlier: a receiver that is still to be reset may write once more
+        del self.handler  # the two hold each other; memory must not wait for the garbage collector
 
     # Receiving
 
@@ -317,10 +310,10 @@ class Session:
             else:
                 if self.ended:
                     return  # a frame before this one has led to the end: no one is left to speak to
-                handle = self._handlers.get(word >> 24)
+                handle = _HANDLERS.get(word >> 24)
                 if handle is None:
                     raise RemoteProtocolError(Close.FRAME, f"frame kind {word >> 24} is unknown")
-                handle(stream_id, record[start:at])
+                handle(self, stream_id, record[start:at])
         self.received += end
 
     def _bad_data(self, stream: Stream, length: int) -> RemoteProtocolError:
@@ -436,6 +429,17 @@ class Session:
             return 0
         self._windows += more
         return more
+
+
+# By kind. Not in the session: methods that it holds of itself would keep it until the garbage collector comes.
+_HANDLERS = {
+    frames.CONTROL: Session._handle_control,
+    frames.OPEN: Session._handle_open,
+    frames.FIN: Session._handle_fin,
+    frames.RESET: Session._handle_reset,
+    frames.WINDOW: Session._handle_window,
+    frames.GOAWAY: Session._handle_goaway,
+}
 
 
 def _nothing() -> None:

@@ -31,6 +31,7 @@ ROOM_RETRY_S = 0.05  # when another session holds the memory that this one's str
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 _NO_BYTES = memoryview(b"")
+_ENDED = LinkClosed("closed")
 
 # Records are opened, and their frames handled, within one call, one link at a time: one scratch serves all links.
 _PLAIN = memoryview(bytearray(record.MAX_PLAIN_BYTES))
@@ -72,7 +73,7 @@ class Link:
         self._out_start = self._out_end = 0
         self._scheduled = False
         self._last_words = False
-        self._error: AeroError = LinkClosed("closed")
+        self._error: AeroError = _ENDED  # why, from our last words on
         self._reading = self._loop.io(sock.fileno(), 1)
         self._writing = self._loop.io(sock.fileno(), 2)
         self._timer = self._loop.timer(0)
@@ -286,7 +287,10 @@ class Link:
         self._in = self._out = _NO_BYTES
         self._in_start = self._in_end = self._out_start = self._out_end = 0
         # What we said at last is the reason, however the peer took it: it decides whether the session may go on.
-        self.owner.link_ended(self, self._error if self._last_words else error)
+        if self._last_words:
+            error = self._error
+        self._error = _ENDED  # the reason's traceback may lead back here
+        self.owner.link_ended(self, error)
 
     def abandon(self, error: AeroError) -> None:
         """Ends at once, without a word: the path is dead or the process is going down."""

@@ -33,17 +33,18 @@ class Events:
 
     def emit(self, what: str, **fields: Any) -> None:
         """Something happened that is as it should be."""
-        log.info(what, **fields)
         self._tell(what, fields, False)
 
     def fault(self, what: str, **fields: Any) -> None:
         """Something happened that people should look at."""
-        log.warning(what, **fields)
         self._tell(what, fields, True)
 
     def _tell(self, what: str, fields: dict[str, Any], fault: bool) -> None:
         self.count += 1
-        event = Event(self.count, time(), what, fields, fault)
+        # An error as such would keep everything that its traceback leads to, links and sessions.
+        said = {key: str(value) if isinstance(value, Exception) else value for key, value in fields.items()}
+        (log.warning if fault else log.info)(what, **said)
+        event = Event(self.count, time(), what, said, fault)
         self.past.append(event)
         for listener in list(self.listeners):
             listener(event)

@@ -116,4 +116,5 @@ class Mapping:
         """Takes no new visitors; open streams go on."""
         for listener in self._listeners:
             listener.close()
+        self._listeners.clear()  # they and the mapping hold each other, and with it the worker
         self._tally.close()

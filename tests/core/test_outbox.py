@@ -193,6 +193,9 @@ def test_release_gives_everything_back(outbox: Outbox, pool: BlockPool) -> None:
     outbox.release()
     assert pool.taken == 0
     assert outbox.next_piece() is None  # another session may write in that memory by now
+    assert outbox.kept_bytes == 0
+    with pytest.raises(AttributeError):
+        outbox.put(b"into what is another session's by now")
 
 
 class Model(RuleBasedStateMachine):

@@ -538,6 +538,17 @@ def test_a_receiver_that_ends_others_while_the_session_ends(joined: Joined) -> N
     assert joined.pool.taken == 1
 
 
+def test_a_receiver_that_writes_once_more_while_the_session_ends(joined: Joined) -> None:
+    """One stream's reset may make its owner write on another, whose turn to be reset comes later."""
+    first, second = joined.pair()[0], joined.pair()[0]
+    assert first.stream is not None
+    first.stream.receiver = sink = Sink(joined.server)
+    sink.reset = lambda code, text: second.push(b"last words")  # type: ignore[method-assign]
+    joined.server.session.end(Reset.LOST, "gone")
+    assert second.events == [f"reset {Reset.LOST}"]
+    assert joined.pool.taken == 1
+
+
 def test_a_session_that_has_ended_says_nothing_into_memory_that_others_use_by_now(joined: Joined) -> None:
     """An end inside a record: what still stands in it must not be answered."""
     session = joined.worker.session
