@@ -19,6 +19,11 @@ from aero.errors import LinkClosed, RemoteProtocolError
 ACK_BYTES = 512 * 1024
 ACK_DELAY_S = 0.1
 MAX_PINGS = 16  # unanswered at once
+# A deadline handled this much later than it was due: not the peer was away but we were (stopped, or starved of the
+# processor). What the peer has said meanwhile may still be unread, so it is asked once more, and has so long to answer:
+# more than a round trip on any path, and little beside the time that we were away.
+LATE_S = 0.5
+SECOND_CHANCE_S = 5.0
 MAX_LINK_FRAMES_BYTES = 128 * 1024  # waiting to be sent; a JOINED is the largest, pongs may pile up behind it
 
 
@@ -65,6 +70,7 @@ class Link:
         self._pings: dict[int, float] = {}
         self._next_ping = 1
         self._ping_at = now
+        self._asked_at = now  # when the peer got its second chance; one in each silence
         self.on_output = _nothing  # called when a link frame is to be sent, or a stream may go on
         self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
         self._acked = 0  # what we have acknowledged of the peer's sequence
@@ -217,17 +223,25 @@ class Link:
     @property
     def deadline(self) -> float:
         """When ``handle_deadline`` wants to be called at the latest."""
-        due = min(self._ping_at, self.heard_at + 2 * self.ping_s)
+        due = min(self._ping_at, self._dead_at)
         return min(due, self.ack_at) if self.ack_at else due
+
+    @property
+    def _dead_at(self) -> float:
+        """When the link is dead, if nothing is heard until then."""
+        return max(self.heard_at + 2 * self.ping_s, self._asked_at + min(self.ping_s, SECOND_CHANCE_S))
 
     def handle_deadline(self, now: float) -> None:
         """Acknowledges, pings, or finds the link dead: then raises LinkClosed."""
+        late = now - self.deadline > LATE_S
         if self.ack_at and now >= self.ack_at:
             self.ack_at = 0.0
             if self.session is not None and self.session.received != self._acked:
                 self._acknowledge(self.session)
-        if now - self.heard_at >= 2 * self.ping_s:
-            raise LinkClosed(f"no sign of life for {now - self.heard_at:.0f} s")
+        if now >= self._dead_at:
+            if not late or self._asked_at > self.heard_at:
+                raise LinkClosed(f"no sign of life for {now - self.heard_at:.0f} s")
+            self._asked_at = self._ping_at = now
         if now >= self._ping_at:
             self._ping_at = now + self.ping_s
             self.ping(now)

@@ -6,7 +6,15 @@ import pytest
 
 from aero.core import frames, record
 from aero.core.codes import Close, Reset
-from aero.core.link import ACK_BYTES, ACK_DELAY_S, MAX_LINK_FRAMES_BYTES, MAX_PINGS, Link
+from aero.core.link import (
+    ACK_BYTES,
+    ACK_DELAY_S,
+    LATE_S,
+    MAX_LINK_FRAMES_BYTES,
+    MAX_PINGS,
+    SECOND_CHANCE_S,
+    Link,
+)
 from aero.core.outbox import BLOCK_BYTES
 from aero.core.record import LINK, SESSION, RecordReader, RecordWriter
 from aero.core.session import LEAST_ROUND_TRIP_S, SessionLimits
@@ -313,6 +321,55 @@ def test_a_silent_peer_is_dead_after_two_intervals() -> None:
     assert joined.now == pytest.approx(heard + 10.0)
 
 
+def stopped(joined: Joined, seconds: float) -> Link:
+    """The worker's process stands still, then handles what has come due, before it reads what has come."""
+    joined.settle()
+    joined.server.out.stalled = True
+    joined.now += seconds
+    link = joined.worker.machine
+    joined.server.machine.heard_at = joined.now  # it is not the one who is tried here
+    link.handle_deadline(joined.now)
+    return link
+
+
+@pytest.mark.parametrize("seconds", [10.3, 15.0, 3600.0])
+def test_who_was_away_itself_asks_once_more_and_goes_on(seconds: float) -> None:
+    joined = Joined(ping_s=5.0)
+    link = stopped(joined, seconds)
+    assert [name for name, _ in link_frames(joined.worker)] == ["PING"]
+    joined.server.out.stalled = False
+    joined.run()
+    assert joined.worker.pongs[-1][1] == 0.0
+    assert link.deadline == pytest.approx(joined.now + 5.0)
+    joined.tick(5.0)
+    assert link.deadline == pytest.approx(joined.now + 5.0)
+
+
+@pytest.mark.parametrize("ping_s", [1.0, 60.0])
+def test_who_was_away_itself_asks_only_once(ping_s: float) -> None:
+    joined = Joined(ping_s=ping_s)
+    link = stopped(joined, 3 * ping_s)
+    chance = min(ping_s, SECOND_CHANCE_S)
+    assert link.deadline == pytest.approx(joined.now + chance)
+    joined.now += chance + 10 * LATE_S  # late again
+    with pytest.raises(LinkClosed, match="no sign of life"):
+        link.handle_deadline(joined.now)
+
+
+def test_each_silence_has_its_second_chance() -> None:
+    joined = Joined(ping_s=5.0)
+    for _ in range(3):
+        stopped(joined, 20.0)
+        joined.server.out.stalled = False
+        joined.run()
+    joined.server.out.stalled = True
+    heard = joined.now
+    with pytest.raises(LinkClosed, match="no sign of life for 10 s"):
+        while joined.now < heard + 100.0:
+            joined.now = joined.worker.machine.deadline
+            joined.worker.machine.handle_deadline(joined.now)
+
+
 def test_any_byte_is_a_sign_of_life() -> None:
     """A record of 256 KiB over a modem takes longer than two intervals."""
     joined = Joined(ping_s=1.0)
@@ -457,5 +514,6 @@ def test_a_link_of_its_own_needs_no_session() -> None:
     assert told == [now]
     assert link.next_record(out) == 16 + record.OVERHEAD_BYTES
     assert link.next_record(out) == 0
+    link.handle_deadline(now + 1.0)
     with pytest.raises(LinkClosed):
         link.handle_deadline(now + 2.0)
