@@ -372,6 +372,12 @@ class Limits:
     # minute as people edit files; each can cost a bind, a row and a line of log for every target.
     CONTROL_BURST = 32
     CONTROL_PER_S = 1.0
+    # What is answered costs more than asking: pings of a worker (one at once and one an interval, which is a second at
+    # least; a few more after a stop), and streams that it opens at the server, where there is nothing to reach.
+    PINGS_BURST = 16
+    PINGS_PER_S = 4.0
+    OPENS_BURST = 16
+    OPENS_PER_S = 1.0
     # After the handshake a worker says what it wants with the same packet; the rest is for slow paths.
     JOIN_S = 10.0
     # How long an old link that seems alive has to answer when the same worker dials anew (DESIGN: who is the same).

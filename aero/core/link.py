@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from aero.core import frames, record
+from aero.core.budget import Budget
 from aero.core.codes import Close
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import LEAST_ROUND_TRIP_S, Session
@@ -70,6 +71,7 @@ class Link:
         self._pings: dict[int, float] = {}
         self._next_ping = 1
         self._ping_at = now
+        self.pings: Budget | None = None  # what the peer may ask; None: as often as it likes
         self._asked_at = now  # when the peer got its second chance; one in each silence
         self.on_output = _nothing  # called when a link frame is to be sent, or a stream may go on
         self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
@@ -126,6 +128,8 @@ class Link:
                 if self.session.waiting:
                     self.on_output()
             elif kind == frames.PING:
+                if self.pings is not None and not self.pings.spend(now):
+                    raise RemoteProtocolError(Close.OVERLOAD, "pings come faster than anybody needs them")
                 self._put(frames.PONG, frames.pack_u64(frames.unpack_u64(payload, kind)))
             elif kind == frames.PONG:
                 self._handle_pong(frames.unpack_u64(payload, kind), now)

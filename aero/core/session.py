@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aero.core import frames
 from aero.core import stream as streams
+from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.outbox import BLOCK_BYTES, Block, BlockPool, Outbox
 from aero.core.stream import Receiver, Stream
@@ -102,9 +103,11 @@ class Session:
         self.resumable = True  # both ends agree: what was sent is kept until acknowledged; or it is not
         self.leaving = False  # no new streams: one side said goaway
         self.ended = False  # the outbox is gone: nothing may be put into it any more
+        self.opens: Budget | None = None  # what the peer may open; None: as much as it likes
         self._next_id = first_id
         self._their_parity = (first_id + 1) & 1
         self._their_last = 0
+        self._told_to_go = False  # the peer said goaway
         self._windows = 0  # sum of all streams' receive windows
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
 
@@ -350,6 +353,8 @@ class Session:
             raise RemoteProtocolError(
                 Close.CREDIT, f"a window of {window} bytes, allowed are {MAX_WINDOW_BYTES}"
             )
+        if self.opens is not None and not self.opens.spend(self.now):
+            raise RemoteProtocolError(Close.OVERLOAD, "streams are opened where nothing is to be reached")
         self._their_last = stream_id
         stream = Stream(self, stream_id, _Waiting(), OPEN_CREDIT_BYTES, window, self.now)
         if self.leaving or len(self.streams) >= self.limits.max_streams:
@@ -398,7 +403,9 @@ class Session:
         if stream_id:
             raise RemoteProtocolError(Close.FRAME, f"GOAWAY on stream {stream_id}")
         self.leaving = True
-        self.handler.goaway_received(code, text)
+        if not self._told_to_go:  # however often it says so
+            self._told_to_go = True
+            self.handler.goaway_received(code, text)
 
     # Streams' book-keeping
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hmac
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
 from aero import __version__, logs, values
 from aero.config import Limits, check_tag
+from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
 from aero.errors import AeroError, ConfigError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
 from aero.net.link import Link
@@ -43,6 +45,7 @@ class Arrival:
     def start(self) -> None:
         """Begins to listen to the link."""
         self._server.arrived(self)
+        self.link.machine.pings = Budget(Limits.PINGS_BURST, Limits.PINGS_PER_S, monotonic())
         self._deadline = self._server.loop.timer(Limits.JOIN_S)
         self._deadline.start(self.link.close, Close.SILENT, f"no JOIN within {Limits.JOIN_S:.0f} s")
         self.link.start()

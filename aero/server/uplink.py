@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from aero import logs
 from aero.config import Limits
+from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.outbox import BLOCK_BYTES
 from aero.core.session import SERVER_FIRST_ID, Session
@@ -42,6 +43,7 @@ class Uplink:
         self.resume_s = server.config.resume_s
         self.session = Session(self, SERVER_FIRST_ID, server.pool, server.session_limits, monotonic())
         self.session.resumable = self.resume_s > 0
+        self.session.opens = Budget(Limits.OPENS_BURST, Limits.OPENS_PER_S, monotonic())
         self.link: Link | None = None
         # The worker counts its session's links, so that one which was held up on its way cannot win over a newer one.
         self.link_number = 1
@@ -49,8 +51,7 @@ class Uplink:
         self._frozen: Any = None  # the timer of a session that no link carries
         self._frozen_until = 0.0
         self._pongs: dict[int, Callable[[float], None]] = {}
-        self._control = float(Limits.CONTROL_BURST)  # control messages that may come now
-        self._control_at = monotonic()
+        self._control = Budget(Limits.CONTROL_BURST, Limits.CONTROL_PER_S, monotonic())
 
     @property
     def alive(self) -> bool:
@@ -146,11 +147,7 @@ class Uplink:
 
     def control_received(self, message: dict[str, Any]) -> None:
         """PROTOCOL.md, section "Control messages". Raises RemoteProtocolError when they come too fast."""
-        now = monotonic()
-        earned = (now - self._control_at) * Limits.CONTROL_PER_S
-        self._control = min(self._control + earned, float(Limits.CONTROL_BURST)) - 1.0
-        self._control_at = now
-        if self._control < 0.0:
+        if not self._control.spend(monotonic()):
             raise RemoteProtocolError(Close.OVERLOAD, "control messages come faster than anybody needs them")
         what = message.get("do")
         if what == "register":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aero.core import frames, record
+from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import (
     ACK_BYTES,
@@ -307,6 +308,17 @@ def test_a_ping_flood_that_takes_its_answers_is_answered(joined: Joined) -> None
         joined.worker.arrive(joined.server.seal(LINK, pings))
         out = b"".join(joined.worker.records())
         assert len(out) == len(pings) + record.OVERHEAD_BYTES
+
+
+def test_a_peer_may_ping_as_often_as_its_budget_says(joined: Joined) -> None:
+    joined.worker.machine.pings = Budget(3, 1.0, joined.now)
+    for _ in range(3):
+        say(joined, frames.PING, bytes(8))
+    with refused(Close.OVERLOAD, "pings come faster"):
+        say(joined, frames.PING, bytes(8))
+    joined.now += 1.0
+    say(joined, frames.PING, bytes(8))
+    assert [name for name, _ in link_frames(joined.worker)] == ["PONG"] * 4
 
 
 def test_a_silent_peer_is_dead_after_two_intervals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aero.core import frames
+from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.session import LAST_ID, MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, SessionLimits
@@ -301,6 +302,27 @@ def test_goaway_ends_no_stream_but_begins_none(joined: Joined) -> None:
     near.push(b"goes on")
     joined.run()
     assert bytes(far.got) == b"goes on"
+
+
+def test_goaway_is_told_once_however_often_it_is_said(joined: Joined) -> None:
+    goaway = frames.pack(frames.GOAWAY, 0, frames.pack_reason(Close.DONE, "again"))
+    joined.worker.session.goaway(Close.DONE, "we first")
+    joined.worker.feed(*[goaway] * 1000)
+    assert joined.worker.goaways == [(Close.DONE, "again")]
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_peer_may_open_as_much_as_its_budget_says(joined: Joined, leaving: bool) -> None:
+    """Also what is refused by itself has its price."""
+    joined.worker.session.opens = Budget(3, 1.0, joined.now)
+    joined.worker.session.leaving = leaving
+    joined.worker.feed(open_frame(1), open_frame(3), open_frame(5))
+    with refused(Close.OVERLOAD, "opened where nothing is to be reached"):
+        joined.worker.feed(open_frame(7))
+    joined.now += 1.0
+    joined.worker.feed(open_frame(7))
+    assert len(joined.worker.opened) == 0
+    assert len(joined.worker.sinks) == (0 if leaving else 4)
 
 
 def test_an_open_that_crossed_our_goaway_is_reset(joined: Joined) -> None:

@@ -1,0 +1,83 @@
+"""Workers that ask without end for what is cheap to ask: bounded in memory anyway, and here in the server's time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from aero.config import Limits
+from aero.core import frames
+from aero.core.codes import Close
+from tests.faults.hostile import Hostile
+from tests.faults.inside import ECHO, Inside, ask, exchange, until
+
+PING = frames.pack(frames.PING, 0, bytes(8))
+GOAWAY = frames.pack(frames.GOAWAY, 0, frames.pack_reason(Close.DONE, "bye"))
+
+
+@pytest.fixture
+def lab() -> Iterator[Inside]:
+    """A server with one worker and one visitor of its, who notice nothing."""
+    with Inside() as lab, ask(lab.port, ECHO) as visitor:
+        exchange(visitor, b"before")
+        yield lab
+        until("the flood's end", lambda: len(lab.server.arrivals) == 1)
+        exchange(visitor, b"after")
+        assert lab.relay.count == 1
+
+
+def opens(first: int, count: int) -> list[bytes]:
+    payload = frames.pack_open(1 << 16, 1, "x")
+    return [frames.pack(frames.OPEN, 2 * number, payload) for number in range(first, first + count)]
+
+
+def test_pings_without_end_whose_answers_are_read(lab: Inside) -> None:
+    with Hostile(lab.server.port) as worker:
+        worker.join()
+        reader = gevent.spawn(worker.close_code)
+        while not worker.ended and not worker.closed:
+            worker.link(*[PING] * 1000)
+            gevent.sleep(0)
+        reader.join()
+        assert worker.closed is not None and worker.closed[0] == Close.OVERLOAD
+
+
+def test_an_honest_workers_pings_are_answered(lab: Inside) -> None:
+    with Hostile(lab.server.port) as worker:
+        worker.join()
+        worker.link(*[PING] * Limits.PINGS_BURST)
+        worker.say({"do": "register", "targets": [{"id": 1, "name": "n", "local": "h:1"}]})
+        while not worker.control:
+            assert worker.read()
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_streams_that_are_opened_at_the_server(lab: Inside, leaving: bool) -> None:
+    with Hostile(lab.server.port) as worker:
+        worker.join()
+        if leaving:
+            worker.session(GOAWAY)
+        worker.session(*opens(1, Limits.OPENS_BURST))
+        while worker.resets < Limits.OPENS_BURST:
+            assert worker.read()
+        for batch in range(50):
+            if not worker.session(*opens(1000 + 1000 * batch, 1000)):
+                break
+        assert worker.close_code() == Close.OVERLOAD
+        assert worker.resets <= 2 * Limits.OPENS_BURST
+    until("the session's end", lambda: len(lab.server.uplinks) == 1)
+
+
+def test_goaways_without_end_are_logged_once(lab: Inside, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with Hostile(lab.server.port) as worker:
+        worker.join()
+        for _ in range(20):
+            worker.session(*[GOAWAY] * 1000)
+        worker.link(PING)
+        worker.say({"do": "register", "targets": [{"id": 1, "name": "n", "local": "h:1"}]})
+        while not worker.control:
+            assert worker.read()
+    assert sum("is leaving" in each.getMessage() for each in caplog.records) == 1
