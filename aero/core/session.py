@@ -22,7 +22,10 @@ from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
 OPEN_CREDIT_BYTES = 64 * 1024  # what the opener may send before the acceptor has said anything (PROTOCOL.md)
 MAX_WINDOW_BYTES = 16 * 1024 * 1024  # 1 Gbit/s at 130 ms
 SERVER_FIRST_ID, WORKER_FIRST_ID = 1, 2
-LAST_ID = (1 << 32) - 2
+# Ids go round after 2^31 streams (a week at 3,000 a second). No frame can be mistaken for one of the id's former
+# stream: it would have crossed 2^31 OPENs on its way, and a session keeps a few million frames at the most.
+_ID_MASK = (1 << 32) - 1
+_ROUND = 1 << 31
 LEAST_ROUND_TRIP_S = 0.001  # on one machine, scheduling takes longer than the way there and back
 
 _DATA = frames.DATA << 24
@@ -107,6 +110,7 @@ class Session:
         self._next_id = first_id
         self._their_parity = (first_id + 1) & 1
         self._their_last = 0
+        self._round = self._their_round = False  # every id was given before
         self._told_to_go = False  # the peer said goaway
         self._windows = 0  # sum of all streams' receive windows
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
@@ -127,14 +131,19 @@ class Session:
         # Half of the slack, so that visitors who come and go while nobody listens never use up the answers' share.
         if self.outbox.kept_bytes > self.limits.kept_bytes + self.limits.kept_slack_bytes // 2:
             raise StreamError(Reset.LIMIT, "the other end has long taken nothing of what waits for it")
-        if self._next_id > LAST_ID:
-            raise StreamError(Reset.LIMIT, "the session has used up its stream ids")
-        stream = Stream(self, self._next_id, receiver, self._new_window(), OPEN_CREDIT_BYTES, now)
-        self._next_id += 2
+        stream = Stream(self, self._take_id(), receiver, self._new_window(), OPEN_CREDIT_BYTES, now)
         self._windows += stream.window
         self.streams[stream.id] = stream
         self.put(frames.OPEN, stream.id, frames.pack_open(stream.window, target_id, visitor))
         return stream
+
+    def _take_id(self) -> int:
+        stream_id = self._next_id
+        while stream_id in self.streams:  # open since the last round
+            stream_id = _following(stream_id)
+        self._next_id = _following(stream_id)
+        self._round |= self._next_id < stream_id
+        return stream_id
 
     def accept(self, stream: Stream, receiver: Receiver, now: float) -> None:
         """Connects a stream that the peer opened; ``receiver`` gets at once what came before."""
@@ -330,8 +339,11 @@ class Session:
 
     def _known(self, stream_id: int) -> None:
         """Passes for a stream that is over; raises RemoteProtocolError for one that never was."""
-        ours = stream_id & 1 != self._their_parity
-        if not 0 < stream_id < (self._next_id if ours else self._their_last + 1):
+        if stream_id & 1 != self._their_parity:
+            known = self._round or stream_id < self._next_id
+        else:
+            known = self._their_round or stream_id <= self._their_last
+        if not known or not stream_id:
             raise RemoteProtocolError(Close.UNKNOWN_STREAM, f"stream {stream_id} was never opened")
 
     def _find(self, stream_id: int) -> Stream | None:
@@ -347,14 +359,18 @@ class Session:
 
     def _handle_open(self, stream_id: int, payload: memoryview) -> None:
         window, target_id, visitor = frames.unpack_open(payload)
-        if stream_id & 1 != self._their_parity or stream_id <= self._their_last or stream_id > LAST_ID + 1:
+        ahead = (stream_id - self._their_last) & _ID_MASK
+        if stream_id & 1 != self._their_parity or not stream_id or not 0 < ahead < _ROUND:
             raise RemoteProtocolError(Close.STATE, f"stream {stream_id} may not be opened")
+        if stream_id in self.streams:
+            raise RemoteProtocolError(Close.STATE, f"stream {stream_id} is open")
         if window > MAX_WINDOW_BYTES:
             raise RemoteProtocolError(
                 Close.CREDIT, f"a window of {window} bytes, allowed are {MAX_WINDOW_BYTES}"
             )
         if self.opens is not None and not self.opens.spend(self.now):
             raise RemoteProtocolError(Close.OVERLOAD, "streams are opened where nothing is to be reached")
+        self._their_round |= stream_id < self._their_last
         self._their_last = stream_id
         stream = Stream(self, stream_id, _Waiting(), OPEN_CREDIT_BYTES, window, self.now)
         if self.leaving or len(self.streams) >= self.limits.max_streams:
@@ -436,6 +452,10 @@ class Session:
             return 0
         self._windows += more
         return more
+
+
+def _following(stream_id: int) -> int:
+    return (stream_id + 2) & _ID_MASK or WORKER_FIRST_ID  # 0 is no stream
 
 
 # By kind. Not in the session: methods that it holds of itself would keep it until the garbage collector comes.

@@ -8,10 +8,10 @@ from aero.core import frames
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.outbox import BLOCK_BYTES, BlockPool
-from aero.core.session import LAST_ID, MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, SessionLimits
+from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import LocalProtocolError, StreamError
-from tests.core.joined import Joined, Sink, bulk, refused
+from tests.core.joined import End, Joined, Sink, bulk, refused
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -136,17 +136,92 @@ def test_ids_may_be_left_out_but_not_given_later(joined: Joined) -> None:
         joined.worker.feed(frames.pack(frames.FIN, 103))
 
 
-@pytest.mark.parametrize("name", ["server", "worker"])
-def test_stream_ids_run_out(joined: Joined, name: str) -> None:
+LARGEST = {"server": 2**32 - 1, "worker": 2**32 - 2}
+
+
+def near_the_end(joined: Joined, name: str, left: int) -> End:
+    """This end has given all its ids but ``left``."""
     end = getattr(joined, name)
-    end.session._next_id = LAST_ID - 1 if name == "server" else LAST_ID
-    last = end.open(first=b"last")
+    last = LARGEST[name] - 2 * left
+    end.session._next_id, joined.other(end).session._their_last = last + 2, last
+    return end
+
+
+@pytest.mark.parametrize("name", ["server", "worker"])
+def test_stream_ids_go_round_and_leave_out_what_is_open(joined: Joined, name: str) -> None:
+    first = getattr(joined, name).open(first=b"first")
+    second = getattr(joined, name).open(first=b"second")
     joined.run()
-    assert last.stream is not None
-    assert bytes(joined.other(end).sinks[last.stream.id].got) == b"last"
-    with pytest.raises(StreamError, match="used up its stream ids") as caught:
-        end.open()
-    assert caught.value.code == Reset.LIMIT
+    end = near_the_end(joined, name, 2)
+    assert first.stream is not None and second.stream is not None
+    first_id = first.stream.id
+    second.stream.abort(Reset.CANCELLED)
+    sinks = [end.open(first=b"%d" % number) for number in range(4)]
+    joined.run()
+    ids = [sink.stream.id for sink in sinks if sink.stream is not None]
+    assert ids == [LARGEST[name] - 2, LARGEST[name], first_id + 2, first_id + 4]
+    first.push(b" goes on")
+    joined.resume()
+    other = joined.other(end)
+    assert [bytes(other.sinks[each].got) for each in ids] == [b"0", b"1", b"2", b"3"]
+    assert bytes(other.sinks[first_id].got) == b"first goes on"
+    for sink in [first, *sinks]:
+        sink.finish()
+        assert sink.stream is not None
+        other.sinks[sink.stream.id].finish()
+    joined.run()
+    assert not end.session.streams and not other.session.streams
+
+
+def test_frames_that_cross_a_reset_are_dropped_across_the_end_of_the_ids(joined: Joined) -> None:
+    near_the_end(joined, "server", 1)
+    last, first = joined.server.open(first=b"x"), joined.server.open(first=b"x")
+    joined.run()
+    assert last.stream is not None and first.stream is not None
+    assert (last.stream.id, first.stream.id) == (2**32 - 1, 1)
+    for sink in (last, first):
+        assert sink.stream is not None
+        joined.worker.sinks[sink.stream.id].push(b"crosses")
+        sink.stream.abort(Reset.CANCELLED)
+    joined.run()
+    joined.worker.feed(frames.pack(frames.FIN, 2**32 - 3), frames.pack(frames.FIN, 2**31 + 1))
+    joined.server.feed(frames.pack(frames.FIN, 2**32 - 3), frames.pack(frames.FIN, 2**31 + 1))
+
+
+@pytest.mark.parametrize(
+    ("last", "stream_id"),
+    [
+        (0, 2**31 + 1),
+        (5, 2**32 - 1),
+        (2**32 - 1, 2**32 - 3),
+        (2**32 - 1, 2**31 + 1),
+        (2**31 - 1, 2**32 - 1),
+        (2**32 - 1, 0),
+        (2**32 - 1, 2),
+    ],
+)
+def test_an_id_that_is_not_ahead_of_the_last(joined: Joined, last: int, stream_id: int) -> None:
+    joined.worker.session._their_last = last
+    with refused(Close.STATE, f"stream {stream_id} may not be opened"):
+        joined.worker.feed(open_frame(stream_id))
+
+
+def test_an_id_is_not_given_again_while_its_stream_is_open(joined: Joined) -> None:
+    joined.worker.feed(open_frame(1))
+    joined.worker.session._their_last = 2**32 - 1
+    with refused(Close.STATE, "stream 1 is open"):
+        joined.worker.feed(open_frame(1))
+
+
+def test_zero_is_no_stream_in_any_round(joined: Joined) -> None:
+    near_the_end(joined, "worker", 1)
+    for _ in range(2):
+        joined.worker.open()
+    joined.run()
+    assert sorted(joined.server.session.streams) == [2, 2**32 - 2]
+    for end in joined.ends:
+        with refused(Close.UNKNOWN_STREAM):
+            end.feed(frames.pack(frames.FIN, 0))
 
 
 def test_what_open_says_reaches_the_other_end(joined: Joined) -> None:
