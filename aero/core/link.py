@@ -25,6 +25,9 @@ MAX_PINGS = 16  # unanswered at once
 # more than a round trip on any path, and little beside the time that we were away.
 LATE_S = 0.5
 SECOND_CHANCE_S = 5.0
+# While memory is scarce, a session that keeps much and of which nothing is acknowledged for so long gives way: a
+# hundred times what an acknowledgement may take, so that only a stalled path or a peer that means harm is hit.
+STALLED_S = 10.0
 MAX_LINK_FRAMES_BYTES = 128 * 1024  # waiting to be sent; a JOINED is the largest, pongs may pile up behind it
 
 
@@ -76,6 +79,7 @@ class Link:
         self.on_output = _nothing  # called when a link frame is to be sent, or a stream may go on
         self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
         self._acked = 0  # what we have acknowledged of the peer's sequence
+        self._progress = (0, now)  # what the peer had acknowledged of ours when we looked, and since when
 
     # Receiving
 
@@ -236,7 +240,10 @@ class Link:
         return max(self.heard_at + 2 * self.ping_s, self._asked_at + min(self.ping_s, SECOND_CHANCE_S))
 
     def handle_deadline(self, now: float) -> None:
-        """Acknowledges, pings, or finds the link dead: then raises LinkClosed."""
+        """Acknowledges, pings, or finds the link dead: then raises LinkClosed.
+
+        Raises RemoteProtocolError when the peer acknowledges nothing while memory is scarce.
+        """
         late = now - self.deadline > LATE_S
         if self.ack_at and now >= self.ack_at:
             self.ack_at = 0.0
@@ -251,6 +258,15 @@ class Link:
             self.ping(now)
             if self.session is not None:
                 self.session.pool.trim()
+        if self.session is not None:
+            acked = self.session.outbox.acked
+            if late or acked != self._progress[0] or not self.session.burdens:
+                self._progress = (acked, now)
+            elif now - self._progress[1] >= STALLED_S:
+                raise RemoteProtocolError(
+                    Close.OVERLOAD,
+                    "memory is scarce and the peer acknowledges nothing of all that waits for it",
+                )
 
 
 def _nothing() -> None:

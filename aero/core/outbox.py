@@ -17,6 +17,7 @@ from aero.core.record import MAX_PLAIN_BYTES
 
 BLOCK_BYTES = MAX_PLAIN_BYTES
 FEW_BLOCKS = 4  # 1 MiB: what an idle process may keep
+LITTLE_BYTES = 4 * BLOCK_BYTES  # who keeps no more is nobody's burden: 80 Mbit/s at 100 ms
 
 
 class Block:
@@ -37,17 +38,26 @@ class BlockPool:
     """Blocks for all sessions of one process: keeps some that are free, counts those that are taken."""
 
     def __init__(self, max_blocks: int, max_free: int) -> None:
-        """``max_blocks``: how many may be taken before ``exhausted``; ``max_free``: how many are kept for reuse."""
+        """``max_blocks``: how many may be taken beside each outbox's first; ``max_free``: how many stay for reuse."""
         self._free: list[Block] = []
         self._max_free = max_free
         self._max_blocks = max_blocks
+        # The last quarter is for those who keep little: a few who keep much and acknowledge nothing cannot take it.
+        self._much_blocks = max_blocks - max_blocks // 4
         self.taken = 0
         self.outboxes = 0  # each has one block, kept or not: those are no reason for any of them to wait
 
     @property
     def exhausted(self) -> bool:
-        """True when sessions should wait for acknowledgements rather than take more."""
-        return self.taken - self.outboxes >= self._max_blocks
+        """True when sessions that keep much should wait for acknowledgements rather than take more."""
+        return self.taken - self.outboxes >= self._much_blocks
+
+    def refuses(self, kept_bytes: int) -> bool:
+        """True when an outbox that keeps so much should wait. Never for one that has only its first block."""
+        if kept_bytes <= BLOCK_BYTES:
+            return False
+        most = self._much_blocks if kept_bytes > LITTLE_BYTES else self._max_blocks
+        return self.taken - self.outboxes >= most
 
     def take(self) -> Block:
         """A block, empty; reused memory where there is some (its pages are already mapped)."""

@@ -15,7 +15,7 @@ from aero.core import frames
 from aero.core import stream as streams
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
-from aero.core.outbox import BLOCK_BYTES, Block, BlockPool, Outbox
+from aero.core.outbox import BLOCK_BYTES, LITTLE_BYTES, Block, BlockPool, Outbox
 from aero.core.stream import Receiver, Stream
 from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
 
@@ -224,7 +224,12 @@ class Session:
         The pool is shared by all sessions; one that holds nothing but its first block never waits for the others.
         """
         kept = self.outbox.kept_bytes
-        return kept >= self.limits.kept_bytes or (kept > BLOCK_BYTES and self.pool.exhausted)
+        return kept >= self.limits.kept_bytes or self.pool.refuses(kept)
+
+    @property
+    def burdens(self) -> bool:
+        """True when this session keeps much of what others wait for."""
+        return self.outbox.kept_bytes > LITTLE_BYTES and self.pool.exhausted
 
     def room(self, want: int) -> Block:
         """Where to put a DATA frame of up to ``want`` bytes: leave HEADER_BYTES at ``block.end``, then the bytes."""

@@ -108,6 +108,24 @@ def test_every_outboxs_first_block_is_no_reason_to_wait() -> None:
     assert (pool.taken, pool.outboxes) == (0, 0)
 
 
+def test_the_last_quarter_is_for_those_who_keep_little() -> None:
+    pool = BlockPool(max_blocks=8, max_free=0)
+    taken: list[Block] = []
+
+    def refused() -> list[bool]:
+        return [pool.refuses(kept * BLOCK_BYTES) for kept in (1, 2, 4, 5, 100)]
+
+    for _ in range(6):
+        assert not pool.exhausted and refused() == [False] * 5
+        taken.append(pool.take())
+    for _ in range(2):
+        assert pool.exhausted and refused() == [False, False, False, True, True]
+        taken.append(pool.take())
+    assert pool.exhausted and refused() == [False, True, True, True, True]
+    pool.give(taken.pop())
+    assert refused() == [False, False, False, True, True]
+
+
 def test_trimming_halves_what_is_free_down_to_a_few(pool: BlockPool) -> None:
     large = BlockPool(max_blocks=100, max_free=32)
     for block in [large.take() for _ in range(32)]:

@@ -7,6 +7,7 @@ import pytest
 from aero.core import frames
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.link import STALLED_S
 from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, SessionLimits
 from aero.core.stream import Stream
@@ -586,6 +587,95 @@ def test_a_stream_that_begins_to_wait_on_an_idle_link_is_seen() -> None:
     assert near.backlog == bytes(200)
     assert told == [True]
     assert len(far.got) == 200 * KIB
+
+
+def hog(pool: BlockPool) -> Joined:
+    """A worker that takes all and acknowledges nothing; its server keeps as much as it may."""
+    joined = Joined(pool=pool)
+    near, _ = joined.pair()
+    assert near.stream is not None
+    near.stream.send_limit = 1 << 40
+    joined.worker.out.stalled = True
+    joined.server.out.stalled = True  # what is taken from it is as good as sent
+    near.push(bytes(100 * MIB))
+    for _ in range(1000):
+        joined.server.said()
+        joined.server.session.resume_waiting()
+    return joined
+
+
+def test_a_few_that_acknowledge_nothing_do_not_keep_the_others_waiting() -> None:
+    pool = BlockPool(max_blocks=64, max_free=8)
+    hogs = [hog(pool) for _ in range(3)]
+    assert pool.exhausted
+    most = pool.taken
+    for _ in range(3):
+        right = Joined(pool=pool)
+        near, far = right.pair()
+        near.push(bulk(8 * MIB))
+        far.push(bulk(8 * MIB))
+        for _ in range(1000):
+            right.tick(0.1)
+            most = max(most, pool.taken - pool.outboxes)
+            if len(far.got) == len(near.got) == 8 * MIB:
+                break
+        assert far.got == near.got == bulk(8 * MIB)
+    assert most <= 64
+    # Nor does one of them get what they had left.
+    for each in hogs:
+        kept = each.server.session.outbox.kept_bytes
+        each.server.session.resume_waiting()
+        assert each.server.session.outbox.kept_bytes == kept
+
+
+def stall(joined: Joined, seconds: float) -> None:
+    """So long passes at the server, which looks every now and then, as it does while streams wait."""
+    end = joined.now + seconds
+    while joined.now < end:
+        joined.now += 0.05
+        joined.server.machine.heard_at = joined.now
+        joined.server.machine.handle_deadline(joined.now)
+
+
+def test_who_keeps_much_and_acknowledges_nothing_gives_way_while_memory_is_scarce() -> None:
+    pool = BlockPool(max_blocks=64, max_free=8)
+    joined = hog(pool)
+    stall(joined, STALLED_S - 1.0)
+    joined.server.session.acknowledged(joined.server.session.outbox.acked + 1)
+    stall(joined, STALLED_S - 1.0)
+    with refused(Close.OVERLOAD, "memory is scarce"):
+        stall(joined, 2.0)
+
+
+def test_who_keeps_much_may_do_so_while_there_is_memory() -> None:
+    pool = BlockPool(max_blocks=1024, max_free=8)
+    joined = hog(pool)
+    assert joined.server.session.outbox.kept_bytes == joined.server.session.limits.kept_bytes
+    stall(joined, 3 * STALLED_S)
+    others = [pool.take() for _ in range(1024)]
+    stall(joined, STALLED_S - 1.0)  # counts from when memory became scarce
+    with refused(Close.OVERLOAD):
+        stall(joined, 2.0)
+    for block in others:
+        pool.give(block)
+
+
+def test_who_keeps_little_may_do_so_while_memory_is_scarce() -> None:
+    pool = BlockPool(max_blocks=0, max_free=8)
+    joined = Joined(pool=pool)
+    joined.worker.out.stalled = True
+    joined.server.session.control({"do": "wait"})
+    joined.run()
+    stall(joined, 3 * STALLED_S)
+
+
+def test_who_was_away_itself_does_not_blame_the_peer_for_it() -> None:
+    joined = hog(BlockPool(max_blocks=64, max_free=8))
+    stall(joined, 1.0)
+    joined.now += 2 * STALLED_S
+    joined.server.machine.heard_at = joined.now - 1.0
+    joined.server.machine.ack_at = joined.now - STALLED_S  # it was due then
+    stall(joined, 1.0)
 
 
 # The end

@@ -16,10 +16,10 @@ from aero.server.uplink import Uplink
 
 
 class Ground:
-    """As much of a server as sessions without sockets need, with a pool of eight blocks."""
+    """As much of a server as sessions without sockets need; eight blocks are for those who keep much."""
 
     def __init__(self) -> None:
-        self.pool = BlockPool(8, 8)
+        self.pool = BlockPool(10, 8)
         self.session_limits = SessionLimits()
         self.config = SimpleNamespace(resume_s=60)
         self.loop = gevent.get_hub().loop
