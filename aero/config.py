@@ -384,8 +384,8 @@ class Limits:
     PROOF_OF_LIFE_S = 2.0
 
     # Memory that all sessions of a process keep until acknowledged, in blocks of 256 KiB: 256 MiB in all, beside
-    # the first of each. Free
-    # blocks kept for reuse: what a fast bulk transfer has under way, 8 MiB; they are given back while nothing moves.
+    # the first of each. Free blocks kept for reuse: what a fast bulk transfer has under way, 8 MiB; they are given back
+    # while nothing moves.
     KEPT_BLOCKS = 1024
     FREE_BLOCKS = 32
 

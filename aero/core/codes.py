@@ -39,7 +39,7 @@ class Reset:
     UNREACHABLE = 2  # no way to the target, or its name does not resolve
     TIMEOUT = 3  # the target did not answer in time
     NO_TARGET = 4  # no such target (any more)
-    LIMIT = 5  # too many streams
+    LIMIT = 5  # too many streams, or too much that nobody reads
     LOST = 6  # the session could not be resumed
     INTERNAL = 7  # an error of the program at that end
 

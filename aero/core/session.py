@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 from aero.core import frames
 from aero.core import stream as streams
@@ -38,10 +39,13 @@ class SessionLimits(NamedTuple):
     max_streams: int = 16_384
     # The window a new stream gets: 20 Mbit/s at 100 ms before it grows.
     window_bytes: int = 256 * 1024
-    # What new streams get once the budget is spent: with max_streams that is 256 MiB beside the budget.
+    # What new streams get once the budget is spent: about what TCP itself begins with (RFC 6928).
     least_window_bytes: int = 16 * 1024
     # All windows of a session together: four streams at their largest, or 256 that never grew.
     windows_bytes: int = 64 * 1024 * 1024
+    # What has come and no receiver has taken. Credit alone would allow 1 GiB: OPEN_CREDIT_BYTES for every stream, which
+    # nobody can take back. Twice the windows, so that only a crowd of readers that do not read ever gets there.
+    held_bytes: int = 128 * 1024 * 1024
     # Kept until acknowledged: 1 Gbit/s at 250 ms.
     kept_bytes: int = 32 * 1024 * 1024
     # Answers (windows, resets, control) may go past it by this much; a peer that takes none of them is cut off.
@@ -77,6 +81,7 @@ class _Waiting:
 
     def reset(self, code: int, text: str) -> None:
         self.over = (code, text)
+        self.kept = bytearray()
 
     def resume(self) -> None:
         """Nothing is sent before the stream is accepted."""
@@ -114,6 +119,9 @@ class Session:
         self._told_to_go = False  # the peer said goaway
         self._windows = 0  # sum of all streams' receive windows
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
+        # Streams that are over and whose receivers still have something of them; they go with their receivers.
+        self._leftovers: WeakSet[Stream] = WeakSet()
+        self._count_at = limits.held_bytes  # at this position of the peer's sequence too much may be held
 
     # Sending
 
@@ -332,6 +340,8 @@ class Session:
                     raise RemoteProtocolError(Close.FRAME, f"frame kind {word >> 24} is unknown")
                 handle(self, stream_id, record[start:at])
         self.received += end
+        if self.received >= self._count_at:
+            self._bound_held()
 
     def _bad_data(self, stream: Stream, length: int) -> RemoteProtocolError:
         if not length:
@@ -443,6 +453,38 @@ class Session:
             self._windows -= stream.window
             if stream.waiting:
                 del self.waiting[stream.id]
+            if event != streams.RESET and stream.consumed != stream.received:
+                self._leftovers.add(stream)
+
+    def _bound_held(self) -> None:
+        """Counts what is held, and resets streams that are stuck while that is too much.
+
+        No frame pays for it: what is held can grow by what is received only, so the next count is due when the rest
+        of the limit has come, or an eighth of it.
+        """
+        limit = self.limits.held_bytes
+        held = {each: each.received - each.consumed for each in (*self.streams.values(), *self._leftovers)}
+        total = sum(held.values())
+        if total > limit:
+            # Those who hold less than half of the average hold less than half of all: there are enough others.
+            much = total / (2 * sum(count > 0 for count in held.values()))
+            stuck = sorted(
+                (each for each, count in held.items() if count >= much), key=lambda each: each.announced_at
+            )
+            for stream in stuck:
+                if total <= limit - (limit >> 2):
+                    break
+                total -= held[stream]
+                self._give_up(stream)
+        self._count_at = self.received + max(limit - total, limit >> 3)
+
+    def _give_up(self, stream: Stream) -> None:
+        text = "too much waits for readers that do not read"
+        self._leftovers.discard(stream)
+        if stream.state != streams.CLOSED:
+            self.stream_event(stream, streams.RESET)
+            self.put(frames.RESET, stream.id, frames.pack_reason(Reset.LIMIT, text))
+        stream.receiver.reset(Reset.LIMIT, text)
 
     def _new_window(self) -> int:
         left = self.limits.windows_bytes - self._windows

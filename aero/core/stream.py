@@ -82,8 +82,9 @@ class Stream:
     """One stream as one end sees it. Made by Session.open or by the peer's OPEN."""
 
     __slots__ = (
+        "__weakref__",
         "_announced",
-        "_announced_at",
+        "announced_at",
         "consumed",
         "heavy",
         "id",
@@ -113,7 +114,7 @@ class Stream:
         self.window = window
         self.limit = window  # up to which position they may send
         self._announced = 0  # what was consumed when we last said so
-        self._announced_at = now
+        self.announced_at = now  # and when: of two that hold much, the older one is stuck
         self.heavy = False  # took all that it was given last time: has more
         self.starved = False  # waits for credit
         self.waiting = False  # stands in the session's queue
@@ -126,7 +127,7 @@ class Stream:
             # window that limits it. A receiver that lags holds more, and keeps the window that it has.
             if (
                 self.received - consumed <= self.window >> 2
-                and now - self._announced_at < self.session.round_trip_s
+                and now - self.announced_at < self.session.round_trip_s
             ):
                 self.window += self.session.grow(self.window)
             self.announce(now)
@@ -134,7 +135,7 @@ class Stream:
     def announce(self, now: float) -> None:
         """Tells the peer what was consumed and how far it may go."""
         self._announced = self.consumed
-        self._announced_at = now
+        self.announced_at = now
         self.limit = self.consumed + self.window
         self.session.put(frames.WINDOW, self.id, frames.pack_window(self.consumed, self.window))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from aero.core import frames
@@ -9,7 +11,7 @@ from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import STALLED_S
 from aero.core.outbox import BLOCK_BYTES, BlockPool
-from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, SessionLimits
+from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import LocalProtocolError, StreamError
 from tests.core.joined import End, Joined, Sink, bulk, refused
@@ -348,6 +350,105 @@ def test_a_stream_that_ended_before_it_was_accepted_leaves_the_budget_as_it_was(
     joined.worker.accept()
     joined.run()
     assert joined.worker.session._windows == joined.server.session._windows == 0
+
+
+def held(session: Session) -> int:
+    return sum(stream.received - stream.consumed for stream in session.streams.values())
+
+
+def test_what_stuck_readers_hold_is_bounded_and_the_longest_stuck_give_way() -> None:
+    """The credit that every stream is opened with cannot be taken back: it would allow 12 MiB here."""
+    limit = MIB
+    joined = Joined(limits=SessionLimits(held_bytes=limit))
+    near, far = joined.pair()
+    stuck = []
+    for number in range(200):
+        joined.now += 0.01
+        stuck.append(joined.pair(slow=True)[0])
+        stuck[-1].push(bytes(60_000))
+        near.push(b"%04d" % number * 1000)
+        joined.run()
+        assert held(joined.worker.session) <= limit + limit // 8 + BLOCK_BYTES
+    ends = [sink.events for sink in stuck]
+    gone = sum(sink.over for sink in stuck)
+    assert 150 < gone < 200
+    assert ends == [[f"reset {Reset.LIMIT}"]] * gone + [[]] * (200 - gone), "the oldest went"
+    assert bytes(far.got) == b"".join(b"%04d" % number * 1000 for number in range(200))
+    assert len(joined.worker.session.streams) == len(joined.server.session.streams) == 201 - gone
+
+
+def test_what_streams_hold_that_are_not_accepted_is_bounded_too() -> None:
+    limit = MIB
+    joined = Joined(limits=SessionLimits(held_bytes=limit))
+    joined.worker.holds_streams = True
+    for _ in range(200):
+        joined.server.open(first=bytes(60_000))
+        joined.run()
+        kept = sum(len(stream.receiver.kept) for stream in joined.worker.opened)  # type: ignore[attr-defined]
+        assert kept == held(joined.worker.session) <= limit + limit // 8 + BLOCK_BYTES
+    first, last = joined.worker.opened[0], joined.worker.opened[-1]
+    assert joined.worker.accept(first).events == [f"reset {Reset.LIMIT}"]
+    assert len(joined.worker.accept(last).got) == 60_000
+
+
+def test_what_is_left_of_streams_that_are_over_is_bounded_too() -> None:
+    """Both ends have said FIN, and the socket behind still does not take what was sent."""
+    limit = MIB
+    joined = Joined(limits=SessionLimits(held_bytes=limit))
+    fars = []
+    for _ in range(100):
+        near, far = joined.pair(slow=True)
+        far.finish()
+        near.push(bytes(60_000))
+        near.finish()
+        joined.run()
+        fars.append(far)
+        assert not joined.worker.session.streams
+        assert sum(each.held for each in fars if not each.over) <= limit + limit // 8 + BLOCK_BYTES
+    assert fars[0].over and not fars[-1].over
+    assert len(joined.worker.session._leftovers) == sum(not each.over for each in fars)
+    joined.worker.sinks.clear()
+    fars.clear()
+    del near, far
+    gc.collect()
+    assert not joined.worker.session._leftovers
+
+
+def test_who_reads_is_never_reset_however_much_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    bound = Session._bound_held
+    monkeypatch.setattr(Session, "_bound_held", lambda self: (counted.append(self), bound(self)))
+    joined = Joined(limits=SessionLimits(held_bytes=MIB))
+    pairs = [joined.pair() for _ in range(20)]
+    for near, far in pairs:
+        near.push(bytes(MIB))
+        far.push(bytes(MIB))
+    joined.run()
+    assert all(len(near.got) == len(far.got) == MIB for near, far in pairs)
+    assert len(counted) <= 2 * 20 * 9  # an eighth of a megabyte each, at the worst
+
+
+def test_a_receiver_that_takes_others_along_while_the_stuck_are_reset() -> None:
+    joined = Joined(limits=SessionLimits(held_bytes=MIB))
+
+    class Family(Sink):
+        def reset(self, code: int, text: str) -> None:
+            super().reset(code, text)
+            for sink in family:
+                assert sink.stream is not None
+                sink.stream.abort(Reset.CANCELLED)
+
+    family: list[Sink] = []
+    for _ in range(30):
+        near, far = joined.pair(slow=True)
+        assert far.stream is not None
+        far.stream.receiver = sink = Family(joined.worker, slow=True)
+        sink.stream = far.stream
+        family.append(sink)
+        near.push(bytes(60_000))
+        joined.run()
+    assert sum(sink.over for sink in family) == 1
+    assert held(joined.worker.session) < MIB
 
 
 # Control and goaway

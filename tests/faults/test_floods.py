@@ -1,17 +1,21 @@
-"""Workers that ask without end for what is cheap to ask: bounded in memory anyway, and here in the server's time."""
+"""Workers that ask without end for what is cheap to ask, and visitors that send what nobody reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 
-from aero.config import Limits
+from aero.config import Limits, Target
 from aero.core import frames
 from aero.core.codes import Close
 from tests.faults.hostile import Hostile
-from tests.faults.inside import ECHO, Inside, ask, exchange, until
+from tests.faults.inside import ECHO, LOOPBACK, Inside, ask, exchange, until
+
+MIB = 1024 * 1024
 
 PING = frames.pack(frames.PING, 0, bytes(8))
 GOAWAY = frames.pack(frames.GOAWAY, 0, frames.pack_reason(Close.DONE, "bye"))
@@ -81,3 +85,47 @@ def test_goaways_without_end_are_logged_once(lab: Inside, caplog: pytest.LogCapt
         while not worker.control:
             assert worker.read()
     assert sum("is leaving" in each.getMessage() for each in caplog.records) == 1
+
+
+def test_visitors_that_send_to_a_target_that_accepts_and_never_reads() -> None:
+    """The worker keeps what the target does not take, up to a limit; then those go that have waited the longest."""
+    limit = MIB
+    with Inside(start=False) as lab, socket.socket() as target:
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        target.bind((LOOPBACK, 0))
+        target.listen(128)  # the system accepts for it
+        stuck = Target("stuck", LOOPBACK, target.getsockname()[1])
+        lab.config = lab.config._replace(targets=(*lab.config.targets, stuck))
+        lab.worker = lab.new_worker()
+        lab.worker.session_limits = lab.worker.session_limits._replace(held_bytes=limit)
+        lab.start()
+        (worker,) = lab.server.registry.workers.values()
+        until("both mappings", lambda: len(worker.mappings) == 2)
+        ports = {mapping.name: mapping.port for mapping in worker.mappings.values()}
+        session = lab.worker.lanes[0].session
+        assert session is not None
+        most = 0
+
+        def held() -> int:
+            return sum(each.received - each.consumed for each in session.streams.values())
+
+        with ask(ports["svc"], ECHO) as right:
+            exchange(right, b"before")
+            visitors = [socket.create_connection((LOOPBACK, ports["stuck"])) for _ in range(60)]
+            senders = [gevent.spawn(_send_without_end, visitor) for visitor in visitors]
+            while sum(sender.dead for sender in senders) < 20:
+                most = max(most, held())
+                exchange(right, b"meanwhile")
+            assert limit // 2 < most <= limit + limit // 8 + 256 * 1024
+            gevent.killall(senders)
+            for visitor in visitors:
+                visitor.close()
+            exchange(right, b"after")
+
+
+def _send_without_end(visitor: Any) -> None:
+    try:
+        while True:
+            visitor.sendall(bytes(65536))
+    except OSError:
+        return
