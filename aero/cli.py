@@ -210,7 +210,7 @@ def _no_command(word: str) -> str:
         return "say what to run: aero server, aero client or aero demo; aero --help tells more"
     if word.startswith("-"):
         return f"options stand after a command, as in: aero client {options.shown(word)} ..., see aero --help"
-    return f"unknown command {options.shown(word)}: {options.instead(word, COMMANDS)}"
+    return f"unknown command {options.shown(word)}: {options.instead(word, COMMANDS)} (aero --help)"
 
 
 def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Options:
@@ -242,7 +242,8 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     gathered = Options(
         {name: parsed.get(f"--{name}") for name in known}
         | ({argument: parsed[argument.upper()]} if argument else {}),
-        {name: where.place for name, where in given.items()},
+        {name: where.place for name, where in given.items()}
+        | ({argument: argument.upper()} if argument else {}),
     )
     codes = [given[name] for name in ("auth", "api-token") if name in given]
     if any(file and code.place.startswith(file) and not str(code.value).startswith("@") for code in codes):

@@ -62,6 +62,15 @@ class Options:
             value = [value]
         return self._placed(option, parse, value if isinstance(value, list) else [])
 
+    def idle(self, part: str, names: tuple[str, ...]) -> list[str]:
+        """Warnings for options that are given while what they are for is switched off by ``--part off``."""
+        off = self._given.get(part) == "off"
+        return [
+            f"{self._place(name)} does nothing while {self._place(part)} is off"
+            for name in names
+            if off and self._given.get(name)
+        ]
+
     def again(self) -> Options:
         """The same options, gathered anew from where they came from. Raises ConfigError."""
         if self.gather is None:
@@ -145,6 +154,8 @@ class ServerConfig(NamedTuple):
             raise ConfigError(
                 f"--api: {api} can be reached from elsewhere: set --api-token too, or write localhost:{api.port}"
             )
+        for part, needed in (("mux", ("domain", "trust-proxy")), ("api", ("api-token",))):
+            options.warnings += options.idle(part, needed)
         return cls(
             ips=options.take("ip", values.addresses, base.ips),
             port=options.take("port", values.listening_port, base.port),
@@ -359,7 +370,8 @@ class Limits:
     KICK_S = 10.0
 
     # Handshakes that are under way at once. Each may last 10 s, so 256 let 25 workers a second in even while all
-    # other places are held by peers that say nothing; a newcomer takes the place of whoever has waited longest.
+    # other places are held by peers that say nothing: a newcomer takes the place of one of those who have come least
+    # far, by lot.
     HANDSHAKES = 256
     # Of these, how many may come from one address (IPv6: one /64): a rack of workers behind one NAT after a power cut.
     HANDSHAKES_PER_ADDRESS = 64
@@ -380,7 +392,8 @@ class Limits:
     OPENS_PER_S = 1.0
     # After the handshake a worker says what it wants with the same packet; the rest is for slow paths.
     JOIN_S = 10.0
-    # How long an old link that seems alive has to answer when the same worker dials anew (DESIGN: who is the same).
+    # How long an old link that seems alive has to answer when the same worker dials anew (docs/architecture.md, "The
+    # same worker").
     PROOF_OF_LIFE_S = 2.0
 
     # Memory that all sessions of a process keep until acknowledged, in blocks of 256 KiB: 256 MiB in all, beside

@@ -24,6 +24,7 @@ Usage:
   aero service install [options] (server | client) [its options]
   aero COMMAND --help
   aero --help | --version
+  python3 aero.pyz --verify
 
 Commands:
   server    The public side: accepts workers and listens for their visitors.
@@ -43,6 +44,7 @@ Examples:
                 --target web@127.0.0.1:80,ssh@127.0.0.1:22
   The worker prints the address that visitors use for each of the two.
 
+--verify checks the one file against itself, before it replaces another, say.
 A file (or symlink) named aeros runs as "aero server", aeroc as "aero client".
 Options can be written with one dash too: -tag nas, -tag=nas.
 {exits}"""

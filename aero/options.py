@@ -87,7 +87,8 @@ def from_argv(
             if name in elsewhere:
                 raise ConfigError(f"{place} is an option of aero {elsewhere[name]}, not of aero {command}")
             meant = nearest(name, {**elsewhere, **known})
-            hint = f"did you mean --{meant}?" if meant else f"aero {command} --help lists them"
+            whose = "" if meant in known else f", an option of aero {elsewhere.get(meant)}"
+            hint = f"did you mean --{meant}{whose}?" if meant else f"aero {command} --help lists them"
             raise ConfigError(f"unknown option {shown(dashed)}: {hint}")
         spec = known[name]
         if not spec.metavar:
@@ -169,6 +170,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that is most like an unknown one, "" when none is."""
     import difflib
 
+    if len(word) < 3:
+        return ""  # a letter or two are like anything
     return next(iter(difflib.get_close_matches(word.lower().replace("_", "-"), list(known), 1)), "")
 
 

@@ -335,6 +335,10 @@ def default_state(environ: Mapping[str, str] | None = None, uid: int | None = No
 # ----------------------------------------------------------------------------
 
 
+#: What listens everywhere, and what nobody elsewhere can dial.
+EVERYWHERE = ("0.0.0.0", "::")
+
+
 class Address(NamedTuple):
     """A host name or IP address (without brackets) and a TCP port."""
 
@@ -377,6 +381,8 @@ class Target(NamedTuple):
     def parse(cls, text: str) -> Target:
         """Read ``name@host:port`` or ``name:host:port``, with options after ``?`` (``?remote=15432``)."""
         main, _, query = text.partition("?")
+        if "://" in main:
+            raise ConfigError(f"{text!r} is a URL, write a name and where it is, as in web@127.0.0.1:80")
         match = re.fullmatch(r"([^@:\[\]]*)[@:](.+:.+)", main)
         if match is None:
             raise ConfigError(f"{text!r} is not a target, write name@host:port, for example web@127.0.0.1:80")

@@ -315,6 +315,19 @@ def test_code_from_a_file(tmp_path: Path, content: bytes) -> None:
     assert (config.auth, config.warnings) == ("geheim", ())
 
 
+@pytest.mark.parametrize(
+    "given, warnings",
+    [
+        ({"mux": "off", "domain": "a.org"}, ["--domain does nothing while --mux is off"]),
+        ({"mux": "off", "trust-proxy": "::1"}, ["--trust-proxy does nothing while --mux is off"]),
+        ({"api": "off", "api-token": "t" * 32}, ["--api-token does nothing while --api is off"]),
+        ({"mux": ":80", "domain": "a.org"}, []),
+    ],
+)
+def test_options_of_what_is_off_are_a_warning(given: dict[str, str], warnings: list[str]) -> None:
+    assert list(ServerConfig.parse(Options(given)).warnings) == warnings
+
+
 def test_code_file_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "code"
     file.write_text("geheim")

@@ -18,7 +18,7 @@ def start(archive: str) -> int:
     """Run the archive at path ``archive`` with the process's arguments; return the exit code."""
     asked = sys.argv[1:2]
     if asked == ["--version"]:
-        print("aero", __version__)
+        print("AeRO-proxy", __version__)
         return 0
     __path__.append(f"{archive}/aero/boot")  # what is seldom needed has no byte code
     if asked == ["--verify"]:

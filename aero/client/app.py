@@ -22,6 +22,7 @@ from aero.core.session import SessionLimits
 from aero.daemon import raise_file_limit
 from aero.errors import AeroError, Rejected, SecurityError
 from aero.net.loop import event_loop
+from aero.values import EVERYWHERE
 
 log = logs.get("worker")
 
@@ -185,8 +186,9 @@ def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], Cl
         log.warning(warning)
 
     def announce(target: Target, port: int) -> None:
-        where = Address(config.server.host, port)
-        log.info("target is reachable", target=target, at=where)
+        here = config.server.host in EVERYWHERE  # dialled so, it is this machine
+        where = Address("localhost" if here else config.server.host, port)
+        log.info("target has its address", target=target, at=where)
         try:
             print(f"{target.name}@{target.address} -> {where}", flush=True)
         except OSError:

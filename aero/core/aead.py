@@ -85,6 +85,8 @@ def choose(name: str = "") -> Backend:
             reasons.append(f"{candidate}: {error}")
         else:
             return backend
+    if name:
+        raise HostError(f"no AES-GCM by {reasons[0]}; without --aead the fastest that works here is taken")
     raise HostError(f"no AES-GCM here ({'; '.join(reasons)})")
 
 
@@ -154,9 +156,11 @@ class _Cryptography:
             from cryptography import __version__
 
             if int(__version__.partition(".")[0]) < _CRYPTOGRAPHY:
-                raise ImportError(f"version {__version__} is slower than what else there is")
+                raise HostError(f"version {__version__} is here, {_CRYPTOGRAPHY} or newer is needed")
             from cryptography.exceptions import InvalidTag
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except HostError:
+            raise
         except BaseException as error:
             # its Rust half panics when a part of it is missing, and a panic is no Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

@@ -81,7 +81,7 @@ def describe(first: bytes) -> str:
         b"PRI",
     ):
         return "HTTP"
-    return "an unknown protocol"
+    return "something unknown"
 
 
 class _Handshake:

@@ -20,6 +20,7 @@ from aero.core.session import SessionLimits
 from aero.daemon import raise_file_limit, trim_memory
 from aero.errors import AeroError
 from aero.net.loop import event_loop
+from aero.server import privileges
 from aero.server.arrival import Arrival
 from aero.server.counters import Counters
 from aero.server.dump import dump
@@ -142,7 +143,7 @@ class Server:
     def announce(self) -> None:
         """The first lines of the log: what this is, where it listens, and what to type at the other end."""
         config = self.config
-        where = ", ".join(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in self._addresses())
+        where = ", ".join(str(Address(ip, self.port)) for ip in config.ips)
         log.info(
             f"AeRO-proxy {__version__} server",
             links=where,
@@ -151,7 +152,10 @@ class Server:
             auth="set" if config.auth else "none",
         )
         if self.api_address is not None:
-            log.info(f"management API and page: http://{self.api_address}/", token=bool(config.api_token))
+            log.info(
+                f"management API and page: http://{self.api_address}/",
+                token="set" if config.api_token else "none",
+            )
         if self.mux_address is not None:
             url = target_url(self.mux_address, config.domain, "TAG", "TARGET")
             log.info(f"targets by HTTP: {url}")
@@ -161,12 +165,9 @@ class Server:
             )
         auth = " --auth ****" if config.auth else ""
         log.info(
-            f"behind NAT, run: aero.pyz client --server HOST:{self.port} --target web@127.0.0.1:80{auth}"
-            "  (HOST: this machine's name or address)"
+            "behind NAT, with this machine's name or address as HOST, run: "
+            f"python3 aero.pyz client --server HOST:{self.port} --target web@127.0.0.1:80{auth}"
         )
-
-    def _addresses(self) -> list[tuple[str, int]]:
-        return [listener.address for listener in self._listeners]
 
     def reload(self, read: Callable[[], ServerConfig]) -> None:
         """Takes over what can change while it runs; links and streams stay as they are. SIGHUP asks for it."""
@@ -205,8 +206,6 @@ class Server:
 
     def become(self, user: str) -> None:
         """Gives up what root may do. Raises ConfigError, HostError."""
-        from aero.server import privileges
-
         privileges.drop(user, [*self._store.files(), *filter(None, [self.config.log])])
 
     def close(self, code: int = Close.RESTART) -> None:
@@ -236,6 +235,8 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     raise_file_limit()
     for warning in config.warnings:
         log.warning(warning)
+    if config.user:
+        privileges.check(config.user)
     server = Server(config)
     server.announce()
     if config.user:

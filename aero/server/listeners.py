@@ -13,6 +13,7 @@ log = logs.get("listener")
 ACCEPTS_A_TURN = 64  # a burst of visitors must not keep the links waiting
 PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only burn the processor
 _READ = 1
+_MAPPED = "::ffff:"  # IPv4, as a socket sees it that listens for both (RFC 4291, section 2.5.5.2)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -41,6 +42,8 @@ class Listener:
                     self._pause(error)
                     return
                 continue  # this visitor left before we came: the next one, please
+            if address[0].startswith(_MAPPED):
+                address = (address[0][len(_MAPPED) :], *address[1:])
             self._on_connection(sock, address)
 
     def _pause(self, error: OSError) -> None:

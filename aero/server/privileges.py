@@ -9,16 +9,22 @@ from collections.abc import Iterable
 from aero.errors import ConfigError, HostError
 
 
+def check(name: str) -> None:
+    """Raises ConfigError for a user that there is not."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"--user: there is no user {name!r} on this host") from None
+
+
 def drop(name: str, ours: Iterable[str]) -> None:
     """Becomes user ``name`` for good, with that user's groups. ``ours``: files that it has to be able to write.
 
     Call it when every port is bound. Harmless where we are that user already. Raises ConfigError for a user that
     there is not, HostError where we may not.
     """
-    try:
-        user = pwd.getpwnam(name)
-    except KeyError:
-        raise ConfigError(f"--user: there is no user {name!r} on this host") from None
+    check(name)
+    user = pwd.getpwnam(name)
     if os.geteuid() == user.pw_uid:
         return
     if os.geteuid() != 0:

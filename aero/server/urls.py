@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from aero.values import Address
-
-#: What a mux listens on when it listens everywhere: no visitor can type that.
-EVERYWHERE = ("0.0.0.0", "::")
+from aero.values import EVERYWHERE, Address
 
 
 def target_url(mux: Address, domain: str, tag: str, target: str, seen_as: str = "localhost") -> str:

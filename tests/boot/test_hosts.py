@@ -88,7 +88,7 @@ def test_a_full_disk_is_left_clean_and_the_next_folder_serves(host: Host) -> Non
     host.env["AERO_CACHE"] = str(full / "cache")
     mount = f"mount -t tmpfs -o size=1m,mode=700 tmpfs '{full}'"
     done = host.run_among([mount], "--version", then=f"ls -A '{full}'")
-    assert done.stdout == f"aero {aero.__version__}\n", "nothing there before"
+    assert done.stdout == f"AeRO-proxy {aero.__version__}\n", "nothing there before"
     done = host.run_among([mount], "--help", then=f"ls -A '{full}/cache' | wc -l")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].strip() == "0", "nothing there but the empty folder after"

@@ -28,7 +28,7 @@ sys.addaudithook(hook)
 
 def test_the_version_comes_before_anything_is_unpacked(host: Host) -> None:
     done = host.run("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"aero {aero.__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"AeRO-proxy {aero.__version__}\n", "")
     assert trees(host.cache) == []
 
 

@@ -205,9 +205,14 @@ def test_the_demo_stays_up_until_it_is_interrupted(lab: Lab) -> None:
 
 @pytest.mark.parametrize("backend", ["cryptography", "openssl", "pycryptodome"])
 def test_every_aead_backend_speaks_to_every_other(lab: Lab, echo: int, backend: str) -> None:
+    backends = ["openssl", "pycryptodome"]
+    if lab.run([*COMMAND, "demo", "--check", "--aead", "cryptography"]).returncode != 78:
+        backends.append("cryptography")
+    if backend not in backends:
+        pytest.skip("what is tested here, an archive perhaps, runs on a Python without a usable cryptography")
     server = lab.server("--aead", backend)
     server.says(backend)
-    for other in ("cryptography", "openssl", "pycryptodome"):
+    for other in backends:
         worker = lab.worker(server, "--aead", other, targets={"echo": echo}, tag=f"with-{other}")
         assert echoes(worker.port("echo"), os.urandom(300_000))
 
