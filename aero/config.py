@@ -337,7 +337,8 @@ class Limits:
     # Heads, each way: browsers and common servers stop at 8 KiB a field and 100 fields or a little more.
     MUX_HEAD_BYTES = 32 * 1024
     MUX_HEAD_FIELDS = 128
-    # Interim responses before the final one: 100, 103 and 102 now and then; without end they would be an attack.
+    # Interim responses before the final one, together no larger than a head: 100, 103 and 102 now and then; without
+    # end they would be an attack.
     MUX_INTERIM_HEADS = 16
     # A head is one packet or few; the next request may be a person's next click.
     MUX_HEAD_S = 15.0

@@ -96,7 +96,7 @@ class Response(NamedTuple):
     rooted: bool
 
 
-def check_beginning(part: bytes, fresh: int, most: int, start: bytes = b"") -> None:
+def check_beginning(part: bytes | bytearray, fresh: int, most: int, start: bytes = b"") -> None:
     """Refuses the beginning of a head that cannot become one any more; ``part[:fresh]`` was checked before.
 
     ``start``: what the head has to begin with. Raises MessageError.
@@ -311,7 +311,7 @@ def _length(special: dict[bytes, list[bytes]], minor: int) -> int:
     return int(lengths[0])
 
 
-def _fault(block: bytes) -> str:
+def _fault(block: bytes | bytearray) -> str:
     """Which rule some lines break first. Only asked when one is broken."""
     for line in block.split(b"\r\n"):
         if b"\n" in line:

@@ -16,7 +16,7 @@ from gevent.pywsgi import WSGIServer
 
 from aero import logs
 from aero.config import Address, Limits
-from aero.net.pipe import prepare, refuse
+from aero.net.pipe import refuse
 from aero.server.httpmux.pages import Answer, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
@@ -84,7 +84,6 @@ class Mux:
         self._addresses: Counter[bytes] = Counter()
         self._acceptors: list[_Acceptor] = []
         for sock in listen_at(where, "--mux"):
-            prepare(sock)
             acceptor = _Acceptor(sock, self._connected)
             acceptor.start()
             self._acceptors.append(acceptor)

@@ -56,7 +56,9 @@ class Upstream:
     """A stream to one target."""
 
     __slots__ = (
+        "_checked",
         "_head",
+        "_interim_bytes",
         "_interims",
         "_last",
         "_method",
@@ -88,8 +90,10 @@ class Upstream:
         mapping.joined(self.stream)
 
     def _forget(self) -> None:
-        self._head = _NOTHING
+        self._head: bytes | bytearray = _NOTHING  # the beginning of one
+        self._checked = 0  # how much of it was looked at
         self._interims = 0
+        self._interim_bytes = 0
         self._last = False
         self._method = _NOTHING
         self._minor = 1
@@ -169,29 +173,38 @@ class Upstream:
 
     def _take_head(self, user: User, view: memoryview) -> None:
         """Reads heads until the final one is complete."""
-        data = bytes(view) if not self._head else self._head + bytes(view)
+        data: bytes | bytearray
+        if self._head:
+            # In place, and from where it was looked at last: it may come in single bytes.
+            data = self._head
+            data += view
+        else:
+            data = bytes(view)
         credit = len(view)
         while True:
-            end = data.find(b"\r\n\r\n") + 4
+            end = data.find(b"\r\n\r\n", max(self._checked - 3, 0)) + 4
             if end > Limits.MUX_HEAD_BYTES:
                 raise MessageError(502, f"the head is longer than {Limits.MUX_HEAD_BYTES} bytes")
             if end < 4:
-                check_beginning(data, 0, Limits.MUX_HEAD_BYTES, b"HTTP/1.")
-                self._head = data
+                check_beginning(data, self._checked, Limits.MUX_HEAD_BYTES, b"HTTP/1.")
+                self._head = data if self._head else bytearray(data)
+                self._checked = len(data)
                 self.stream.consume(credit, self.stream.session.now)
                 return
-            response = parse_response(data[:end], Limits.MUX_HEAD_FIELDS)
-            data = data[end:]
+            response = parse_response(bytes(data[:end]), Limits.MUX_HEAD_FIELDS)
+            data = bytes(data[end:])
+            self._head = _NOTHING
+            self._checked = 0
             if response.status >= 200 or response.status == 101:
                 break
             self._interims += 1
-            if self._interims > Limits.MUX_INTERIM_HEADS:
-                raise MessageError(502, f"more than {Limits.MUX_INTERIM_HEADS} interim responses")
+            self._interim_bytes += end
+            if self._interims > Limits.MUX_INTERIM_HEADS or self._interim_bytes > Limits.MUX_HEAD_BYTES:
+                raise MessageError(502, "too many interim responses")
             if self._minor == 1:
                 user.put(rewrite.interim_head(response), 0)
                 if self.user is not user:
                     return  # the visitor has gone
-        self._head = _NOTHING
         self._take_final(user, response, data, credit)
 
     def _take_final(self, user: User, response: Response, rest: bytes, credit: int) -> None:

@@ -14,7 +14,6 @@ here blocks or raises. What may come when is this table; everything else is hand
 from __future__ import annotations
 
 import socket
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +100,9 @@ class Visitor:
         self._eof = False
         self._lingering = False
         self._discarded = 0
-        self._pending: deque[memoryview] | None = None  # what the socket did not take
-        self._credit = 0  # owed to the stream when that is written
+        # What the socket did not take; no list of pieces: single bytes would make it hundreds of times as large.
+        self._pending: bytearray | None = None
+        self._credit = 0  # owed to the stream for it
         self._writing: Any = None
         self._raw = False
         self._mappings: list[Mapping] = []
@@ -152,14 +152,14 @@ class Visitor:
                 self.close()
         else:
             self._in += data
-            if self._request is None:
+            if self._request is None and not self._responded:
                 self._next()
             elif len(self._in) >= Limits.MUX_HEAD_BYTES:
                 self._reading.stop()  # so much may wait behind a request that is under way
 
     def _next(self) -> None:
         """Looks for the next request in what was read."""
-        if self.closed or self._lingering or self._request is not None:
+        if self.closed or self._lingering or self._responded or self._request is not None:
             return
         if not self._checked and self._in.startswith(b"\r\n"):
             self._in = self._in[2:]  # old programs put a line end behind a body (RFC 9112, section 2.2)
@@ -198,6 +198,9 @@ class Visitor:
             return
         self._mappings = mappings
         self._replay = self._take_body() if self._body is not None else _NOTHING
+        if self._eof and self._body is not None:
+            self.close()  # the rest of it will never come
+            return
         self._connect()
 
     def _take_body(self) -> bytes:
@@ -393,6 +396,8 @@ class Visitor:
     def failed(self, kind: str, code: int, why: str) -> None:
         """There will be no (more) response: the next mapping if that is safe, else an answer; late, a reset."""
         upstream, self._upstream = self._upstream, None
+        if self._complete and not self._raw:
+            return  # all of the response is here, and only has to be written
         if self._responded:
             self._abort()
             return
@@ -431,18 +436,17 @@ class Visitor:
             if count == len(data):
                 self._consume(credit)
                 return
-            self._pending = deque()
+            self._pending = bytearray()
             if self._writing is None:
                 self._writing = self._mux.loop.io(self._sock.fileno(), _WRITE)
             self._writing.start(self._on_writable)
             self.deadline = monotonic() + Limits.MUX_SEND_S
+            given = credit * count // len(data)
+            self._consume(given)
+            credit -= given
             data = memoryview(data)[count:]
-            written = min(count, credit)
-            self._consume(written)
-            credit -= written
         self._credit += credit
-        if data:
-            self._pending.append(memoryview(bytes(data)))
+        self._pending += data
 
     def _consume(self, count: int) -> None:
         if count and self._upstream is not None:
@@ -452,25 +456,22 @@ class Visitor:
         pending = self._pending
         if pending:
             try:
-                count = self._sock.send(pending[0])
+                count = self._sock.send(pending)
             except BlockingIOError:
                 return
             except OSError:
                 self._lost()
                 return
-            if count == len(pending[0]):
-                pending.popleft()
-            else:
-                pending[0] = pending[0][count:]
             self.deadline = monotonic() + Limits.MUX_SEND_S
-            written = min(count, self._credit)
-            self._credit -= written
-            self._consume(written)
+            # In proportion: a chunk is larger than its data. Were every byte written one given back, what waits here
+            # would grow by the difference for as long as the target has more.
+            given = self._credit * count // len(pending)
+            self._credit -= given
+            self._consume(given)
+            del pending[:count]
         if not pending:
             self._pending = None
             self._writing.stop()
-            self._consume(self._credit)
-            self._credit = 0
             self._wait(Limits.MUX_ANSWER_S)
             if self._complete:
                 self._finish()
@@ -510,7 +511,9 @@ class Visitor:
         if upstream is not None:
             upstream.release(clean=self._body is None)
         if self._close or (self._eof and not self._in):
-            if self._body is None and not self._in:
+            # Who has said that this was the last request sends no more. Others may just be sending the next one.
+            said = self._request is not None and not self._request.keep_alive
+            if said and self._body is None and not self._in:
                 self.close()
             else:
                 self._linger()
@@ -547,8 +550,10 @@ class Visitor:
         self._reading.stop()
         if self._raw:
             self._end_raw()
-        elif self._lingering or self._request is None:
+        elif self._lingering:
             self.close()
+        elif self._request is None:
+            self._next()  # what has come whole is still answered, and so is what was malformed
         elif self._body is not None:
             self._lost()
         elif self._upstream is not None and not self._in:
