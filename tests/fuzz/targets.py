@@ -11,9 +11,9 @@ from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
-from aero.errors import LinkClosed, MessageError, Rejected, RemoteProtocolError, SecurityError
-from aero.server.httpmux import head
+from aero.errors import LinkClosed, Rejected, RemoteProtocolError, SecurityError
 from tests.core.joined import PLAIN, SCRATCH
+from tests.fuzz import mux
 from tests.fuzz.guided import Target
 
 PASSWORD = spake2.Password(0x1234567)
@@ -138,19 +138,6 @@ def _talk(machine: handshake.ServerHandshake | handshake.WorkerHandshake, data: 
         assert len(str(error)) < 1000
 
 
-def fuzz_mux_head(data: bytes) -> None:
-    """A request's, a response's head and a trailer, as the mux reads them."""
-    for parse in (head.parse_request, head.parse_response, head.parse_trailers):
-        try:
-            parse(data, 100)
-        except MessageError as error:
-            assert len(str(error)) < 1000
-    try:
-        head.check_beginning(data, 0, 16384)
-    except MessageError as error:
-        assert len(str(error)) < 1000
-
-
 def _record(kind: int, *parts: bytes) -> bytes:
     plain = b"".join(parts)
     return record.HEADER.pack(kind << 24 | len(plain)) + plain + bytes(record.TAG_BYTES)
@@ -183,15 +170,6 @@ _LINK_FRAMES = [
     frames.pack(frames.JOINED, 0, b"{}"),
     frames.pack(frames.CLOSE, 0, frames.pack_reason(1, "bye")),
 ]
-_REQUEST = (
-    b"GET /a?b HTTP/1.1\r\nHost: t.d.org:80\r\nContent-Length: 5\r\n"
-    b"Connection: upgrade, x\r\nUpgrade: h2c\r\n\r\n"
-)
-_RESPONSE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-_HTTP_WORDS = [
-    b"\r\n", b"\r\n\r\n", b" HTTP/1.0", b"chunked", b"Transfer-Encoding: ", b"Content-Length: ", b"Host: ", b"http://",
-    b"Expect: 100-continue\r\n", b"[::1]", b"X-Forwarded-For: 1\r\n", b"\t", b": ", b"HTTP/1.1 ", b"*", b"CONNECT ",
-]  # fmt: skip
 _MESSAGES = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]
 
 #: Name → what is called, the first inputs, words that inputs are made of.
@@ -204,5 +182,11 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
     "session": (fuzz_session, [b"".join(_FRAMES), *_FRAMES], _FRAMES),
     "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_MESSAGES, _hello()]),
     "worker_handshake": (fuzz_worker_handshake, [b"\xff" + _server_hello()], [*_MESSAGES, _server_hello()]),
-    "mux_head": (fuzz_mux_head, [_REQUEST, _RESPONSE], _HTTP_WORDS),
+    "mux_head": (mux.fuzz_head, [mux.REQUEST, mux.RESPONSE], mux.WORDS),
+    "mux_body": (
+        mux.fuzz_body,
+        [b"\xff" + mux.CHUNKS, b"\0" + mux.CHUNKS],
+        [mux.CHUNKS, b"0\r\n", *mux.WORDS],
+    ),
+    "mux_visitor": (mux.fuzz_visitor, mux.VISITS, mux.VISIT_WORDS),
 }

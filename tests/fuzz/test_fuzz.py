@@ -24,5 +24,5 @@ def test_what_was_kept_and_some_changes_of_it(name: str) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_half_an_hour() -> None:
-    clean = [fuzz(name, *TARGETS[name], 360.0, random.randrange(1 << 32)) for name in TARGETS]
+    clean = [fuzz(name, *TARGETS[name], 1800.0 / len(TARGETS), random.randrange(1 << 32)) for name in TARGETS]
     assert all(clean)
