@@ -313,6 +313,8 @@ class Limits:
 
     # The API's connections: a few people's browsers (six each), a scraper, scripts.
     API_CONNECTIONS = 128
+    # Of these, how many from one address (IPv6: one /64), this machine's own apart: a scraper, and four browsers.
+    API_CONNECTIONS_PER_ADDRESS = 32
     # Of these, how many may listen to events, each with so many waiting (some 300 bytes) before it is cut off.
     API_LISTENERS = 32
     API_EVENTS = 1000

@@ -45,7 +45,7 @@ _GOING_DOWN = "the server is going down"
 _TIDY_S = 5.0  # after a session's end: rarely enough that the tens of milliseconds it takes do not count
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
 # What SIGHUP can change; the rest is bound to sockets, files and sessions that stand.
-_LIVE = ("auth", "debug", "log", "log_format", "log_size", "resume_s", "drain_s")
+_LIVE = ("auth", "api_token", "debug", "log", "log_format", "log_size", "resume_s", "drain_s")
 
 
 class Server:
@@ -173,6 +173,8 @@ class Server:
         """Takes over what can change while it runs; links and streams stay as they are. SIGHUP asks for it."""
         try:
             new = read()
+            if self._api is not None:
+                self._api.reload(new.auth, new.api_token)
         except AeroError as error:
             log.error("the configuration cannot be read again, the old one stays", why=error)
             return

@@ -395,6 +395,48 @@ def test_with_a_token_everything_but_the_page_needs_it(lab: Lab) -> None:
     assert token not in api.call("/", headers={"Authorization": ""}).body.decode()
 
 
+def test_a_changed_token_counts_from_sighup_on(lab: Lab) -> None:
+    old, new = "token-of-this-test", "another-token-of-this-test"
+    file = lab.path("token")
+    file.write_text(old + "\n")
+    file.chmod(0o600)
+    api = ApiServer(lab, "--api-token", f"@{file}", token=old)
+    listener = EventStream(api)
+    file.write_text(new + "\n")
+    assert api.call("/list").status == 200, "nothing has changed yet"
+    api.program.send(signal.SIGHUP)
+    poll("the old token to be refused", lambda: api.call("/list").status == 401)
+    api.token = new
+    assert api.call("/list").status == 200
+    with pytest.raises(AssertionError, match="the stream ended"):
+        listener.next("whatever comes")
+    assert "restart" not in api.program.stderr
+    file.write_text("\n")
+    api.program.send(signal.SIGHUP)
+    api.program.says("the configuration cannot be read again")
+    assert api.call("/list").status == 200, "the one before stays"
+    assert old not in api.program.stderr and new not in api.program.stderr
+
+
+def test_a_token_that_others_need_cannot_be_taken_away(lab: Lab) -> None:
+    """The address cannot change while it runs, so the new configuration would leave it open to everybody."""
+    port, file = free_port(), lab.path("server.toml")
+
+    def configure(api: str) -> None:
+        file.write_text(f'[server]\n{api}\nmux = "off"\nport = 0\nstate = "{lab.path("state")}"\n')
+        file.chmod(0o600)
+
+    configure(f'api = "0.0.0.0:{port}"\napi-token = "of-this-test"')
+    server = lab.start([*COMMAND, "server", "--config", str(file)], name="server")
+    server.says("management API")
+    configure(f'api = "localhost:{port}"')
+    server.send(signal.SIGHUP)
+    server.says("cannot be read again.*set --api-token")
+    with connect(port) as visitor:
+        visitor.sendall(b"GET /list HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        assert visitor.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
 def test_an_api_that_others_can_reach_needs_a_token(lab: Lab) -> None:
     for address in ("0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "server.example:0"):
         done = lab.aero("server", "--port", "0", "--mux", "off", "--api", address)

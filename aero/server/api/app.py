@@ -45,12 +45,13 @@ class Api:
     def __init__(self, server: Server, address: Address, token: str) -> None:
         """``address``: what --api says; ``token``: "" for none. Raises ListenError, ConfigError."""
         socks = listen_at(address, "--api")
-        foreign = [sock.getsockname()[0] for sock in socks if not is_loopback(sock.getsockname()[0])]
-        if foreign and not token:
+        self._foreign = [sock.getsockname()[0] for sock in socks if not is_loopback(sock.getsockname()[0])]
+        self._where = address
+        try:
+            self._check_token(token)
+        except ConfigError:
             close_all(socks)
-            raise ConfigError(
-                f"--api: {address} is {foreign[0]}, not this machine alone: set --api-token too"
-            )
+            raise
         self._server = server
         self._guard = guard.Guard(address, token)
         self._guesses = Guesses()
@@ -78,6 +79,24 @@ class Api:
     def address(self) -> Address:
         """Where it listens."""
         return self._http.address
+
+    def _check_token(self, token: str) -> None:
+        if self._foreign and not token:
+            raise ConfigError(
+                f"--api: {self._where} is {self._foreign[0]}, not this machine alone: set --api-token too"
+            )
+
+    def reload(self, auth: str, token: str) -> None:
+        """Takes over a new token; who listens to events by the old one has to ask again. ``auth``: the links' code.
+
+        Raises ConfigError for a token that cannot be, and changes nothing.
+        """
+        self._check_token(token)
+        self._page = page(self._server.port, bool(auth))
+        if self._guard.change_token(token):
+            self._document = openapi.document(bool(token))
+            self._guesses.forget()
+            self._live.close()
 
     def close(self) -> None:
         """Stops serving."""

@@ -37,10 +37,16 @@ class Guard:
 
     def __init__(self, address: Address, token: str) -> None:
         """``address``: what --api says; ``token``: "" for none."""
-        self.has_token = bool(token)
         self._own = address.host.lower().rstrip(".")
         self._everyone = not is_loopback(address.host)
-        self._token = _digest(token.encode("utf-8", "surrogateescape"))
+        self._token = _NO_TOKEN
+        self.change_token(token)
+
+    def change_token(self, token: str) -> bool:
+        """From here on this one is right, "" for none. Whether it is another one than before."""
+        before, self._token = self._token, _digest(token.encode("utf-8", "surrogateescape"))
+        self._has_token = bool(token)
+        return before != self._token
 
     def check_host(self, header: str) -> None:
         """On loopback only names of loopback: another one is a foreign page that had its own name point here."""
@@ -62,7 +68,7 @@ class Guard:
     def check_token(self, header: str) -> bool:
         """Whether ``Authorization: Bearer TOKEN`` is right; takes the same time for every wrong one."""
         scheme, _, given = header.partition(" ")
-        return not self.has_token or (
+        return not self._has_token or (
             hmac.compare_digest(_digest(given.strip().encode("latin-1", "replace")), self._token)
             and scheme.lower() == "bearer"
         )
@@ -70,6 +76,9 @@ class Guard:
 
 def _digest(words: bytes) -> bytes:
     return hashlib.sha256(words).digest()
+
+
+_NO_TOKEN = _digest(b"")
 
 
 def no_token() -> Problem:

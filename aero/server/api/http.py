@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import socket
+from collections import Counter
 from http.client import HTTPException
 from io import BytesIO
 from typing import Any, Callable
 
 import gevent
 from gevent.pool import Pool
-from gevent.pywsgi import _REQUEST_TOO_LONG_RESPONSE, WSGIHandler, WSGIServer
+from gevent.pywsgi import _REQUEST_TOO_LONG_RESPONSE, WSGIHandler
 
 from aero import logs
 from aero.config import Limits
+from aero.server.acceptor import Acceptor
 from aero.server.api.answers import Problem
-from aero.values import Address
+from aero.server.guard import key_of
+from aero.values import Address, is_loopback
 
 log = logs.get("api")
 
@@ -137,14 +140,45 @@ class Handler(WSGIHandler):
             log.error("answer broke off", why=repr(error))
 
 
+class _Server(Acceptor):
+    """Serves one listening socket, and nobody so much that others go without."""
+
+    addresses: Counter[str]  # connections from each, loopback's apart: those may be a proxy's, and anybody's
+
+    def handle(self, sock: Any, address: Any) -> None:
+        """One connection, until its end."""
+        key = key_of(address[0])
+        if is_loopback(address[0]) or is_loopback(key):
+            super().handle(sock, address)
+            return
+        if self.addresses[key] >= Limits.API_CONNECTIONS_PER_ADDRESS:
+            log.debug("! too many connections", address=address[0])
+            problem = Problem(503, "there are too many connections from this address", ("Retry-After", "10"))
+            try:
+                sock.setblocking(False)
+                sock.send(problem.answer().whole())
+            except OSError as error:
+                log.debug("! refused peer is gone", address=address[0], error=error.strerror)
+            return
+        self.addresses[key] += 1
+        try:
+            super().handle(sock, address)
+        finally:
+            self.addresses[key] -= 1
+            if not self.addresses[key]:
+                del self.addresses[key]
+
+
 class HttpServer:
     """Serves a WSGI application on listening sockets."""
 
     def __init__(self, socks: list[socket.socket], application: Callable[..., Any]) -> None:
         self._pool = Pool(Limits.API_CONNECTIONS)
+        addresses: Counter[str] = Counter()
         settings = {"spawn": self._pool, "log": None, "error_log": _Faults(), "handler_class": Handler}
-        self._servers = [WSGIServer(sock, application, **settings) for sock in socks]
+        self._servers = [_Server(sock, application, **settings) for sock in socks]
         for server in self._servers:
+            server.addresses = addresses
             server.start()
 
     @property

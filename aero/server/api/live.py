@@ -28,7 +28,7 @@ class Live:
         self._events = events
         self._boot = os.urandom(6).hex()  # event numbers begin anew with every start
         self._listeners = 0
-        self._closing = False
+        self._ends = 0  # how often all streams were ended
 
     @property
     def full(self) -> bool:
@@ -36,8 +36,8 @@ class Live:
         return self._listeners >= Limits.API_LISTENERS
 
     def close(self) -> None:
-        """Ends every stream at its next event or heartbeat."""
-        self._closing = True
+        """Ends every stream that is open now, at its next event or heartbeat."""
+        self._ends += 1
 
     def _missed(self, last_id: str) -> list[Event]:
         """What is remembered of the events after one; everything when that one is from before our start."""
@@ -50,6 +50,7 @@ class Live:
         waiting = deque(self._missed(last_id) if last_id else [])
         limit = len(waiting) + Limits.API_EVENTS
         more = Flag()
+        ends = self._ends
 
         def heard(event: Event) -> None:
             waiting.append(event)
@@ -59,7 +60,7 @@ class Live:
         self._events.listeners.add(heard)
         try:
             yield _RETRY
-            while not self._closing and len(waiting) <= limit:
+            while ends == self._ends and len(waiting) <= limit:
                 if waiting:
                     yield self._written(waiting.popleft())
                     continue

@@ -6,17 +6,15 @@ but its handler does not serve them.
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
-from gevent.pywsgi import WSGIServer
-
 from aero import logs
 from aero.config import Address, Limits
 from aero.net.pipe import refuse
+from aero.server.acceptor import Acceptor
 from aero.server.httpmux.pages import Answer, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
@@ -34,31 +32,20 @@ if TYPE_CHECKING:
 log = logs.get("mux")
 
 SWEEP_S = 1.0  # how exactly deadlines are kept; one look at every visitor costs less than a timer for each
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 Connected = Callable[[socket.socket, Any], None]
 
 
-class _Acceptor(WSGIServer):
+class _Acceptor(Acceptor):
     """pywsgi's server on one listening socket; connections go to ``connected`` at once, without a greenlet."""
 
     def __init__(self, listener: socket.socket, connected: Connected) -> None:
         super().__init__(listener, spawn=None, log=None, error_log=None)
         self._connected = connected
 
-    def do_read(self) -> tuple[socket.socket, Any] | None:
-        """Accepts one connection, or stops for a moment when there are no descriptors left."""
-        try:
-            accepted: tuple[socket.socket, Any] = self.socket.accept()
-            return accepted
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                log.warning(
-                    "cannot accept for now; raise the limit of open files (ulimit -n)", error=error.strerror
-                )
-                self.stop_accepting()
-                self._timer = self.loop.timer(self.max_delay)
-                self._timer.start(self._start_accepting_if_started)
-            return None
+    def accept(self) -> tuple[socket.socket, Any]:
+        """A plain socket: its bytes are moved by watchers."""
+        accepted: tuple[socket.socket, Any] = self.socket.accept()
+        return accepted
 
     def handle(self, sock: socket.socket, address: Any) -> None:
         """In place of pywsgi's handler."""

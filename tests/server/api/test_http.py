@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -11,6 +12,8 @@ import pytest
 from gevent import socket as gsocket
 
 from aero.config import Limits
+from aero.server.acceptor import Acceptor
+from aero.server.api import http
 from aero.server.api.http import HttpServer
 from aero.server.ports import listen_at
 from aero.values import Address
@@ -68,6 +71,24 @@ def test_a_head_that_never_ends_gets_no_more_time_by_dripping(serve: Start) -> N
     assert dripping.ready()
 
 
+def test_a_body_that_drips_gets_no_more_time_either(serve: Start) -> None:
+    peer = dial(serve(hello))
+
+    def drip() -> None:
+        try:
+            peer.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\n")
+            for _ in range(3999):
+                peer.sendall(b" ")
+                gevent.sleep(0.01)
+        except OSError:
+            return  # cut off, as it should be
+
+    dripping = gevent.spawn(drip)
+    assert read_all(peer).startswith(b"HTTP/1.1 408 ")
+    dripping.kill()
+    peer.close()
+
+
 def test_a_body_that_does_not_come(serve: Start) -> None:
     with dial(serve(hello)) as peer:
         peer.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
@@ -122,3 +143,64 @@ def test_more_connections_than_allowed_wait_their_turn(serve: Start, monkeypatch
         assert b"hello" in read_all(peer)  # when those before it have had their time
     for each in silent:
         each.close()
+
+
+def served(port: int) -> bool:
+    with dial(port) as peer:
+        try:
+            peer.sendall(REQUEST)
+            return b"200 OK" in peer.recv(65536)
+        except ConnectionResetError:  # turned away before it had spoken
+            return False
+
+
+def test_one_address_leaves_room_for_others(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "API_REQUEST_S", PATIENCE_S)
+    monkeypatch.setattr(Limits, "API_CONNECTIONS_PER_ADDRESS", 3)
+    port = serve(hello)
+    with dial(port) as local:  # a proxy on this machine, perhaps: not counted
+        local.sendall(REQUEST)
+        assert b"200 OK" in local.recv(65536)
+        monkeypatch.setattr(http, "is_loopback", lambda host: False)
+        kept = [dial(port) for _ in range(3)]
+        for peer in kept:
+            peer.sendall(REQUEST)
+            assert b"200 OK" in peer.recv(65536)
+        with dial(port) as peer:
+            answer = read_all(peer)
+            assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in answer
+        with gsocket.socket() as other:
+            other.bind(("127.0.0.2", 0))
+            other.settimeout(PATIENCE_S)
+            other.connect(("127.0.0.1", port))
+            other.sendall(REQUEST)
+            assert b"200 OK" in other.recv(65536)
+        local.sendall(REQUEST)
+        assert b"200 OK" in local.recv(65536)
+        kept.pop().close()
+        with gevent.Timeout(PATIENCE_S):
+            while not served(port):
+                pass
+        for peer in kept:
+            peer.close()
+
+
+def test_out_of_descriptors_it_waits_and_goes_on(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept = Acceptor.accept
+    failures = 0
+
+    def failing(self: Acceptor) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures <= 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(Acceptor, "accept", failing)
+    monkeypatch.setattr(Acceptor, "max_delay", 0.01)
+    faults: list[Any] = []
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda *fault: faults.append(fault))
+    with dial(serve(hello)) as peer:
+        peer.sendall(REQUEST)
+        assert b"200 OK" in peer.recv(65536)
+    assert failures > 2 and not faults

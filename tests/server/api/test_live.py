@@ -72,6 +72,20 @@ def test_a_listener_that_does_not_keep_up_is_let_go(monkeypatch: pytest.MonkeyPa
     assert not events.listeners
 
 
+def test_all_may_be_ended_and_new_ones_come() -> None:
+    """The token has changed: who listens has to show the new one."""
+    events = Events()
+    live = Live(events)
+    before = live.stream("")
+    next(before)
+    live.close()
+    after = live.stream("")
+    next(after)
+    events.emit("worker up", cid="c1")
+    assert list(before) == []
+    assert json.loads(blocks(next(after))["data"])["cid"] == "c1"
+
+
 def test_only_so_many_may_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "API_LISTENERS", 2)
     live = Live(Events())
