@@ -583,6 +583,25 @@ def test_http2_is_not_upgraded_to(stage: Stage) -> None:
     assert request.get("Upgrade") is None and request.get("HTTP2-Settings") is None
 
 
+def test_what_ends_with_its_connection_does_not_look_complete_when_the_server_is_killed(lab: Lab) -> None:
+    mux, target = Mux(lab), Target(lab)
+    mux.worker(web=target)
+
+    def talk(wire: Wire, _: Message) -> bool:
+        wire.send(b"HTTP/1.0 200 OK\r\n\r\nabc")
+        wire.fill()
+        return False
+
+    target.talks["/old"] = talk
+    wire = mux.visit()
+    wire.send(b"GET /t/web/old HTTP/1.0\r\n\r\n")
+    wire.until(b"\r\n\r\nabc")
+    mux.server.stop(signal.SIGKILL)
+    with pytest.raises(ConnectionResetError):
+        wire.fill()
+    mux.leave()
+
+
 # ----------------------------------------------------------------------------
 # Several workers
 # ----------------------------------------------------------------------------

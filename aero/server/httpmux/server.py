@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from aero import logs
 from aero.config import Address, Limits
-from aero.net.pipe import refuse
+from aero.net.pipe import make_abrupt, refuse
 from aero.server.acceptor import Acceptor
 from aero.server.httpmux.pages import Answer, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
 from aero.server.httpmux.upstream import Pool
-from aero.server.httpmux.visitor import Visitor
+from aero.server.httpmux.visitor import Visitor, end_well
 from aero.server.ports import listen_at
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Mux:
         self._addresses: Counter[bytes] = Counter()
         self._acceptors: list[_Acceptor] = []
         for sock in listen_at(where, "--mux"):
+            make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
             acceptor = _Acceptor(sock, self._connected)
             acceptor.start()
             self._acceptors.append(acceptor)
@@ -100,7 +101,7 @@ class Mux:
             ):
                 log.debug("! too many visitors", visitor=text)
                 sock.send(render(Answer("busy", {}), None, False))
-                sock.close()
+                end_well(sock)
                 return
         except OSError:
             refuse(sock)  # it left before it was served

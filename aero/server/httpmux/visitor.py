@@ -14,6 +14,7 @@ here blocks or raises. What may come when is this table; everything else is hand
 from __future__ import annotations
 
 import socket
+import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,13 @@ NEVER = float("inf")
 NOT_REACHED = (Reset.REFUSED, Reset.UNREACHABLE, Reset.TIMEOUT, Reset.NO_TARGET, Reset.LIMIT)
 _READ, _WRITE = 1, 2
 _NOTHING = b""
+_LINGER_OFF = struct.pack("ii", 0, 0)
+
+
+def end_well(sock: socket.socket) -> None:
+    """Closes a socket that would otherwise end in a reset (net/pipe.py, ``make_abrupt``)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+    sock.close()
 
 
 class Visitor:
@@ -88,7 +96,7 @@ class Visitor:
     )
 
     def __init__(self, mux: Mux, sock: socket.socket, address: str, peer: Peer) -> None:
-        """``sock``: prepared, non-blocking; ``address``: ip:port as text. Begins to read."""
+        """``sock``: prepared, abrupt, non-blocking; ``address``: ip:port as text. Begins to read."""
         self.address = address
         self.peer = peer
         self.closed = False
@@ -115,7 +123,7 @@ class Visitor:
     @property
     def idle(self) -> bool:
         """True between two requests."""
-        return self._request is None and not self._in
+        return self._request is None and not self._in and not self._responded
 
     def _forget(self) -> None:
         """No request is under way."""
@@ -611,7 +619,7 @@ class Visitor:
         if not self.closed:
             self._drop_upstream()
             self._stop()
-            self._sock.close()
+            end_well(self._sock)
 
     def _stop(self) -> None:
         self.closed = True

@@ -5,6 +5,7 @@ At its end every byte of the target's has to be accounted for, and nothing may b
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -89,8 +90,9 @@ class Sock:
         self.taken += bytes(data)
         return len(data)
 
-    def setsockopt(self, *_: Any) -> None:
-        self.reset = True  # nothing else is set
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
+        self.reset = any(value)
 
     def shutdown(self, _: int) -> None: ...
 

@@ -156,9 +156,11 @@ def test_a_body_that_stops(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_target_that_does_not_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "MUX_ANSWER_S", 0.1)
     sock = stage.visit()
-    sock.sendall((GET % b"never") + GET % b"")
+    sock.sendall(GET % b"never")
     answer = sock.recv(65536)
     assert answer.startswith(b"HTTP/1.1 504 ") and b"Target web of worker t" in answer
+    monkeypatch.undo()
+    sock.sendall(GET % b"")
     assert sock.recv(65536) == OK, "the visitor's connection goes on"
 
 
@@ -238,6 +240,7 @@ def test_kept_connections_are_bounded_and_end(stage: Stage, monkeypatch: pytest.
 def test_posts_take_fresh_connections_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that the target may be about to close could lose a request that must not be repeated."""
     sock = stage.visit()
+    monkeypatch.setattr(Limits, "MUX_POOLED_FRESH_S", 60.0)
 
     def post() -> int:
         sock.sendall(b"POST /t/web/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
