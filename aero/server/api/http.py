@@ -57,6 +57,7 @@ class Handler(WSGIHandler):
 
     def handle_one_request(self) -> Any:
         """Reads a request within API_REQUEST_S, or ends the connection."""
+        gevent.sleep(0)  # requests in a row that are here already would keep the loop from everybody else
         self.requestline = ""
         self._deadline = gevent.Timeout.start_new(Limits.API_REQUEST_S)
         try:

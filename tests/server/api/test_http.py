@@ -134,6 +134,30 @@ def test_a_reader_that_stops_reading_is_cut_off(serve: Start, monkeypatch: pytes
         assert ended.wait(PATIENCE_S)
 
 
+def test_requests_that_are_all_there_already_let_others_have_their_turn(serve: Start) -> None:
+    """A socket that has more to read and room to write never makes its greenlet wait."""
+    turns, seen = 0, []
+
+    def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    def noting(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        seen.append(turns)
+        return hello(environ, start_response)
+
+    port = serve(noting)
+    counting = gevent.spawn(count_turns)
+    with dial(port) as peer:
+        peer.sendall(REQUEST * 100)
+        peer.shutdown(gsocket.SHUT_WR)
+        assert read_all(peer).count(b"hello") == 100
+    counting.kill()
+    assert len(set(seen)) == 100
+
+
 def test_more_connections_than_allowed_wait_their_turn(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "API_CONNECTIONS", 4)
     port = serve(hello)
