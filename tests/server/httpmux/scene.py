@@ -117,6 +117,7 @@ class Scene:
         self.session = Session(self, SERVER_FIRST_ID, self.memory, SessionLimits(max_streams=8), 0.0)
         self.open: list[Stream] = []
         self.got: dict[int, bytes] = {}  # by stream: what the target got
+        self.asked: dict[int, int] = {}  # how many requests it has found in that
         self.said: dict[int, int] = {}  # and how many of its bytes it has sent
         self.over: set[int] = set()
         self.requests = 0
@@ -188,9 +189,10 @@ class Scene:
             for kind, stream_id, payload in frames.split(memoryview(bytes(piece))):
                 if kind == frames.DATA:
                     self.got[stream_id] = self.got.get(stream_id, b"") + bytes(payload)
+                    self.asked[stream_id] = len(self._seen(stream_id))
             self.session.acknowledged(self.session.outbox.sent)
         for stream in list(self.session.streams.values()):
-            happened = self._say(stream.id, len(self._seen(stream.id))) or happened
+            happened = self._say(stream.id, self.asked.get(stream.id, 0)) or happened
         return happened
 
     def _say(self, number: int, requests: int) -> bool:
