@@ -65,6 +65,7 @@ class Pipe:
         "_sock",
         "_writing",
         "ended",
+        "reset_code",
         "stream",
     )
 
@@ -72,6 +73,7 @@ class Pipe:
         """``sock``: connected, prepared, blocking or not; ``on_end(pipe, why)`` gets "" for a clean end."""
         self.stream: Stream  # from start() on
         self.ended = False
+        self.reset_code: int = Reset.CANCELLED  # why it ended, where that was early
         self._loop = loop
         self._sock = sock
         self._recv_into = sock.recv_into
@@ -213,6 +215,7 @@ class Pipe:
 
     def reset(self, code: int, text: str) -> None:
         """The stream is over, early: the socket gets a reset, not an end that looks complete."""
+        self.reset_code = code
         self._end(text or "reset", abrupt=True)
 
     def _broken(self, error: OSError) -> None:

@@ -6,13 +6,26 @@ The roles count where things happen; every call here is a few additions, so that
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from aero.config import Limits
+from aero.core.codes import CLOSE_NAMES, RESET_NAMES, Close
 from aero.core.stream import Stream
 
 #: How a handshake may end. "no place": refused or pushed out because too many were under way.
 HANDSHAKE_RESULTS = ("ok", "wrong code", "rule broken", "gave up", "no place")
+#: What can go wrong, beside what the mux answers (httpmux/pages.py). All are there from the start, at 0, so that a rate
+#: shows the first one, too.
+ERRORS = (
+    "api token wrong",
+    "link lost",
+    *(f"rule broken: {name}" for code, name in CLOSE_NAMES.items() if Close.RECORD <= code <= Close.OVERLOAD),
+    *(f"stream reset: {name}" for name in RESET_NAMES.values()),
+    "target not mapped",
+    "visitor turned away",
+    "worker turned away",
+)
 #: Round trips in seconds, from one machine to a satellite's path.
 PING_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -130,9 +143,13 @@ class Counters:
 
     def __init__(self) -> None:
         self.handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
-        self.errors: dict[str, int] = {}
+        self.errors = dict.fromkeys(ERRORS, 0)
         self.pings = Histogram(PING_BOUNDS_S)
         self.totals: dict[Name, Total] = {}
+
+    def expect(self, kinds: Iterable[str]) -> None:
+        """More kinds of errors that can happen, at 0."""
+        self.errors.update(dict.fromkeys(kinds, 0))
 
     def error(self, kind: str) -> None:
         """Counts an error; ``kind`` is one of the program's own words, never a peer's."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aero import logs
+from aero.core.codes import RESET_NAMES
 from aero.core.stream import Stream
 from aero.errors import StreamError
 from aero.net.pipe import Pipe, make_abrupt, refuse
@@ -108,7 +109,7 @@ class Mapping:
         stream = pipe.stream
         self.left(stream)
         if why:
-            self._counters.error("stream reset")
+            self._counters.error(f"stream reset: {RESET_NAMES.get(pipe.reset_code, 'other')}")
         if log.debugging:
             log.debug("> visitor gone", target=self.name, cid=self.worker.cid, stream=stream.id, why=why)
 

@@ -102,6 +102,7 @@ class Worker:
         answers = [self._register_one(each) for each in wanted[: Limits.TARGETS_PER_WORKER + 1]]
         for answer in answers:
             if "error" in answer:
+                self._registry.counters.error("target not mapped")
                 self._registry.events.fault(
                     "target refused",
                     cid=self.cid,

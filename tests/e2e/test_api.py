@@ -166,6 +166,37 @@ def test_metrics_never_go_back(api: ApiServer) -> None:
     assert 1 << 20 < api.metric("process_resident_memory_bytes") < 1 << 30
 
 
+def test_errors_are_there_from_the_start_and_counted_by_kind(api: ApiServer) -> None:
+    lines = api.call("/metrics").body.decode().splitlines()
+    kinds = {line.split('"')[1] for line in lines if line.startswith("aero_errors_total{")}
+    assert {"stream_reset_refused", "link_lost", "target_not_mapped", "rule_broken_credit"} <= kinds
+
+    before = api.metric("aero_errors_total", kind="stream_reset_refused")
+    worker = api.lab.worker(api.link_port, tag="dead", targets={"nobody": free_port()})
+    with connect(worker.port("nobody")) as visitor, pytest.raises(ConnectionResetError):
+        visitor.recv(1)
+    assert api.metric("aero_errors_total", kind="stream_reset_refused") == before + 1
+
+    before = api.metric("aero_errors_total", kind="target_not_mapped")
+    taken = api.worker("stay")["targets"][0]["listen"].rpartition(":")[2]
+    target = f"x@127.0.0.1:1?remote={taken}"
+    late = api.lab.start(
+        [
+            *COMMAND,
+            "client",
+            "--server",
+            f"{LOOPBACK}:{api.link_port}",
+            "--auth",
+            api.lab.code,
+            "--target",
+            target,
+        ]
+    )
+    poll("it to be refused", lambda: api.metric("aero_errors_total", kind="target_not_mapped") > before)
+    late.stop()
+    worker.stop()
+
+
 def test_metrics_are_well_formed(api: ApiServer) -> None:
     text = api.call("/metrics").body.decode()
     label = r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from aero.config import Limits
 from aero.core.stream import Stream
-from aero.server.counters import OTHERS, Counters, Histogram
+from aero.server.counters import ERRORS, OTHERS, Counters, Histogram
+from aero.server.httpmux.pages import TEXTS
 
 
 class FakeStream:
@@ -22,6 +24,15 @@ class FakeStream:
 
 def stream() -> Stream:
     return cast(Stream, FakeStream())
+
+
+def test_every_kind_of_error_stands_in_the_documentation() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    for kind in ERRORS:
+        first, _, of = kind.partition(": ")
+        assert f"`{first.replace(' ', '_')}{'_…' if of else ''}`" in told, kind
+    for kind, text in TEXTS.items():
+        assert (f"`{kind.replace(' ', '_')}`" in told) == (text.status >= 400), kind
 
 
 def test_a_stream_that_outlives_its_mapping_is_counted_to_its_end() -> None:

@@ -15,7 +15,7 @@ from aero import logs
 from aero.config import Address, Limits
 from aero.net.pipe import make_abrupt, refuse
 from aero.server.acceptor import Acceptor
-from aero.server.httpmux.pages import Answer, render
+from aero.server.httpmux.pages import TEXTS, Answer, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
 from aero.server.httpmux.upstream import Pool
@@ -66,6 +66,8 @@ class Mux:
         self.router = Router(registry, store, config.domain, config.debug)
         self.pool = Pool()
         self.draining = False
+        self._counters = registry.counters
+        self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
         self._trusted = config.trust_proxy
         self._visitors: set[Visitor] = set()
         self._addresses: Counter[bytes] = Counter()
@@ -100,7 +102,9 @@ class Mux:
                 counted and self._addresses[counted] >= Limits.MUX_VISITORS_PER_ADDRESS
             ):
                 log.debug("! too many visitors", visitor=text)
-                sock.send(render(Answer("busy", {}), None, False))
+                busy = Answer("busy", {})
+                self.count(busy)
+                sock.send(render(busy, None, False))
                 end_well(sock)
                 return
         except OSError:
@@ -125,6 +129,11 @@ class Mux:
         for visitor in [visitor for visitor in self._visitors if visitor.deadline <= now]:
             visitor.expired()
         self.pool.sweep(now)
+
+    def count(self, answer: Answer) -> None:
+        """Counts what a visitor gets in place of a target's answer."""
+        if TEXTS[answer.kind].status >= 400:
+            self._counters.error(f"mux: {answer.kind}")
 
     def drain(self) -> None:
         """Takes no new visitors, ends what is idle; responses that are under way are their connections' last."""

@@ -493,6 +493,7 @@ class Visitor:
             self._close = True
         if log.debugging:
             log.debug("! answered", visitor=self.address, what=answer.kind, **answer.fields)
+        self._mux.count(answer)
         self._responded = self._complete = True
         self.put(render(answer, self._request, not self._close, status), 0)
         if self._pending is None and not self.closed:

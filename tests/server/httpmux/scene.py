@@ -121,6 +121,7 @@ class Scene:
         self.said: dict[int, int] = {}  # and how many of its bytes it has sent
         self.over: set[int] = set()
         self.requests = 0
+        self.counted: list[str] = []  # the mux's own answers
         self.found = [self]
         # As a mux, a mapping and a worker are used
         self.loop = self.router = self.worker = self
@@ -155,6 +156,9 @@ class Scene:
         self.open.remove(stream)
 
     def gone(self, _: Visitor) -> None: ...
+
+    def count(self, answer: Answer) -> None:
+        self.counted.append(answer.kind)
 
     # What happens
 

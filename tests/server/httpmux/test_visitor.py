@@ -46,6 +46,7 @@ def test_a_malformed_request_is_answered_to_one_who_sends_no_more() -> None:
     scene.sock.full = False
     scene.run()
     assert scene.sock.taken.startswith(b"HTTP/1.1 400 ")
+    assert scene.counted == ["malformed"]
     scene.finish()
 
 
