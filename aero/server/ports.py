@@ -129,15 +129,14 @@ class Ports:
         """
         if wanted:
             return self._claim_wanted(owner, identity, wanted)
-        if not self._low:
-            return self._bind(owner, identity, 0)
-        for port in self._candidates(owner, identity):
+        for port in self._candidates(owner, identity) if self._low else (0,):
             try:
                 return self._bind(owner, identity, port)
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise Rejected(TAKEN, f"cannot listen: {error.strerror or error}", final=False) from error
-        raise Rejected(TAKEN, f"no port is free in {self._low}-{self._high}", final=False)
+        where = f" in {self._low}-{self._high}" if self._low else ""
+        raise Rejected(TAKEN, f"no port is free{where}", final=False)
 
     def _claim_wanted(self, owner: Owner, identity: str, wanted: int) -> list[socket.socket]:
         if self._low and not self._low <= wanted <= self._high:

@@ -114,7 +114,7 @@ class Worker:
 
     def _register_one(self, wanted: Any) -> dict[str, Any]:
         target_id = wanted.get("id") if isinstance(wanted, dict) else None
-        if not isinstance(target_id, int) or not 0 < target_id <= 0xFFFF:
+        if isinstance(target_id, bool) or not isinstance(target_id, int) or not 0 < target_id <= 0xFFFF:
             return {"id": 0, "error": INVALID, "text": "a target needs an id from 1 to 65535"}
         answer: dict[str, Any] = {"id": target_id, "name": str(wanted.get("name"))[: Limits.NAME_CHARS]}
         try:
