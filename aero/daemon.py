@@ -14,6 +14,8 @@ from aero.errors import ConfigError, HostError
 
 log = logs.get("host")
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
 
 class Caller:
     """Whoever typed the command: waits until we are set up, and takes our exit code if we never are."""
@@ -117,6 +119,26 @@ def trim_memory() -> None:
         import ctypes  # the handshake's library has loaded it already
 
         ctypes.CDLL(None).malloc_trim(0)
+    except (ImportError, AttributeError, OSError):
+        pass  # a C library without it: musl, macOS
+
+
+def bound_free_memory() -> None:
+    """Have the C library give large buffers back when they are freed, and what it keeps at its heap's end bounded.
+
+    By itself glibc keeps more with each large buffer that it sees freed: up to 64 MiB. A process that once moved a
+    gigabyte to somebody slow would stay 13 MB larger for life.
+    """
+    try:
+        import ctypes  # the handshake's library has loaded it already
+
+        libc = ctypes.CDLL(None)
+        libc.mallopt(
+            _M_MMAP_THRESHOLD, 1 << 20
+        )  # what waits for a slow reader may be 16 MiB, and is not there often
+        libc.mallopt(
+            _M_TRIM_THRESHOLD, 4 << 20
+        )  # smaller buffers come and go all the time: their pages stay mapped
     except (ImportError, AttributeError, OSError):
         pass  # a C library without it: musl, macOS
 

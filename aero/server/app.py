@@ -17,7 +17,7 @@ from aero.core import aead, spake2
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
-from aero.daemon import raise_file_limit, trim_memory
+from aero.daemon import bound_free_memory, raise_file_limit, trim_memory
 from aero.errors import AeroError
 from aero.net.loop import event_loop
 from aero.server import privileges
@@ -235,6 +235,7 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
         signal.signal(number, signal.SIG_IGN)  # whoever asks before we can answer must not end us
     logs.setup(config.log, config.log_format, config.log_size, config.debug)
     raise_file_limit()
+    bound_free_memory()
     for warning in config.warnings:
         log.warning(warning)
     if config.user:
