@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,29 +29,14 @@ from tests.e2e.harness import (
     poll,
     read_all,
 )
-from tests.faults.relay import LOOPBACK, Relay
+from tests.faults.hostile import Hostile
+from tests.faults.outside import nothing_left_in, settled, state, vanish
+from tests.faults.relay import LOOPBACK
 
 
 @pytest.fixture
 def echo(lab: Lab) -> int:
     return services.echo(lab)
-
-
-def relay_to(lab: Lab, server: Server) -> Relay:
-    relay = Relay(server.link_port)
-    lab.closing.callback(relay.close)
-    return relay
-
-
-def state(program: Program, what: str = "server|worker") -> dict[str, int]:
-    """What SIGUSR1 makes a program tell of itself."""
-    pattern = rf"state: (?:{what}) .*\brss_kib=\d+.*$"
-    before = len(re.findall(pattern, program.stderr, re.MULTILINE))
-    program.send(signal.SIGUSR1)
-    lines = poll(
-        "the dump", lambda: (found := re.findall(pattern, program.stderr, re.MULTILINE))[before:] and found
-    )
-    return {key: int(value) for key, value in re.findall(r"(\w+)=(-?\d+)\b", lines[-1])}
 
 
 # ----------------------------------------------------------------------------
@@ -64,30 +49,39 @@ def test_a_stopped_process_goes_on_where_it_was(lab: Lab, echo: int, who: str) -
     server = lab.server()
     worker = lab.worker(server, targets={"echo": echo}, ping=1)
     with connect(worker.port("echo")) as visitor:
-        assert exchange(visitor, b"before")
-        program: Program = server if who == "server" else worker
-        other: Program = worker if who == "server" else server
-        program.send(signal.SIGSTOP)
-        try:
-            other.says("no sign of life")
-        finally:
-            program.send(signal.SIGCONT)
         assert exchange(visitor, b"x" * 100_000)
+        with nothing_left_in(server, worker):
+            program: Program = server if who == "server" else worker
+            other: Program = worker if who == "server" else server
+            program.send(signal.SIGSTOP)
+            try:
+                other.says("no sign of life")
+            finally:
+                program.send(signal.SIGCONT)
+            assert exchange(visitor, b"x" * 100_000)
 
 
 def test_a_killed_worker_resets_its_visitors_once_it_is_back(lab: Lab, echo: int) -> None:
     server = lab.server()
     state_folder = lab.new_folder("state")
-    worker = lab.worker(server, targets={"echo": echo}, state=state_folder)
-    port = worker.port("echo")
-    with connect(port) as visitor:
-        assert exchange(visitor)
-        worker.stop(signal.SIGKILL)
-        again = lab.worker(server, targets={"echo": echo}, state=state_folder)
-        with pytest.raises(ConnectionResetError):
-            visitor.recv(1)  # not an end that looks complete
-    poll("the new worker", lambda: again.stdout)
-    assert echoes(again.port("echo"))
+
+    def start() -> Worker:
+        worker = lab.worker(server, targets={"echo": echo}, state=state_folder, ping=1)
+        assert echoes(worker.port("echo"))
+        return worker
+
+    def kill(worker: Worker) -> Worker:
+        with connect(worker.port("echo")) as visitor:
+            assert exchange(visitor)
+            worker.stop(signal.SIGKILL)
+            worker = start()
+            with pytest.raises(ConnectionResetError):
+                visitor.recv(1)  # not an end that looks complete
+        return worker
+
+    worker = kill(start())  # the first one shows what is left of any worker
+    with nothing_left_in(server):
+        kill(worker)
 
 
 def test_a_killed_server_resets_its_visitors_and_targets(lab: Lab) -> None:
@@ -105,94 +99,106 @@ def test_a_killed_server_resets_its_visitors_and_targets(lab: Lab) -> None:
     ports, link_port = free_port(), free_port()
     server = lab.server(port=link_port, ports=f"{ports}-{ports}")
     worker = lab.worker(server, targets={"hold": port}, ping=1)
-    with connect(worker.port("hold")) as visitor:
-        poll("the target", held.is_set)
-        server.stop(signal.SIGKILL)
-        with pytest.raises(ConnectionResetError):
-            visitor.recv(1)  # a clean end would look like a whole file
-    again = lab.server(port=link_port, ports=f"{ports}-{ports}")
-    poll("the mapping", lambda: listening(ports))
-    poll("the target's reset", lambda: seen)
-    assert seen == ["reset"]
+    mapping = worker.port("hold")
+    with nothing_left_in(worker):
+        with connect(mapping) as visitor:
+            poll("the target", held.is_set)
+            server.stop(signal.SIGKILL)
+            with pytest.raises(ConnectionResetError):
+                visitor.recv(1)  # a clean end would look like a whole file
+        again = lab.server(port=link_port, ports=f"{ports}-{ports}")
+        poll("the mapping", lambda: listening(ports))
+        poll("the target's reset", lambda: seen)
+        assert seen == ["reset"]
     assert again.running and worker.running
 
 
-def test_a_target_that_is_killed_in_mid_transfer_resets_its_visitor(lab: Lab) -> None:
-    def cut_short(connection: socket.socket) -> None:
-        connection.sendall(b"x" * 3_000_000)
-        services.abort(connection)
+_POUR = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    while True:
+        visitor = listener.accept()[0]
+        while True:
+            visitor.sendall(b"x" * 65536)
+"""
 
-    worker = lab.tunnel({"short": services.serve(lab, cut_short)})[1]
-    with connect(worker.port("short")) as visitor, pytest.raises(ConnectionResetError):
-        read_all(visitor)
+
+def test_a_target_that_is_killed_in_mid_transfer_resets_its_visitor(lab: Lab) -> None:
+    """It has not read all that was sent to it, so its system says reset, and so do we."""
+    target = free_port()
+    server, worker = lab.tunnel({"pour": target}, ping=1)
+
+    def kill() -> None:
+        service = lab.start([sys.executable, "-c", _POUR, str(target)], name="pour")
+        poll("the target", lambda: listening(target))
+        with connect(worker.port("pour")) as visitor:
+            visitor.sendall(b"never read")
+            for _ in range(100):
+                assert visitor.recv(65536)
+            service.stop(signal.SIGKILL)
+            with pytest.raises(ConnectionResetError):
+                read_all(visitor)
+
+    kill()  # the first one shows what a transfer leaves: buffers for the next
+    with nothing_left_in(server, worker):
+        kill()
 
 
 def test_visitors_that_never_read_or_write_cost_the_others_nothing(lab: Lab, echo: int) -> None:
-    server, worker = lab.tunnel({"echo": echo})
+    server, worker = lab.tunnel({"echo": echo}, ping=1)
     port = worker.port("echo")
-    idle = [connect(port) for _ in range(20)]
-    stuck = [connect(port) for _ in range(5)]
-    for each in stuck:
-        each.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            while True:
-                each.sendall(b"x" * 1_000_000)  # and never reads what comes back
-    assert echoes(port, b"y" * 1_000_000)
-    poll("the others' end", lambda: state(server)["streams"] == 25)
-    for each in (*idle, *stuck):
-        each.close()
-    poll("the streams' end", lambda: state(server)["streams"] == 0)
+
+    def crowd() -> None:
+        idle = [connect(port) for _ in range(20)]
+        stuck = [connect(port) for _ in range(5)]
+        for each in stuck:
+            each.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                while True:
+                    each.sendall(b"x" * 1_000_000)  # and never reads what comes back
+        assert echoes(port, b"y" * 1_000_000)
+        poll("the others' end", lambda: state(server)["streams"] == 25)
+        for each in (*idle, *stuck):
+            each.close()
+        poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
+
+    crowd()
+    with nothing_left_in(server, worker):
+        crowd()
 
 
 def test_visitors_that_connect_and_vanish_leave_nothing_behind(lab: Lab, echo: int) -> None:
-    server, worker = lab.tunnel({"echo": echo})
+    server, worker = lab.tunnel({"echo": echo}, ping=1)
     port = worker.port("echo")
-    _vanish(port, 300)
-    poll("the streams' end", lambda: state(server)["streams"] == 0)
-    before = state(server), state(worker)
-    _vanish(port, 1000)
+    vanish(port, 300)
     poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
-    for then, now in zip(before, (state(server), state(worker))):
-        assert now["descriptors"] <= then["descriptors"]
-        assert now["greenlets"] <= then["greenlets"]
-        assert now["rss_kib"] <= 1.1 * then["rss_kib"]
+    with nothing_left_in(server, worker):
+        for _ in range(4):
+            vanish(port, 250)
+            poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
     assert echoes(port)
 
 
-def _vanish(port: int, count: int) -> None:
-    for number in range(count):
-        visitor = connect(port)
-        if number % 3 == 1:
-            visitor.sendall(b"x" * 1000)
-        if number % 3 == 2:
-            services.abort(visitor)
-        visitor.close()
-
-
 def test_workers_that_come_and_die_silently_leave_nothing_behind(lab: Lab) -> None:
-    from tests.faults.hostile import Hostile
-
     server = lab.server("--resume", "1")
-    joins = {"v": "0", "tag": "x", "host": "h", "ping": 1}
+    die_silently(lab, server, 0, 50)
+    settled(server)
+    with nothing_left_in(server):
+        die_silently(lab, server, 50, 50)
+        die_silently(lab, server, 100, 50)
 
-    def come_and_go(count: int) -> None:
-        for number in range(count):
-            with Hostile(server.link_port, {**joins, "identity": f"i{number}"}, code=lab.code) as worker:
-                worker.join()
-                target = {"id": 1, "name": f"n{number}", "local": "h:1"}
-                worker.say({"do": "register", "targets": [target]})
-                while not worker.control:
-                    worker.read()
-        poll("their end", lambda: not state(server)["sessions"])
 
-    come_and_go(20)
-    before, memory = state(server), server.memory()
-    come_and_go(100)
-    now = state(server)
-    assert now["mappings"] == now["workers"] == 0
-    assert now["descriptors"] <= before["descriptors"]
-    assert now["greenlets"] <= before["greenlets"]
-    poll("the memory", lambda: server.memory() <= 1.1 * memory)
+def die_silently(lab: Lab, server: Server, first: int, count: int) -> None:
+    """Workers that log in one after the other, get a mapping each, and vanish without a word; until all are gone."""
+    for number in range(first, first + count):
+        join = {"v": "0", "tag": f"x{number % 7}", "host": "h", "ping": 1, "identity": f"i{number}"}
+        with Hostile(server.link_port, join, code=lab.code) as worker:
+            worker.join()
+            target = {"id": 1, "name": f"n{number % 7}", "local": "h:1"}
+            worker.say({"do": "register", "targets": [target]})
+            while not worker.control:
+                worker.read()
+    poll("their end", lambda: not state(server)["sessions"])
 
 
 # ----------------------------------------------------------------------------
@@ -200,25 +206,52 @@ def test_workers_that_come_and_die_silently_leave_nothing_behind(lab: Lab) -> No
 # ----------------------------------------------------------------------------
 
 
-def test_out_of_descriptors_the_server_waits_and_recovers(lab: Lab, echo: int) -> None:
-    # An interpreter of its own lowers its limit, then becomes the server; raising the soft limit is no way out.
-    limit = (
+def few_descriptors(role: str) -> tuple[str, ...]:
+    """A command: an interpreter of its own lowers its limit, then becomes that role; the soft limit is no way out."""
+    code = (
         "import resource,os,sys;resource.setrlimit(resource.RLIMIT_NOFILE,(64,64));"
-        f"os.execvp({COMMAND[0]!r},{[*COMMAND, 'server']!r}+sys.argv[1:])"
+        f"os.execvp({COMMAND[0]!r},{[*COMMAND, role]!r}+sys.argv[1:])"
     )
-    server = lab.server(command=("python3", "-c", limit))
-    worker = lab.worker(server, targets={"echo": echo})
+    return "python3", "-c", code
+
+
+def test_out_of_descriptors_the_server_waits_and_recovers(lab: Lab, echo: int) -> None:
+    server = lab.server(command=few_descriptors("server"))
+    worker = lab.worker(server, targets={"echo": echo}, ping=1)
     port = worker.port("echo")
     with connect(port) as visitor:
         assert exchange(visitor)
-        crowd = [connect(port) for _ in range(100)]
-        server.says("cannot accept for now")
-        assert exchange(visitor), "who is in stays in"
-        for each in crowd:
-            each.close()
-        poll("the server to recover", lambda: echoes(port))
+        with nothing_left_in(server, worker):
+            crowd = [connect(port) for _ in range(100)]
+            server.says("cannot accept for now")
+            assert exchange(visitor), "who is in stays in"
+            for each in crowd:
+                each.close()
+            poll("the server to recover", lambda: echoes(port))
+            assert exchange(visitor)
+
+
+def test_out_of_descriptors_the_worker_resets_visitors_and_recovers(lab: Lab, echo: int) -> None:
+    server = lab.server()
+    worker = lab.worker(server, targets={"echo": echo}, ping=1, command=few_descriptors("client"))
+    port = worker.port("echo")
+    with connect(port) as visitor:
         assert exchange(visitor)
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64
+        with nothing_left_in(server, worker):
+            crowd = [connect(port) for _ in range(100)]
+            resets = 0
+            for each in crowd:
+                try:
+                    each.sendall(b"?")
+                    resets += each.recv(1) != b"?"
+                except ConnectionError:
+                    resets += 1
+            assert resets >= 100 - 64
+            assert exchange(visitor), "who is in stays in"
+            for each in crowd:
+                each.close()
+            poll("the worker to recover", lambda: echoes(port))
+            assert exchange(visitor)
 
 
 def test_a_full_disk_takes_nobodys_tunnel_down(lab: Lab, echo: int) -> None:

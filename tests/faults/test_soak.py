@@ -26,8 +26,8 @@ from tests.faults.inside import (
     until,
     upload,
 )
-from tests.faults.relay import Relay
-from tests.faults.test_processes import _vanish, state
+from tests.faults.outside import nothing_left_in, relay_to, settled, state, vanish
+from tests.faults.test_processes import die_silently
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
@@ -47,35 +47,40 @@ def test_a_gigabyte_each_way_while_links_are_killed(every_s: float) -> None:
 
 
 def test_a_gigabyte_between_processes_while_links_are_killed(lab: Lab) -> None:
-    """Real processes and a paced transfer that lasts a minute: a dozen cuts, one every five seconds."""
+    """Real processes, and a cut every second."""
+    sizes = [0]
 
     def send(connection: plain.socket) -> None:
-        for block in blocks(7, 1024 * MIB):
+        for block in blocks(7, sizes[0]):
             connection.sendall(block)
         connection.shutdown(plain.SHUT_WR)
         connection.recv(1)
 
     port = services.serve(lab, send)
     server = lab.server()
-    relay = Relay(server.link_port)
-    lab.closing.callback(relay.close)
-    worker = lab.worker(relay.port, targets={"bulk": port})
+    relay = relay_to(lab, server)
+    worker = lab.worker(relay.port, targets={"bulk": port}, ping=1)
     mapping = worker.port("bulk")
-    digests: list[tuple[str, int]] = []
 
-    def fetch() -> None:
+    def fetch() -> tuple[str, int]:
         with connect(mapping) as visitor:
             visitor.settimeout(120)
-            digests.append(receive_digest(visitor))
+            return receive_digest(visitor)
 
-    reader = gevent.get_hub().threadpool.spawn(fetch)
-    began = monotonic()
-    cuts = 0
-    while not reader.ready():
-        reader.wait(timeout=1.0)
-        cuts += relay.cut()
-    assert digests == [(digest_of(7, 1024 * MIB), 1024 * MIB)]
-    print(f"{cuts} cuts in {monotonic() - began:.0f} s")
+    def round_trip(size: int) -> int:
+        sizes[0], cuts = size, 0
+        reader = gevent.get_hub().threadpool.spawn(fetch)
+        while not reader.ready():
+            reader.wait(timeout=1.0)
+            cuts += relay.cut()
+        assert reader.get() == (digest_of(7, size), size)
+        return cuts
+
+    round_trip(128 * MIB)  # the buffers that a transfer leaves for the next one, and a cut in its midst
+    with nothing_left_in(server, worker):
+        began = monotonic()
+        cuts = round_trip(1024 * MIB)
+        print(f"{cuts} cuts in {monotonic() - began:.0f} s")
 
 
 def _crowd(lab: Inside, count: int, addresses: int) -> list[plain.socket]:
@@ -113,44 +118,39 @@ def test_five_thousand_half_open_connections_keep_nobody_out() -> None:
 
 
 def test_two_thousand_workers_that_die_silently(lab: Lab) -> None:
+    """Memory is compared with that after the first 200: as many as are remembered at once, a second each."""
     server = lab.server("--resume", "1")
-
-    def come_and_go(first: int, count: int) -> None:
-        for number in range(first, first + count):
-            join = {"v": "0", "tag": f"x{number % 7}", "host": "h", "ping": 1, "identity": f"i{number}"}
-            with Hostile(server.link_port, join, code=lab.code) as worker:
-                worker.join()
-                target = {"id": 1, "name": f"n{number % 100}", "local": "h:1"}
-                worker.say({"do": "register", "targets": [target]})
-                while not worker.control:
-                    worker.read()
-        poll("their end", lambda: not state(server)["sessions"])
-
-    come_and_go(0, 100)
-    poll("the tidying", lambda: server.memory() < 55 * MIB)
-    before, memory = state(server), server.memory()
-    began = monotonic()
-    come_and_go(100, 2000)
-    print(f"{2000 / (monotonic() - began):.0f} logins/s, one after the other, with a mapping each")
-    now = state(server)
-    print(f"{before['rss_kib']} KiB before, {now['rss_kib']} right after")
-    poll("the memory", lambda: server.memory() <= 1.1 * memory)
-    now = state(server)
-    assert now["mappings"] == now["workers"] == 0
-    assert now["descriptors"] <= before["descriptors"] and now["greenlets"] <= before["greenlets"]
+    die_silently(lab, server, 0, 200)
+    before = settled(server)
+    with nothing_left_in(server):
+        began, most = monotonic(), 0
+        for first in range(200, 2200, 200):
+            die_silently(lab, server, first, 200)
+            most = max(most, server.memory())
+        print(f"{2000 / (monotonic() - began):.0f} logins/s, with a mapping each and a pause after every 200")
+    figures = (before, most, settled(server))
+    print("MB before, most right after a round, in the end:", *(f"{each / 1e6:.1f}" for each in figures))
 
 
 def test_ten_thousand_visitors_that_vanish(lab: Lab) -> None:
-    server, worker = lab.tunnel({"echo": services.echo(lab)})
+    """Memory is compared with that after the first 500."""
+    server, worker = lab.tunnel({"echo": services.echo(lab)}, ping=1)
     port = worker.port("echo")
-    _vanish(port, 500)
-    poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
-    before = state(server), state(worker)
-    _vanish(port, 10_000)
-    poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
-    for then, now in zip(before, (state(server), state(worker))):
-        assert now["descriptors"] <= then["descriptors"] and now["greenlets"] <= then["greenlets"]
-        assert now["rss_kib"] <= 1.1 * then["rss_kib"], (then, now)
+
+    def come_and_go(count: int) -> None:
+        """In rounds: how many are there at once must not depend on which process the system favours."""
+        for _ in range(0, count, 250):
+            vanish(port, 250)
+            poll("the streams' end", lambda: state(server)["streams"] == 0 == state(worker)["streams"])
+
+    come_and_go(500)
+    with nothing_left_in(server, worker):
+        before = server.memory(), worker.memory()
+        come_and_go(10_000)
+        most = server.memory(), worker.memory()
+    after = server.memory(), worker.memory()
+    for name, row in zip(("server", "worker"), zip(before, most, after)):
+        print(name, "MB before, right after, in the end:", *(f"{each / 1e6:.1f}" for each in row))
     assert echoes(port)
 
 
@@ -176,24 +176,35 @@ def test_ten_thousand_idle_connections_for_a_minute(lab: Lab) -> None:
     poll("the service", lambda: listening(target))
     server, worker = lab.tunnel({"hold": target}, ping=5)
     port = worker.port("hold")
-    before = state(server), state(worker)
-    visitors = [connect(port) for _ in range(count)]
-    for visitor in visitors:
-        visitor.sendall(b"?")
-    for visitor in visitors:
-        assert visitor.recv(1) == b"?"
-    now = state(server), state(worker)
-    assert [each["streams"] for each in now] == [count, count]
-    memory = [(late["rss_kib"] - early["rss_kib"]) / count for early, late in zip(before, now)]
-    print(f"{memory[0]:.1f} KiB a connection at the server, {memory[1]:.1f} at the worker")
-    until_s = monotonic() + 60
-    while monotonic() < until_s:
-        for visitor in visitors[:: count // 20]:
-            assert exchange_bytes(visitor)
-        gevent.sleep(1)
-    assert "link lost" not in server.stderr, "no ping was late"
-    assert [state(each)["streams"] for each in (server, worker)] == [count, count]
-    for visitor in visitors:
-        visitor.close()
-    poll("the streams' end", lambda: [state(each)["streams"] for each in (server, worker)] == [0, 0])
-    assert state(server)["descriptors"] <= before[0]["descriptors"]
+
+    def hold(count: int, seconds: float) -> None:
+        before = state(server), state(worker)
+        visitors = [connect(port) for _ in range(count)]
+        for visitor in visitors:
+            visitor.sendall(b"?")
+        for visitor in visitors:
+            assert visitor.recv(1) == b"?"
+        now = state(server), state(worker)
+        assert [each["streams"] for each in now] == [count, count]
+        memory = [(late["rss_kib"] - early["rss_kib"]) / count for early, late in zip(before, now)]
+        print(f"{count}: {memory[0]:.1f} KiB a connection at the server, {memory[1]:.1f} at the worker")
+        until_s = monotonic() + seconds
+        while monotonic() < until_s:
+            for visitor in visitors[:: count // 20]:
+                assert exchange_bytes(visitor)
+            gevent.sleep(1)
+        assert "link lost" not in server.stderr, "no ping was late"
+        assert [state(each)["streams"] for each in (server, worker)] == [count, count]
+        for visitor in visitors:
+            visitor.close()
+        poll("the streams' end", lambda: [state(each)["streams"] for each in (server, worker)] == [0, 0])
+
+    hold(1000, 0)
+    # What is more than a tenth lies in arenas of the interpreter's allocator, 1 MiB each since Python 3.10, which it
+    # gives back when nothing in them is in use: with PYTHONMALLOC=malloc all but 3 % could be given back. The crowd
+    # that comes next finds that room again.
+    with nothing_left_in(server, worker, memory=1.35):
+        before = server.memory(), worker.memory()
+        hold(count, 60)
+    after = server.memory(), worker.memory()
+    print("MB before and after:", *(f"{each / 1e6:.1f}" for each in (*before, *after)))

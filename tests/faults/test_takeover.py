@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from time import monotonic
 
@@ -13,7 +14,19 @@ from aero.config import Address, Limits, Target
 from aero.core.codes import Close
 from aero.server.app import Server
 from tests.faults.hostile import Hostile
-from tests.faults.inside import ECHO, Inside, ask, download, exchange, noise, pieces, until, upload
+from tests.faults.inside import (
+    ECHO,
+    SEND,
+    Inside,
+    ask,
+    digest_of,
+    download,
+    exchange,
+    noise,
+    pieces,
+    until,
+    upload,
+)
 from tests.faults.relay import LOOPBACK, Connection
 
 MIB = 1024 * 1024
@@ -92,15 +105,55 @@ def test_half_closed_streams_end_cleanly_over_a_new_link() -> None:
         assert answer == b"last words"
 
 
-def test_a_flipped_bit_costs_the_link_and_not_one_byte() -> None:
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_flipped_bit_costs_the_link_and_not_one_byte(direction: str) -> None:
     def damage(connection: Connection) -> None:
-        if connection.number <= 3:
-            connection.down.flip_at = 100_000 * connection.number
+        if connection.number <= 4:
+            getattr(connection, direction).flip_at = 100_000 * connection.number
 
-    with Inside(on_connection=damage) as lab:
-        download(lab.port, 3, 4 * MIB)
-        upload(lab.port, 4, 4 * MIB)
-        assert lab.relay.count >= 4
+    with Inside(on_connection=damage) as lab, pieces() as running:
+        running.append(gevent.spawn(download, lab.port, 3, 4 * MIB))
+        running.append(gevent.spawn(upload, lab.port, 4, 4 * MIB))
+        gevent.joinall(running, raise_error=True)
+        assert lab.relay.count == 5
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_bits_flipped_in_the_handshake_cost_a_try_each(
+    direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the damage is, the handshake fails, or the first record does; the next one has the session again."""
+    monkeypatch.setattr(Limits, "RETRY_REFUSED_S", 0.02)  # a damaged proof is as good as a wrong code
+    places = list(range(8, 240, 13))  # behind the first header: a length that is never filled takes its 10 s
+    left = list(places)
+
+    def damage(connection: Connection) -> None:
+        if connection.number > 1 and left:
+            getattr(connection, direction).flip_at = left.pop()
+
+    with Inside(on_connection=damage) as lab, ask(lab.port, ECHO) as visitor:
+        exchange(visitor, b"before")
+        lab.relay.cut()
+        exchange(visitor, b"after")
+        assert not left and lab.relay.count >= 1 + len(places)
+        assert lab.announced == 1, "the same session all the time"
+
+
+def test_a_slow_visitor_gets_every_byte_and_stops_only_itself() -> None:
+    """It takes a mebibyte, then others come and go, and so on: its system's buffers and its window are full by then."""
+    size, others = 24 * MIB, 0
+    with Inside() as lab, ask(lab.port, SEND, 5, size) as slow:
+        digest, total = hashlib.sha256(), 0
+        while True:
+            data = slow.recv(MIB)
+            if not data:
+                break
+            digest.update(data)
+            total += len(data)
+            if total >> 20 > others:
+                others = total >> 20
+                download(lab.port, others, MIB)
+        assert (digest.hexdigest(), total) == (digest_of(5, size), size)
 
 
 def test_a_link_that_was_held_up_cannot_take_the_session_back() -> None:
@@ -242,7 +295,8 @@ def test_a_half_dead_path_is_found_within_two_intervals(direction: str) -> None:
         began = monotonic()
         lab.relay.change(lose)
         exchange(visitor, b"two")  # over a new link: this one is dead
-        assert monotonic() - began < 2 * 1 + 0.75
+        # Two intervals, and what a machine with other work takes; TCP alone would take a quarter of an hour.
+        assert monotonic() - began < 2 * 1 + 8
         assert lab.relay.count == 2
 
 
