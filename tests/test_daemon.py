@@ -200,6 +200,21 @@ def test_memory_that_only_the_start_needed_goes_back() -> None:
     assert int(done.stdout) * resource.getpagesize() > 30_000_000, done.stderr
 
 
+def test_large_buffers_that_were_freed_do_not_stay() -> None:
+    """A visitor that took 16 MiB late, and then whatever: glibc by itself would keep all that comes after."""
+    code = (
+        "from aero import daemon\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1])\n"
+        "daemon.bound_free_memory(); before = resident()\n"
+        "for _ in range(3): del [bytearray(20_000_000)][:]\n"
+        "blocks = [bytearray(700_000) for _ in range(40)]; del blocks\n"
+        "print(resident() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert int(done.stdout) * resource.getpagesize() < 8_000_000, done.stderr
+
+
 def test_standard_streams_that_were_closed(background: Background) -> None:
     """As the command line does first, the numbers are filled, lest our pipe becomes number 1."""
     code = PREFIX + "from aero import cli; cli._open_standard_streams()\n"
