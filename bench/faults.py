@@ -31,6 +31,8 @@ CODE = "a code for benchmarks"
 MIB = 1024 * 1024
 ROUND_TRIPS_S = (0.0, 0.05, 0.2)
 LASTED_S = 3.1
+TUNNELS, CUTS = 4, 120  # at once, and in all, for each round trip: 360 cuts in four minutes
+PAIRS = 10
 
 
 # ----------------------------------------------------------------------------
@@ -130,37 +132,45 @@ def percentile(values: list[float], part: float) -> float:
 
 
 def recovery() -> None:
-    """From the cut until an answer has come back that was asked for after it."""
-    print("| round trip | cuts | p50 | p99 | of these, round trips |\n|---|---|---|---|---|")
+    """From the cut until an answer has come back that was asked for after it.
+
+    All round trips at once, each with tunnels of its own, so that they see the same machine: the waits, not the cuts,
+    are what takes time. With 120 cuts each, the p99 is the worst but one.
+    """
     target = serve(echo)
-    for round_trip_s in ROUND_TRIPS_S:
-        count = 60 if round_trip_s < 0.1 else 30
-        with tunnel(target) as (port, relay, _):
-            assert relay is not None
-            relay.delay_s = round_trip_s / 2
-            relay.cut()
-            visitor = socket.create_connection((LOOPBACK, port), timeout=60)
-            visitor.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            took = []
-            for _ in range(count):
-                until = (
-                    time.monotonic() + LASTED_S
-                )  # as links that are cut in practice: they were up for a while
-                while time.monotonic() < until:
+    took: dict[float, list[float]] = {each: [] for each in ROUND_TRIPS_S}
+    with contextlib.ExitStack() as stack:
+        visitors = []
+        for round_trip_s in ROUND_TRIPS_S:
+            for _ in range(TUNNELS):
+                port, relay, _ = stack.enter_context(tunnel(target))
+                assert relay is not None
+                relay.delay_s = round_trip_s / 2
+                relay.cut()
+                visitor = stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=60))
+                visitor.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                visitors.append((round_trip_s, visitor, relay))
+        for _ in range(CUTS // TUNNELS):
+            # As links that are cut in practice: they were up for a while, and something went over them.
+            until = time.monotonic() + LASTED_S
+            while time.monotonic() < until:
+                for _, visitor, _ in visitors:
                     visitor.sendall(b"?")
+                for _, visitor, _ in visitors:
                     visitor.recv(1)
-                    time.sleep(0.05)
+            for round_trip_s, visitor, relay in visitors:  # one after the other: none disturbs another
                 began = time.monotonic()
                 relay.cut()
                 visitor.sendall(b"!")
                 visitor.recv(1)
-                took.append(time.monotonic() - began)
-            visitor.close()
-        low, high = percentile(took, 0.5), percentile(took, 0.99)
-        trips = f"{low / round_trip_s:.1f}" if round_trip_s else "-"
-        print(
-            f"| {round_trip_s * 1000:.0f} ms | {count} | {low * 1000:.0f} ms | {high * 1000:.0f} ms | {trips} |"
+                took[round_trip_s].append(time.monotonic() - began)
+    print("| round trip | cuts | p50 | p99 | most | p50 in round trips |\n|---|---|---|---|---|---|")
+    for round_trip_s, each in took.items():
+        trips = f"{median(each) / round_trip_s:.1f}" if round_trip_s else "-"
+        figures = " | ".join(
+            f"{1000 * value:.0f} ms" for value in (median(each), percentile(each, 0.99), max(each))
         )
+        print(f"| {round_trip_s * 1000:.0f} ms | {len(each)} | {figures} | {trips} |")
 
 
 def rate(port: int, seconds: float) -> float:
@@ -185,7 +195,7 @@ def cuts() -> None:
             relay.cut()
             time.sleep(1)
             rates: dict[bool, list[float]] = {False: [], True: []}
-            for disturbed in (False, True, False, True):
+            for disturbed in (False, True, True, False, False, True):
                 stop = threading.Event()
                 cutter = threading.Thread(target=_cut_every, args=(relay, 5.0, stop))
                 if disturbed:
@@ -194,7 +204,7 @@ def cuts() -> None:
                 stop.set()
                 if disturbed:
                     cutter.join()
-        still, cut = max(rates[False]), max(rates[True])
+        still, cut = median(rates[False]), median(rates[True])
         lost = 100 * (1 - cut / still)
         print(f"| {round_trip_s * 1000:.0f} ms | {still:.0f} MB/s | {cut:.0f} MB/s | {lost:.1f} % |")
 
@@ -212,11 +222,12 @@ def keeping() -> None:
         tunnel(target, through=False) as (on, _, _),
         tunnel(target, "--resume", "0", through=False) as (off, _, _),
     ):
-        for _ in range(6):
-            for resume, port in (("60", on), ("0", off)):
+        for number in range(PAIRS):
+            both = [("60", on), ("0", off)]
+            for resume, port in reversed(both) if number % 2 else both:
                 rates[resume].append(rate(port, 4))
     ratios = [kept / free for kept, free in zip(rates["60"], rates["0"])]
-    print("| resume on | resume off | ratio, median of 6 |\n|---|---|---|")
+    print(f"| resume on | resume off | ratio, median of {PAIRS} |\n|---|---|---|")
     print(f"| {median(rates['60']):.0f} MB/s | {median(rates['0']):.0f} MB/s | {median(ratios):.2f} |")
 
 
