@@ -13,6 +13,7 @@ Knows nothing of streams, keys or links.
 
 from __future__ import annotations
 
+from aero.core.memory import pages
 from aero.core.record import MAX_PLAIN_BYTES
 
 BLOCK_BYTES = MAX_PLAIN_BYTES
@@ -27,7 +28,7 @@ class Block:
 
     def __init__(self) -> None:
         self.next: Block | None = None  # the block that follows in the sequence
-        self.data = bytearray(BLOCK_BYTES)  # zero pages from the kernel: costs nothing until written
+        self.data = pages(BLOCK_BYTES)
         self.view = memoryview(self.data)
         self.start = 0  # position of data[0] in the sequence
         self.end = 0
@@ -68,7 +69,7 @@ class BlockPool:
         """Takes a block back."""
         self.taken -= 1
         if len(self._free) < self._max_free:
-            # A new block would be zeroed by malloc and mapped page by page: a tenth of a bulk transfer's cost.
+            # A new block would be mapped and zeroed page by page: a tenth of a bulk transfer's cost.
             block.next = None
             block.start = block.end = block.sent = 0
             self._free.append(block)

@@ -15,6 +15,7 @@ import gevent
 from aero.core import link as core
 from aero.core import record
 from aero.core.codes import Close
+from aero.core.memory import pages
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session
@@ -34,7 +35,7 @@ _NO_BYTES = memoryview(b"")
 _ENDED = LinkClosed("closed")
 
 # Records are opened, and their frames handled, within one call, one link at a time: one scratch serves all links.
-_PLAIN = memoryview(bytearray(record.MAX_PLAIN_BYTES))
+_PLAIN = memoryview(pages(record.MAX_PLAIN_BYTES))
 
 
 class LinkOwner(core.LinkHandler, Protocol):
@@ -66,10 +67,10 @@ class Link:
         self._sock = sock
         self._loop = gevent.get_hub().loop
         self._pacing = Pacing()
-        self._in = memoryview(bytearray(_BUFFER_BYTES))
+        self._in = memoryview(pages(_BUFFER_BYTES))
         self._in_start, self._in_end = 0, len(early)
         self._in[: len(early)] = early
-        self._out = memoryview(bytearray(record.MAX_RECORD_BYTES))
+        self._out = memoryview(pages(record.MAX_RECORD_BYTES))
         self._out_start = self._out_end = 0
         self._scheduled = False
         self._last_words = False
