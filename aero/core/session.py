@@ -469,7 +469,8 @@ class Session:
             # Those who hold less than half of the average hold less than half of all: there are enough others.
             much = total / (2 * sum(count > 0 for count in held.values()))
             stuck = sorted(
-                (each for each, count in held.items() if count >= much), key=lambda each: each.announced_at
+                (each for each, count in held.items() if count >= much),
+                key=lambda each: (each.announced_at, each.id),
             )
             for stream in stuck:
                 if total <= limit - (limit >> 2):
