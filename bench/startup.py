@@ -168,7 +168,7 @@ def measure(bench: Bench, rounds: int) -> list[str]:
         lines.append(f"| {row.name} | {statistics.median(taken):.0f} ms | {spread} | {target} |")
     server, worker = bench.resident()
     lines.append(f"| idle worker, resident | {worker / 1e6:.1f} MB | | 30 MB |")
-    lines.append(f"| idle server, resident | {server / 1e6:.1f} MB | | 45 MB |")
+    lines.append(f"| idle server, API and mux off, resident | {server / 1e6:.1f} MB | | 45 MB |")
     return lines
 
 
