@@ -343,7 +343,7 @@ def test_names_that_do_not_resolve_for_a_while(monkeypatch: pytest.MonkeyPatch) 
         until("some tries", lambda: lane._failures > 3)
         known[b"aero.test"] = True
         until("the mapping", lambda: lab.port)
-        with ask(lab.port, ECHO) as visitor, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), ask(lab.port, ECHO) as visitor:
             visitor.recv(1)
         known[b"svc.test"] = True
         download(lab.port, 1, 1000)
