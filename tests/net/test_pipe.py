@@ -16,6 +16,7 @@ from aero.core.outbox import BlockPool
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.net.pipe import Pipe
+from tests.faults.inside import until
 
 _CLOSE = 7  # the first byte of TCP_INFO: a reset has come
 
@@ -35,17 +36,13 @@ class Stage:
 
     def wait(self) -> None:
         """Until the pipe has ended."""
-        with gevent.Timeout(30):
-            while not self.ended:
-                gevent.sleep(0.001)
+        until("the pipe's end", lambda: self.ended)
 
     def hang_up(self) -> None:
         """Closes the far end while something is unread there: its kernel sends a reset, which is waited for."""
         self.near.send(b"unread")
         self.far.close()
-        with gevent.Timeout(30):
-            while self.near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) != _CLOSE:
-                gevent.sleep(0.001)
+        until("the reset", lambda: self.near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) == _CLOSE)
 
     def frames(self) -> list[tuple[str, bytes]]:
         """What went into the session since the stream was opened: kinds and payloads."""
@@ -92,9 +89,7 @@ def test_what_can_take_no_more_and_has_said_all_ends_at_once() -> None:
     stage = Stage()
     stage.pipe.start(stage.stream)
     stage.far.shutdown(socket.SHUT_WR)
-    with gevent.Timeout(30):
-        while stage.stream.state != streams.OURS_ENDED:
-            gevent.sleep(0.001)
+    until("our fin", lambda: stage.stream.state == streams.OURS_ENDED)
     stage.hang_up()
     stage.pipe.data(memoryview(b"more"))
     assert len(stage.ended) == 1

@@ -9,6 +9,7 @@ import gevent
 import pytest
 
 from aero.server.listeners import Listener
+from tests.faults.inside import until
 
 
 def test_ipv4_is_called_ipv4_where_one_socket_listens_for_both() -> None:
@@ -19,9 +20,7 @@ def test_ipv4_is_called_ipv4_where_one_socket_listens_for_both() -> None:
     sock.setblocking(False)
     listener = Listener(gevent.get_hub().loop, sock, lambda sock, address: came.append((sock, address)))
     visitors = [socket.create_connection((ip, listener.address[1])) for ip in ("127.0.0.1", "::1")]
-    with gevent.Timeout(30):
-        while len(came) < len(visitors):
-            gevent.sleep(0.001)
+    until("both visitors", lambda: len(came) == len(visitors))
     assert {(address[0], address[1]) for _, address in came} == {v.getsockname()[:2] for v in visitors}
     listener.close()
     for each in (*visitors, *(sock for sock, _ in came)):
