@@ -62,7 +62,7 @@ def run_client(given: Options) -> int:
     config = ClientConfig.parse(given)
 
     def start(started: Callable[[], None]) -> int:
-        from aero.client.app import run
+        from aero.worker.app import run
 
         return run(config, started, lambda: ClientConfig.parse(given.again()))
 

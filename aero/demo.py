@@ -17,11 +17,11 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from aero import __version__, logs
-from aero.client.app import WorkerApp
 from aero.config import Address, ClientConfig, ServerConfig, Target
 from aero.core.codes import Close
 from aero.errors import AeroError, NetworkError
 from aero.server.app import Server
+from aero.worker.app import WorkerApp
 
 TIMEOUT_S = 15.0
 _BULK_BYTES = 8 * 1024 * 1024

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "aero.core": {"aero.errors"},
     "aero.console": {*COMMON, "aero.core"},
     "aero.net": {*COMMON, "aero.core"},
-    "aero.client": ROLES,
+    "aero.worker": ROLES,
     "aero.server": {*ROLES, "aero.server.app"},
     # The faces look at the role; the role does not know them, but for its start, which puts all together.
     "aero.server.api": {*ROLES, "aero.server", "aero.server.app"},
@@ -136,8 +136,8 @@ def test_only_the_entry_may_patch_the_standard_library(path: Path) -> None:
 
 
 def test_a_worker_stays_small() -> None:
-    code = "import sys, aero.client.app; print('\\n'.join(sys.modules))"
+    code = "import sys, aero.worker.app; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     heavy = [name for name in done.stdout.split() if inside(name, NOT_IN_WORKER)]
-    assert not heavy, f"import aero.client.app carries {heavy}"
+    assert not heavy, f"import aero.worker.app carries {heavy}"

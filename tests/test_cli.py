@@ -45,7 +45,7 @@ class Roles:
 @pytest.fixture
 def roles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
     stand_in = Roles()
-    for name in ("aero.server.app", "aero.client.app", "aero.demo"):
+    for name in ("aero.server.app", "aero.worker.app", "aero.demo"):
         module = types.ModuleType(name)
         vars(module)["run"] = stand_in.run
         monkeypatch.setitem(sys.modules, name, module)

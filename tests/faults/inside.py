@@ -21,11 +21,11 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from aero.client.app import WorkerApp
 from aero.config import Address, ClientConfig, ServerConfig, Target
 from aero.core.codes import Close
 from aero.net.facts import facts
 from aero.server.app import Server
+from aero.worker.app import WorkerApp
 from tests.faults.relay import LOOPBACK, Connection, Relay
 
 CODE = "a code for tests"

@@ -13,12 +13,12 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from aero.client.app import WorkerApp
 from aero.config import Address, ClientConfig, Limits, ServerConfig
 from aero.config import Target as TargetConfig
 from aero.core.codes import Close
 from aero.server.app import Server
 from aero.server.httpmux import server as mux_server
+from aero.worker.app import WorkerApp
 
 IP = "127.0.0.1"
 GET = b"GET /t/web/%b HTTP/1.1\r\nHost: a\r\n\r\n"

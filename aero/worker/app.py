@@ -10,10 +10,6 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
-from aero.client.dump import dump
-from aero.client.identity import identity
-from aero.client.lane import Lane
-from aero.client.targets import Services
 from aero.config import Address, ClientConfig, Limits, Target, reloaded
 from aero.core import aead, spake2
 from aero.core.codes import Close
@@ -23,6 +19,10 @@ from aero.daemon import bound_free_memory, raise_file_limit
 from aero.errors import AeroError, Rejected, SecurityError
 from aero.net.loop import event_loop
 from aero.values import EVERYWHERE
+from aero.worker.dump import dump
+from aero.worker.identity import identity
+from aero.worker.lane import Lane
+from aero.worker.targets import Services
 
 log = logs.get("worker")
 

@@ -8,7 +8,7 @@ from aero import logs
 from aero.net.facts import facts
 
 if TYPE_CHECKING:
-    from aero.client.app import WorkerApp
+    from aero.worker.app import WorkerApp
 
 log = logs.get("state")
 

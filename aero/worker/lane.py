@@ -32,7 +32,7 @@ from aero.net.link import Link
 from aero.net.pipe import prepare
 
 if TYPE_CHECKING:
-    from aero.client.app import WorkerApp
+    from aero.worker.app import WorkerApp
 
 log = logs.get("link")
 

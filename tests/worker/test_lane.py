@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from aero.client.lane import Lane
 from aero.config import Limits
 from aero.core.codes import Close
 from aero.errors import AeroError, DialError, LinkClosed, Rejected, SecurityError
+from aero.worker.lane import Lane
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gevent
 
 from aero import values
-from aero.client.targets import Services
 from aero.config import Target
 from aero.core import frames
+from aero.worker.targets import Services
 
 A, B, C = (Target(name, "127.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))
 
