@@ -17,7 +17,7 @@ from aero.config import ClientConfig, ConsoleConfig, Options, ServerConfig
 from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
 
 if TYPE_CHECKING:
-    from aero import lock
+    from aero.host import lock
 
 OK, FAILED = 0, 1
 EXIT_CODES: tuple[tuple[type[AeroError], int], ...] = (
@@ -73,7 +73,7 @@ def _run_role(config: ServerConfig | ClientConfig, start: Start) -> int:
     """Run a role, alone if that is asked for, in the background if that is."""
     if config.lock is None:
         return _run_where(config, start, None)
-    from aero import lock
+    from aero.host import lock
 
     try:
         held = lock.take(config.lock, config.lock_name(), config.state)
@@ -89,7 +89,7 @@ def _run_role(config: ServerConfig | ClientConfig, start: Start) -> int:
 
 def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Held | None) -> int:
     """Run a role here or in the background."""
-    from aero import daemon
+    from aero.host import daemon
 
     caller = daemon.detach(config.log) if config.detach else None
     if held is not None:

@@ -20,8 +20,8 @@ COMMON = {
     "aero.values": {"aero", "aero.errors"},
     "aero.config": {"aero", "aero.errors", "aero.values"},
     "aero.logs": {"aero", "aero.errors", "aero.values", "aero.config"},
-    "aero.lock": {"aero", "aero.errors"},
-    "aero.daemon": {"aero", "aero.errors", "aero.logs"},
+    "aero.host.lock": {"aero", "aero.errors"},
+    "aero.host.daemon": {"aero", "aero.errors", "aero.logs"},
 }
 ROLES = {*COMMON, "aero.core", "aero.net"}
 #: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.

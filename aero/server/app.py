@@ -17,10 +17,10 @@ from aero.core import aead, spake2
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
-from aero.daemon import bound_free_memory, raise_file_limit, trim_memory
 from aero.errors import AeroError
+from aero.host import privileges
+from aero.host.daemon import bound_free_memory, raise_file_limit, trim_memory
 from aero.net.loop import event_loop
-from aero.server import privileges
 from aero.server.arrival import Arrival
 from aero.server.counters import Counters
 from aero.server.dump import dump

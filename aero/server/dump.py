@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aero import logs
-from aero.net.facts import facts
+from aero.host.facts import facts
 
 if TYPE_CHECKING:
     from aero.server.app import Server

@@ -15,8 +15,8 @@ from aero.core import aead, spake2
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
-from aero.daemon import bound_free_memory, raise_file_limit
 from aero.errors import AeroError, Rejected, SecurityError
+from aero.host.daemon import bound_free_memory, raise_file_limit
 from aero.net.loop import event_loop
 from aero.values import EVERYWHERE
 from aero.worker.dump import dump

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aero import logs
-from aero.net.facts import facts
+from aero.host.facts import facts
 
 if TYPE_CHECKING:
     from aero.worker.app import WorkerApp

@@ -23,7 +23,7 @@ from gevent.server import StreamServer
 
 from aero.config import Address, ClientConfig, ServerConfig, Target
 from aero.core.codes import Close
-from aero.net.facts import facts
+from aero.host.facts import facts
 from aero.server.app import Server
 from aero.worker.app import WorkerApp
 from tests.faults.relay import LOOPBACK, Connection, Relay

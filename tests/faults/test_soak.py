@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from aero.config import Limits
-from aero.daemon import raise_file_limit
+from aero.host.daemon import raise_file_limit
 from tests.e2e import services
 from tests.e2e.harness import Lab, connect, echoes, free_port, listening, poll
 from tests.e2e.harness import exchange as exchange_bytes

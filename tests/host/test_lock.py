@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aero import lock
 from aero.config import Address, ClientConfig, ServerConfig, Target
 from aero.errors import ConfigError, HostError
+from aero.host import lock
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ClientConfig(tag="nas", host="box", server=Address("h", 1), targets=(Target("web", "::1", 80),))
