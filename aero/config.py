@@ -1,7 +1,7 @@
 """What can be configured: every option of both roles with its default, frozen.
 
 This module puts checked values (aero.values) together into ServerConfig and ClientConfig. It must not know
-where the text came from (a command line, the environment, a file: aero.cli), nor open sockets, nor log.
+where the text came from (a command line, the environment, a file: aero.cli.main), nor open sockets, nor log.
 """
 
 from __future__ import annotations

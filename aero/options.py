@@ -1,6 +1,6 @@
 """Command line, environment and file: three sources of the same options, merged into one set of raw values.
 
-Which options there are is read from the help texts (aero.help). This module knows where values come from and
+Which options there are is read from the help texts (aero.cli.help). This module knows where values come from and
 how each source writes them; it must not know what they mean: that is for aero.config. Everything wrong is a
 ConfigError with one line that says what to write instead.
 """

@@ -28,7 +28,6 @@ ROLES = {*COMMON, "aero.core", "aero.net"}
 MAY_IMPORT = {
     **COMMON,
     "aero.core": {"aero.errors"},
-    "aero.console": {*COMMON, "aero.core"},
     "aero.net": {*COMMON, "aero.core"},
     "aero.worker": ROLES,
     "aero.server": {*ROLES, "aero.server.app"},
@@ -40,7 +39,7 @@ MAY_IMPORT = {
     "aero.boot": {"aero", "aero.cli"},
 }
 #: These stand above all the others, and may import what they need.
-ABOVE = {"aero.cli", "aero.service", "aero.help", "aero.options", "aero.demo", "aero.__main__"}
+ABOVE = {"aero.cli", "aero.options", "aero.__main__"}
 
 NOT_IN_CORE = {"gevent", "socket", "select", "ssl", "time", "logging", "os"}
 NOT_IN_WORKER = {"bottle", "gevent.pywsgi", "sqlite3", "aero.server"}

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero import help, values
+from aero import values
+from aero.cli import help
 from aero.config import CID, Address, ClientConfig, Options, ServerConfig, Target, check_name, check_tag
 from aero.core.aead import BACKENDS
 from aero.errors import ConfigError

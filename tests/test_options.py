@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aero import cli, options
+from aero import options
+from aero.cli import main as cli
 from aero.config import ClientConfig, ServerConfig
 from aero.errors import ConfigError
 

@@ -1,7 +1,7 @@
 """What aero.pyz runs before it can import anything native: from an archive to an importable aero.
 
 Only here is it known that there is an archive; the rest of aero finds its modules as in a checkout. Nothing here
-imports the rest of aero but `aero.cli`, at the end, nor a module that the answer to --version does not need.
+imports the rest of aero but `aero.cli.main`, at the end, nor a module that the answer to --version does not need.
 docs/PYZ.md describes the archive's layout and the rules of the cache.
 """
 
@@ -32,6 +32,6 @@ def start(archive: str) -> int:
     except NoWay as error:
         print(f"aero: {error}", file=sys.stderr)
         return EX_CONFIG
-    from aero.cli import main
+    from aero.cli.main import main
 
     return main()

@@ -13,7 +13,7 @@ from aero.config import Address, ClientConfig, ServerConfig, Target
 from aero.errors import ConfigError, HostError
 from aero.host import lock
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ClientConfig(tag="nas", host="box", server=Address("h", 1), targets=(Target("web", "::1", 80),))
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from aero import __version__, cli, help, options
+from aero import __version__, options
+from aero.cli import help
+from aero.cli import main as cli
 from aero.config import ClientConfig, ServerConfig
 from aero.errors import AeroError, ConfigError, DialError, HostError, ListenError, Rejected
 
@@ -45,7 +47,7 @@ class Roles:
 @pytest.fixture
 def roles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
     stand_in = Roles()
-    for name in ("aero.server.app", "aero.worker.app", "aero.demo"):
+    for name in ("aero.server.app", "aero.worker.app", "aero.cli.demo"):
         module = types.ModuleType(name)
         vars(module)["run"] = stand_in.run
         monkeypatch.setitem(sys.modules, name, module)
@@ -406,7 +408,7 @@ def test_help_tells_the_exit_codes(command: str) -> None:
 @pytest.mark.parametrize("argv", [["--version"], ["--help"], ["server", "--help"], ["client", "--help"]])
 def test_help_and_version_import_nothing_native(argv: list[str]) -> None:
     code = (
-        "import sys\nfrom aero.cli import main\n"
+        "import sys\nfrom aero.cli.main import main\n"
         f"assert main({argv!r}, 'aero') == 0\n"
         "heavy = {'gevent', 'greenlet', 'Crypto', 'cryptography', 'bottle', 'sqlite3', 'logging', 'docopt'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
@@ -433,9 +435,7 @@ def test_standard_descriptors_that_were_closed_are_filled() -> None:
     def close_all() -> None:
         os.closerange(0, 3)
 
-    code = (
-        "import os\nfrom aero.cli import main\nmain(['--help'], '')\nos.fstat(2)\nos._exit(main(['x'], ''))"
-    )
+    code = "import os\nfrom aero.cli.main import main\nmain(['--help'], '')\nos.fstat(2)\nos._exit(main(['x'], ''))"
     done = process("-c", code, capture_output=False, preexec_fn=close_all)
     assert done.returncode == 2
 
@@ -449,7 +449,7 @@ def test_as_a_module_and_as_a_file() -> None:
 
 def test_a_slip_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom aero.cli import main\nassert main(['client', '--target', 'x'], 'aero') == 2\n"
+        "import sys\nfrom aero.cli.main import main\nassert main(['client', '--target', 'x'], 'aero') == 2\n"
         "heavy = {'gevent', 'Crypto', 'cryptography', 'bottle', 'sqlite3', 'tomllib', 'tomli'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

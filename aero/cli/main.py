@@ -1,6 +1,6 @@
 """The command line: picks the command, gathers its options, runs it, and turns its errors into exit codes.
 
-What the commands are is a table here; what they take stands in aero.help, what that means in aero.config.
+What the commands are is a table here; what they take stands in aero.cli.help, what that means in aero.config.
 Commands import what they run when they run it: --help and --version must answer without anything native.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
 
-from aero import __version__, help, options, values
+from aero import __version__, options, values
+from aero.cli import help
 from aero.config import ClientConfig, ConsoleConfig, Options, ServerConfig
 from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
 
@@ -113,35 +114,35 @@ def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Hel
 def run_demo(given: Options) -> int:
     """``aero demo``."""
     aead = given.take("aead", values.one_of(values.AEADS), "")
-    from aero.demo import run
+    from aero.cli.demo import run
 
     return run(given.flag("check"), aead)
 
 
 def run_list(given: Options) -> int:
     """``aero list``."""
-    from aero import console
+    from aero.cli import console
 
     return _print(console.listed(ConsoleConfig.parse(given)))
 
 
 def run_ping(given: Options) -> int:
     """``aero ping``."""
-    from aero import console
+    from aero.cli import console
 
     return _print(console.pinged(ConsoleConfig.parse(given)))
 
 
 def run_kick(given: Options) -> int:
     """``aero kick``."""
-    from aero import console
+    from aero.cli import console
 
     return _print(console.kicked(ConsoleConfig.parse(given)))
 
 
 def run_service(words: Sequence[str]) -> int:
     """``aero service install``: what follows the role's name are that role's options."""
-    from aero import service
+    from aero.cli import service
 
     at = next((number for number, word in enumerate(words) if word in service.ROLES), len(words))
     if "install" not in words[:at] or at == len(words):
@@ -151,7 +152,7 @@ def run_service(words: Sequence[str]) -> int:
     return _print(service.install(given, role))
 
 
-#: To add a command: a text in aero.help, a line here.
+#: To add a command: a text in aero.cli.help, a line here.
 COMMANDS = {
     "server": Command(run_server, table="server"),
     "client": Command(run_client, table="client"),

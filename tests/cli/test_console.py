@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aero.cli.console import duration, size, table
 from aero.config import Address, ConsoleConfig, Options, ServerConfig
-from aero.console import duration, size, table
 from aero.errors import ConfigError
 from aero.values import is_loopback
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from aero import cli, service
+from aero.cli import main as cli
+from aero.cli import service
 from aero.errors import AeroError
 
 WEB = ["client", "--server", "h:1", "--tag", "nas", "--target", "web@127.0.0.1:80"]
