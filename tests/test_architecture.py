@@ -17,17 +17,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 COMMON = {
     "aero": set(),
     "aero.errors": set(),
-    "aero.values": {"aero", "aero.errors"},
-    "aero.config": {"aero", "aero.errors", "aero.values"},
-    "aero.logs": {"aero", "aero.errors", "aero.values", "aero.config"},
-    "aero.host.lock": {"aero", "aero.errors"},
-    "aero.host.daemon": {"aero", "aero.errors", "aero.logs"},
+    "aero.address": {"aero.errors"},
+    "aero.limits": {"aero.address"},
+    "aero.logs": {"aero.errors"},
 }
-ROLES = {*COMMON, "aero.core", "aero.net"}
+ROLES = {*COMMON, "aero.config", "aero.core", "aero.host", "aero.net"}
 #: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.
 MAY_IMPORT = {
     **COMMON,
     "aero.core": {"aero.errors"},
+    "aero.config": {"aero", "aero.errors", "aero.address", "aero.limits"},
+    "aero.host": {"aero", "aero.errors", "aero.logs"},
     "aero.net": {*COMMON, "aero.core"},
     "aero.worker": ROLES,
     "aero.server": {*ROLES, "aero.server.app"},
@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "aero.boot": {"aero", "aero.cli"},
 }
 #: These stand above all the others, and may import what they need.
-ABOVE = {"aero.cli", "aero.options", "aero.__main__"}
+ABOVE = {"aero.cli", "aero.__main__"}
 
 NOT_IN_CORE = {"gevent", "socket", "select", "ssl", "time", "logging", "os"}
 NOT_IN_WORKER = {"bottle", "gevent.pywsgi", "sqlite3", "aero.server"}

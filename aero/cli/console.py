@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from aero.config import ConsoleConfig
+from aero.config.roles import ConsoleConfig
 from aero.core.codes import Close
 from aero.errors import AeroError, NetworkError, Rejected
 from aero.logs import clean

@@ -17,7 +17,8 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from aero import __version__, logs
-from aero.config import Address, ClientConfig, ServerConfig, Target
+from aero.address import Address, Target
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.codes import Close
 from aero.errors import AeroError, NetworkError
 from aero.server.app import Server

@@ -1,14 +1,14 @@
 """The help texts, which are the documentation of the command line and, through docopt, its grammar.
 
-Only text lives here. Lines have at most 79 columns of plain ASCII; defaults are filled in from aero.config,
+Only text lives here. Lines have at most 79 columns of plain ASCII; defaults are filled in from aero.config.roles,
 each written down once. What stands under "Options:" is also what environment and file may set.
 """
 
 from __future__ import annotations
 
 from aero import __version__
-from aero.config import ClientConfig, ConsoleConfig, ServerConfig
-from aero.values import size_text
+from aero.config.roles import ClientConfig, ConsoleConfig, ServerConfig
+from aero.config.values import size_text
 
 TOP = """\
 AeRO-proxy {version}: any TCP service behind NAT, reachable through one encrypted

@@ -1,6 +1,6 @@
 """The command line: picks the command, gathers its options, runs it, and turns its errors into exit codes.
 
-What the commands are is a table here; what they take stands in aero.cli.help, what that means in aero.config.
+What the commands are is a table here; what they take stands in aero.cli.help, what that means in aero.config.roles.
 Commands import what they run when they run it: --help and --version must answer without anything native.
 """
 
@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
 
-from aero import __version__, options, values
+from aero import __version__
 from aero.cli import help
-from aero.config import ClientConfig, ConsoleConfig, Options, ServerConfig
+from aero.config import sources as options
+from aero.config import values
+from aero.config.roles import ClientConfig, ConsoleConfig, Options, ServerConfig
 from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
 
 if TYPE_CHECKING:

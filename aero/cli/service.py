@@ -1,7 +1,7 @@
 """`aero service install`: a systemd unit or a cron line that keeps a server or worker running on this host.
 
 Text in, text out, and with --write onto the host. It knows how systemd and cron want things written and what each
-gives a service to keep its files in; what the role's options mean stays with aero.config.
+gives a service to keep its files in; what the role's options mean stays with aero.config.roles.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from aero import values
-from aero.config import ClientConfig, Options, Raw, ServerConfig
+from aero.config import values
+from aero.config.roles import ClientConfig, Options, Raw, ServerConfig
 from aero.errors import AeroError, ConfigError, HostError
 
 ROLES = ("server", "client")

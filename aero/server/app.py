@@ -12,7 +12,8 @@ import gevent
 from gevent.event import Event
 
 from aero import __version__, logs
-from aero.config import Limits, ServerConfig, reloaded
+from aero.address import Address
+from aero.config.roles import ServerConfig, reloaded
 from aero.core import aead, spake2
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
@@ -20,6 +21,7 @@ from aero.core.session import SessionLimits
 from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.daemon import bound_free_memory, raise_file_limit, trim_memory
+from aero.limits import Limits
 from aero.net.loop import event_loop
 from aero.server.arrival import Arrival
 from aero.server.counters import Counters
@@ -32,7 +34,6 @@ from aero.server.registry import Registry
 from aero.server.store import Store
 from aero.server.uplink import Uplink
 from aero.server.urls import target_url
-from aero.values import Address
 
 if TYPE_CHECKING:
     from aero.server.api.app import Api

@@ -11,11 +11,14 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
-from aero import __version__, logs, values
-from aero.config import Limits, check_tag
+from aero import __version__, logs
+from aero.address import check_tag
+from aero.address import host as host_name
+from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
 from aero.errors import AeroError, ConfigError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
+from aero.limits import Limits
 from aero.net.link import Link
 from aero.server.registry import Worker
 from aero.server.uplink import Uplink
@@ -116,7 +119,7 @@ class Arrival:
         ):
             raise Rejected(Close.DENIED, "JOIN needs identity, tag and host", final=True)
         try:
-            tag, host = check_tag(tag), values.host(host)
+            tag, host = check_tag(tag), host_name(host)
         except ConfigError as error:
             raise Rejected(Close.DENIED, str(error), final=True) from error
         same = self._server.registry.same(self._user, tag, host, identity)

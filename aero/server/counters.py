@@ -9,9 +9,9 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from aero.config import Limits
 from aero.core.codes import CLOSE_NAMES, RESET_NAMES, Close
 from aero.core.stream import Stream
+from aero.limits import Limits
 
 #: How a handshake may end. "no place": refused or pushed out because too many were under way.
 HANDSHAKE_RESULTS = ("ok", "wrong code", "rule broken", "gave up", "no place")

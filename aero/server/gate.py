@@ -17,8 +17,8 @@ import gevent
 from gevent.lock import Semaphore
 
 from aero import logs
-from aero.config import Limits
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
+from aero.limits import Limits
 from aero.net.handshake import greet_worker
 from aero.net.link import Link
 from aero.server.arrival import Arrival

@@ -7,7 +7,7 @@ from collections import deque
 from time import monotonic
 from typing import Any, Callable
 
-from aero.config import Limits
+from aero.limits import Limits
 from aero.net.pipe import refuse
 
 

@@ -12,10 +12,10 @@ import os
 import socket
 from collections.abc import Iterator
 
+from aero.address import Address
 from aero.errors import ListenError, Rejected
 from aero.net.pipe import prepare
 from aero.server.store import Owner, Store
-from aero.values import Address
 
 BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts it to its own maximum
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)

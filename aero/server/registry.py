@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
-from aero.config import Address, Limits, check_name
+from aero.address import Address, check_name
 from aero.core.codes import Close, Reset
 from aero.core.frames import MAX_TEXT_BYTES
 from aero.core.session import Session
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, Rejected, StreamError
+from aero.limits import Limits
 from aero.server.counters import Counters
 from aero.server.events import Events
 from aero.server.lobby import Lobby

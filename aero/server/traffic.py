@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any, NamedTuple
 
-from aero.config import Limits
+from aero.limits import Limits
 from aero.server.mapping import Mapping
 from aero.server.registry import Registry
 

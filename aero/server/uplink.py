@@ -11,13 +11,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
 from aero import logs
-from aero.config import Limits
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.outbox import BLOCK_BYTES
 from aero.core.session import SERVER_FIRST_ID, Session
 from aero.core.stream import Stream
 from aero.errors import AeroError, RemoteProtocolError
+from aero.limits import Limits
 from aero.net.link import Link
 from aero.server.registry import Worker
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aero.values import EVERYWHERE, Address
+from aero.address import EVERYWHERE, Address
 
 
 def target_url(mux: Address, domain: str, tag: str, target: str, seen_as: str = "localhost") -> str:

@@ -10,15 +10,16 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
-from aero.config import Address, ClientConfig, Limits, Target, reloaded
+from aero.address import EVERYWHERE, Address, Target
+from aero.config.roles import ClientConfig, reloaded
 from aero.core import aead, spake2
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import AeroError, Rejected, SecurityError
 from aero.host.daemon import bound_free_memory, raise_file_limit
+from aero.limits import Limits
 from aero.net.loop import event_loop
-from aero.values import EVERYWHERE
 from aero.worker.dump import dump
 from aero.worker.identity import identity
 from aero.worker.lane import Lane

@@ -6,7 +6,7 @@ import hashlib
 import os
 
 from aero import logs
-from aero.config import ClientConfig
+from aero.config.roles import ClientConfig
 
 log = logs.get("worker")
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
-from aero.config import Limits
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close, Reset
 from aero.core.session import WORKER_FIRST_ID, Session
 from aero.core.stream import Stream
@@ -26,6 +25,7 @@ from aero.errors import (
     RemoteProtocolError,
     SecurityError,
 )
+from aero.limits import Limits
 from aero.net.dial import dial
 from aero.net.handshake import greet_server
 from aero.net.link import Link

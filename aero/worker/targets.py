@@ -12,10 +12,11 @@ from typing import Any, Callable
 import gevent
 
 from aero import logs
-from aero.config import Limits, Target
+from aero.address import Target
 from aero.core.codes import Reset
 from aero.core.stream import Stream
 from aero.errors import DialError
+from aero.limits import Limits
 from aero.net.dial import Connector, SockAddr, addresses, numeric
 from aero.net.pipe import Pipe, make_abrupt, prepare
 

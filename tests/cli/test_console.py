@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from aero.address import Address, is_loopback
 from aero.cli.console import duration, size, table
-from aero.config import Address, ConsoleConfig, Options, ServerConfig
+from aero.config.roles import ConsoleConfig, Options, ServerConfig
 from aero.errors import ConfigError
-from aero.values import is_loopback
 
 
 @pytest.mark.parametrize(

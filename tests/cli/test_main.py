@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from aero import __version__, options
+from aero import __version__
 from aero.cli import help
 from aero.cli import main as cli
-from aero.config import ClientConfig, ServerConfig
+from aero.config import sources as options
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.errors import AeroError, ConfigError, DialError, HostError, ListenError, Rejected
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WEB = ["--target", "web@127.0.0.1:80"]
 
 

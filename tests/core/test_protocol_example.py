@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from aero import values
-from aero.config import Limits
+from aero.config import values
 from aero.core import codes, frames, handshake, link, record, session, spake2
 from aero.core.aead import BACKENDS, Backend, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
@@ -20,6 +19,7 @@ from aero.core.record import RecordReader, RecordWriter, hkdf_expand
 from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import HostError
+from aero.limits import Limits
 from tests.core.joined import SCRATCH
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,8 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from aero.config import Address, ClientConfig, ServerConfig, Target
+from aero.address import Address, Target
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.codes import Close
 from aero.host.facts import facts
 from aero.server.app import Server

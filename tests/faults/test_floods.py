@@ -9,9 +9,10 @@ import gevent
 import pytest
 from gevent import socket
 
-from aero.config import Limits, Target
+from aero.address import Target
 from aero.core import frames
 from aero.core.codes import Close
+from aero.limits import Limits
 from tests.faults.hostile import Hostile
 from tests.faults.inside import ECHO, LOOPBACK, Inside, ask, exchange, until
 

@@ -11,10 +11,10 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.config import Limits
 from aero.core import frames, record
 from aero.core.codes import Close
 from aero.errors import AeroError, Rejected
+from aero.limits import Limits
 from aero.server import guard
 from tests.faults.hostile import JOIN, Hostile, connect
 from tests.faults.inside import ECHO, Inside, ask, exchange, until

@@ -9,8 +9,8 @@ from time import monotonic
 import gevent
 import pytest
 
-from aero.config import Limits
 from aero.host.daemon import raise_file_limit
+from aero.limits import Limits
 from tests.e2e import services
 from tests.e2e.harness import Lab, connect, echoes, free_port, listening, poll
 from tests.e2e.harness import exchange as exchange_bytes

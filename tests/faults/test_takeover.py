@@ -10,8 +10,9 @@ import gevent
 import pytest
 from gevent import socket
 
-from aero.config import Address, Limits, Target
+from aero.address import Address, Target
 from aero.core.codes import Close
+from aero.limits import Limits
 from aero.server.app import Server
 from tests.faults.hostile import Hostile
 from tests.faults.inside import (

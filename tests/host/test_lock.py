@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aero.config import Address, ClientConfig, ServerConfig, Target
+from aero.address import Address, Target
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.errors import ConfigError, HostError
 from aero.host import lock
 

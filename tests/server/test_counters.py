@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.config import Limits
 from aero.core.stream import Stream
+from aero.limits import Limits
 from aero.server.counters import ERRORS, OTHERS, Counters, Histogram
 from aero.server.httpmux.pages import TEXTS
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from aero.config import Limits
+from aero.limits import Limits
 from aero.server.lobby import Lobby
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from aero.address import Address
 from aero.errors import ListenError, Rejected
 from aero.server import ports as module
 from aero.server.ports import (
@@ -22,7 +23,6 @@ from aero.server.ports import (
     listen_or_explain,
 )
 from aero.server.store import Owner, Store
-from aero.values import Address
 
 
 def test_localhost_is_every_loopback_address_that_there_is() -> None:

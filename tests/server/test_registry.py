@@ -11,12 +11,12 @@ from typing import Any, cast
 import gevent
 import pytest
 
-from aero.config import Limits
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, StreamError
+from aero.limits import Limits
 from aero.server import registry as module
 from aero.server.counters import Counters
 from aero.server.events import Events

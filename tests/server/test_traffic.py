@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from aero.config import Limits
+from aero.limits import Limits
 from aero.server import traffic
 from aero.server.registry import Registry
 from aero.server.traffic import POINTS, Traffic

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aero.address import Address
 from aero.server.urls import target_url
-from aero.values import Address
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from aero.config import Limits
 from aero.core.codes import Close
 from aero.errors import AeroError, DialError, LinkClosed, Rejected, SecurityError
+from aero.limits import Limits
 from aero.worker.lane import Lane
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gevent
 
-from aero import values
-from aero.config import Target
+from aero import address
+from aero.address import Target
+from aero.config import values
 from aero.core import frames
 from aero.worker.targets import Services
 
@@ -59,8 +60,8 @@ def test_ids_go_round_and_skip_those_in_use() -> None:
 
 
 def test_all_targets_of_a_worker_fit_into_one_message() -> None:
-    host = "h" * values.HOST_CHARS
-    names = (f"{number:x<{values.NAME_CHARS}}" for number in range(values.TARGETS))
+    host = "h" * address.HOST_CHARS
+    names = (f"{number:x<{address.NAME_CHARS}}" for number in range(values.TARGETS))
     table, _ = services(*(Target(name, host, 65535, 65535) for name in names))
     (message,) = table.messages()
     assert len(message["targets"]) == values.TARGETS

@@ -15,8 +15,9 @@ import gevent
 from gevent.event import AsyncResult
 
 from aero import __version__, logs
-from aero.config import Limits
+from aero.address import Address, check_name, is_loopback
 from aero.errors import ConfigError
+from aero.limits import Limits
 from aero.server.api import guard, live, metrics, openapi
 from aero.server.api.answers import NO_CONTENT, Answer, Problem, answer
 from aero.server.api.http import HttpServer
@@ -29,7 +30,6 @@ from aero.server.ports import close_all, listen_at
 from aero.server.registry import Worker
 from aero.server.traffic import Traffic
 from aero.server.urls import target_url
-from aero.values import Address, check_name, is_loopback
 
 if TYPE_CHECKING:
     from aero.server.app import Server

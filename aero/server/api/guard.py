@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from aero.address import Address, is_loopback
 from aero.server.api.answers import JSON, Problem
-from aero.values import Address, is_loopback
 
 #: More than any route knows, and few enough to name in a message.
 PARAMETERS = 16

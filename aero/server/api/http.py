@@ -14,11 +14,11 @@ from gevent.pool import Pool
 from gevent.pywsgi import _REQUEST_TOO_LONG_RESPONSE, WSGIHandler
 
 from aero import logs
-from aero.config import Limits
+from aero.address import Address, is_loopback
+from aero.limits import Limits
 from aero.server.acceptor import Acceptor
 from aero.server.api.answers import Problem
 from aero.server.guard import key_of
-from aero.values import Address, is_loopback
 
 log = logs.get("api")
 

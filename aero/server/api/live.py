@@ -11,7 +11,7 @@ from typing import Any
 from gevent.event import Event as Flag
 
 from aero import logs
-from aero.config import Limits
+from aero.limits import Limits
 from aero.server.api.times import rfc3339
 from aero.server.events import Event, Events
 

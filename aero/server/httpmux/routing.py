@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from aero.config import CID
+from aero.address import CID
 from aero.errors import MessageError
 from aero.server.events import Event
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request

@@ -12,7 +12,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
 from aero import logs
-from aero.config import Address, Limits
+from aero.address import Address
+from aero.limits import Limits
 from aero.net.pipe import make_abrupt, refuse
 from aero.server.acceptor import Acceptor
 from aero.server.httpmux.pages import TEXTS, Answer, render
@@ -25,7 +26,7 @@ from aero.server.ports import listen_at
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from aero.config import ServerConfig
+    from aero.config.roles import ServerConfig
     from aero.server.registry import Registry
     from aero.server.store import Store
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import Protocol
 
-from aero.config import Limits
 from aero.core import stream as streams
 from aero.core.codes import Reset
 from aero.core.stream import Stream
 from aero.errors import MessageError
+from aero.limits import Limits
 from aero.server.httpmux import rewrite
 from aero.server.httpmux.body import Transfer
 from aero.server.httpmux.head import (

@@ -19,10 +19,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aero import logs
-from aero.config import Limits
 from aero.core import frames
 from aero.core.codes import Reset
 from aero.errors import MessageError, StreamError
+from aero.limits import Limits
 from aero.net.pipe import refuse
 from aero.server.httpmux import rewrite
 from aero.server.httpmux.body import Transfer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from aero.address import Address
 from aero.server.api.answers import Problem
 from aero.server.api.guard import Guard, check_empty_json, parameters
-from aero.values import Address
 
 LOCAL = Guard(Address("localhost", 3000), "")
 NAMED = Guard(Address("box.localdomain", 3000), "t")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from aero.config import Limits
+from aero.limits import Limits
 from aero.server.api.live import Live, shown
 from aero.server.events import Event, Events
 

@@ -13,9 +13,11 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from aero.config import Address, ClientConfig, Limits, ServerConfig
-from aero.config import Target as TargetConfig
+from aero.address import Address
+from aero.address import Target as TargetConfig
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.codes import Close
+from aero.limits import Limits
 from aero.server.app import Server
 from aero.server.httpmux import server as mux_server
 from aero.worker.app import WorkerApp

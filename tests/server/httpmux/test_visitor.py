@@ -6,9 +6,9 @@ import tracemalloc
 
 import pytest
 
-from aero.config import Limits
 from aero.core import frames
 from aero.core.codes import Reset
+from aero.limits import Limits
 from aero.server.httpmux import upstream
 from tests.server.httpmux.scene import FINISHES, RESETS, STAYS, Scene
 

@@ -1,7 +1,7 @@
 """Command line, environment and file: three sources of the same options, merged into one set of raw values.
 
 Which options there are is read from the help texts (aero.cli.help). This module knows where values come from and
-how each source writes them; it must not know what they mean: that is for aero.config. Everything wrong is a
+how each source writes them; it must not know what they mean: that is for aero.config.roles. Everything wrong is a
 ConfigError with one line that says what to write instead.
 """
 
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Union
 
+from aero.config.values import FILE_BYTES, path
 from aero.errors import ConfigError
-from aero.values import FILE_BYTES, path
 
 Value = Union[str, bool, list[str]]
 

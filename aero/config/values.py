@@ -10,8 +10,9 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable
 
+from aero.address import CID, HOST_CHARS, NAME, NAME_CHARS, Address, Target, check_name, is_ip, port_number
 from aero.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 # Limits of what can be configured
 # ----------------------------------------------------------------------------
 
-#: A DNS label has 63 characters at most (RFC 1035, 2.3.4), and `<tag>.<name>.<domain>` has one for the tag,
-#: one for the target's name.
-NAME_CHARS = 63
-#: A host name has 253 characters at most (RFC 1035, 2.3.4, less the length bytes).
-HOST_CHARS = 253
 #: What is left of a host name when a tag, a target name and two dots stand before the domain.
 DOMAIN_CHARS = HOST_CHARS - 2 * (NAME_CHARS + 1)
 #: A registration (63 + 253 characters and about 80 of JSON per target) has to fit 64 KiB of control message.
@@ -52,13 +48,6 @@ LOG_BYTES = (16 * 1024, 1024 * 1024 * 1024)
 #: A configuration file is written by hand; this is about twenty thousand lines.
 FILE_BYTES = 1024 * 1024
 
-#: How the server writes a worker's id: `c` and 12 characters of base 32 without i, l, o, u (60 bits).
-CID = re.compile(r"c[0-9abcdefghjkmnpqrstvwxyz]{12}")
-#: Tags and target names are a DNS label each: a dot would split it and an underscore may not stand in a host
-#: name, so neither fits `<tag>.<name>.<domain>`. Browsers lower-case host names, so names are folded too.
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-#: Host names to dial. Underscores are not DNS-clean, but container networks use them and resolvers answer.
-HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 
 AEADS = ("cryptography", "openssl", "pycryptodome")
 LOG_FORMATS = ("text", "json")
@@ -79,13 +68,6 @@ def integer(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:
         return int(text)
 
     return parse
-
-
-def port_number(text: str, lowest: int = 1) -> int:
-    """A TCP port; ``lowest=0`` where 0 can mean any free one."""
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
-        raise ConfigError(f"{text!r} is not a port, write a number from {lowest} to 65535")
-    return int(text)
 
 
 def listening_port(text: str) -> int:
@@ -143,51 +125,6 @@ def user(text: str) -> str:
     """A name of a user of this host; whether there is one is known when it is needed."""
     if not USER.fullmatch(text):
         raise ConfigError(f"{text!r} is not a user's name")
-    return text
-
-
-def check_name(text: str) -> str:
-    """A tag or target name, folded to lower case."""
-    folded = text.lower()
-    if not NAME.fullmatch(folded):
-        raise ConfigError(
-            f"{text!r} is not a name, write 1 to {NAME_CHARS} letters, digits and inner hyphens"
-        )
-    return folded
-
-
-def check_tag(text: str) -> str:
-    """A worker's tag: a name that cannot be mistaken for a worker's id."""
-    folded = check_name(text)
-    if CID.fullmatch(folded):
-        raise ConfigError(f"{text!r} looks like a worker's id, choose another tag")
-    return folded
-
-
-def is_ip(text: str) -> bool:
-    """Whether this is an IPv4 or IPv6 address; a zone (``fe80::1%eth0``) may follow the latter."""
-    import socket
-
-    bare, percent, zone = text.partition("%")
-    if percent and (":" not in bare or not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", zone)):
-        return False
-    try:
-        socket.inet_pton(socket.AF_INET6 if ":" in bare else socket.AF_INET, bare)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def host(text: str) -> str:
-    """A host name or IP address to dial or listen on (without brackets), as written."""
-    last = text.rstrip(".").rpartition(".")[2]
-    if ":" in text or last.isdigit():
-        # A name whose last label is a number is an IPv4 address or a slip of the pen.
-        good = is_ip(text)
-    else:
-        good = len(text) <= HOST_CHARS and ".." not in text and HOST.fullmatch(text) is not None
-    if not good:
-        raise ConfigError(f"{text!r} is not a host name or address")
     return text
 
 
@@ -335,89 +272,6 @@ def default_state(environ: Mapping[str, str] | None = None, uid: int | None = No
 # ----------------------------------------------------------------------------
 
 
-#: What listens everywhere, and what nobody elsewhere can dial.
-EVERYWHERE = ("0.0.0.0", "::")
-
-
-class Address(NamedTuple):
-    """A host name or IP address (without brackets) and a TCP port."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str, default_port: int | None = None, *, listen: bool = False) -> Address:
-        """Read ``host:port``, ``[::1]:80`` or ``:8080`` (every IPv4 address).
-
-        A default port allows ``host`` alone; ``listen`` allows port 0, any free one.
-        """
-        match = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::([^:]*))?", text)
-        if match is None:
-            raise ConfigError(f"{text!r} is not an address, write HOST:PORT, or [::1]:PORT for IPv6")
-        bracketed, plain, port = match[1], match[2], match[3]
-        if bracketed is not None and (":" not in bracketed or not is_ip(bracketed)):
-            raise ConfigError(f"{bracketed!r} is not an IPv6 address, write for example [::1]:8080")
-        if port is None:
-            if default_port is None or not text or (plain and plain.isdigit()):
-                example = f":{text} or localhost:{text}" if text.isdigit() else f"{host(text or 'HOST')}:PORT"
-                raise ConfigError(f"{text!r} is not an address with a port, write {example}")
-            port = str(default_port)
-        number = port_number(port, lowest=0 if listen else 1)
-        return cls(bracketed if bracketed is not None else host(plain or "0.0.0.0"), number)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class Target(NamedTuple):
-    """One named local service of a worker; ``remote`` is the listening port that it asks for, 0 for any."""
-
-    name: str
-    host: str
-    port: int
-    remote: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read ``name@host:port`` or ``name:host:port``, with options after ``?`` (``?remote=15432``)."""
-        main, _, query = text.partition("?")
-        if "://" in main:
-            raise ConfigError(f"{text!r} is a URL, write a name and where it is, as in web@127.0.0.1:80")
-        match = re.fullmatch(r"([^@:\[\]]*)[@:](.+:.+)", main)
-        if match is None:
-            raise ConfigError(f"{text!r} is not a target, write name@host:port, for example web@127.0.0.1:80")
-        try:
-            called = check_name(match[1])
-            where = Address.parse(match[2])
-            options = cls._options(query) if "?" in text else {}
-        except ConfigError as error:
-            raise ConfigError(f"target {text!r}: {error}") from None
-        return cls(called, where.host, where.port, options.get("remote", 0))
-
-    @staticmethod
-    def _options(query: str) -> dict[str, int]:
-        known: dict[str, Callable[[str], int]] = {"remote": port_number}
-        found: dict[str, int] = {}
-        for part in query.split("&"):
-            key, _, value = part.partition("=")
-            if key not in known:
-                raise ConfigError(
-                    f"unknown option {key!r}, known are: {', '.join(known)} (as in ?remote=15432)"
-                )
-            if key in found:
-                raise ConfigError(f"option {key!r} is given twice")
-            found[key] = known[key](value)
-        return found
-
-    @property
-    def address(self) -> Address:
-        """Where the worker dials."""
-        return Address(self.host, self.port)
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.address}" + (f"?remote={self.remote}" if self.remote else "")
-
-
 def target_list(texts: list[str]) -> tuple[Target, ...]:
     """Targets from comma-separated lists; each name, and each port asked for, once."""
     targets = tuple(Target.parse(part.strip()) for text in texts for part in text.split(",") if part.strip())
@@ -436,18 +290,6 @@ def target_list(texts: list[str]) -> tuple[Target, ...]:
             raise ConfigError(f"{remotes[target.remote]} and {target} ask for the same port")
         names[target.name] = remotes[target.remote] = target
     return targets
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine and no other, without asking anybody."""
-    import ipaddress
-
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def api_address(text: str) -> Address:

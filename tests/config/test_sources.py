@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aero import options
 from aero.cli import main as cli
-from aero.config import ClientConfig, ServerConfig
+from aero.config import sources as options
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.errors import ConfigError
 
 WEB = ["--target", "web@127.0.0.1:80"]

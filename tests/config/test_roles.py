@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero import values
+from aero import address
+from aero.address import CID, Address, Target, check_name, check_tag
 from aero.cli import help
-from aero.config import CID, Address, ClientConfig, Options, ServerConfig, Target, check_name, check_tag
+from aero.config import values
+from aero.config.roles import ClientConfig, Options, ServerConfig
 from aero.core.aead import BACKENDS
 from aero.errors import ConfigError
 
@@ -140,7 +142,7 @@ def test_any_text_is_a_value_or_a_config_error(text: str) -> None:
         check_tag,
         values.addresses,
         values.domain,
-        values.host,
+        address.host,
         values.integer(1, 9),
         values.listening_address,
         values.listening_port,
@@ -186,9 +188,9 @@ def test_a_tag_cannot_pass_for_a_workers_id() -> None:
 
 
 def test_names_fit_a_host_name() -> None:
-    longest = "x" * values.NAME_CHARS
+    longest = "x" * address.NAME_CHARS
     domain = ".".join(["d" * 62] * 2)
-    assert len(f"{longest}.{longest}.{domain}") <= values.HOST_CHARS
+    assert len(f"{longest}.{longest}.{domain}") <= address.HOST_CHARS
     assert values.domain(domain) == domain
     assert values.domain(".Aero.Example.org.") == "aero.example.org"
 

@@ -1,0 +1,1 @@
+"""What can be configured: options, where they come from, and what their text means."""
