@@ -22,14 +22,14 @@ from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.daemon import bound_free_memory, raise_file_limit, trim_memory
 from aero.limits import Limits
+from aero.net.listen import Listener, listen_or_explain
 from aero.net.loop import event_loop
 from aero.server.arrival import Arrival
 from aero.server.counters import Counters
 from aero.server.dump import dump
 from aero.server.events import Events
 from aero.server.gate import Gate
-from aero.server.listeners import Listener
-from aero.server.ports import Ports, listen_or_explain
+from aero.server.ports import Ports
 from aero.server.registry import Registry
 from aero.server.store import Store
 from aero.server.uplink import Uplink

@@ -10,9 +10,9 @@ from aero import logs
 from aero.core.codes import RESET_NAMES
 from aero.core.stream import Stream
 from aero.errors import StreamError
+from aero.net.listen import Listener
 from aero.net.pipe import Pipe, make_abrupt, refuse
 from aero.server.counters import Counters
-from aero.server.listeners import Listener
 
 if TYPE_CHECKING:
     from aero.server.registry import Worker

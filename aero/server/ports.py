@@ -1,4 +1,4 @@
-"""Which port a mapping gets, and the listening sockets themselves. Knows leases and ranges, not visitors.
+"""Which port a mapping gets. Knows leases and ranges, not visitors.
 
 In turn: the port that was asked for; the owner's own lease; the port that the owner's name hashes to, and those
 behind it. The hash makes ports come back even where nothing can be kept.
@@ -12,104 +12,14 @@ import os
 import socket
 from collections.abc import Iterator
 
-from aero.address import Address
-from aero.errors import ListenError, Rejected
-from aero.net.pipe import prepare
+from aero.errors import Rejected
+from aero.net.listen import listen_all
 from aero.server.store import Owner, Store
 
-BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts it to its own maximum
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 OUT_OF_RANGE, TAKEN = 1, 2  # Rejected.code here
 # How many ports are tried before we say that there is none: with half of the range used by others, 40 tries in a
 # row fail once in 10^12.
 TRIES = 40
-
-
-def listen(ip: str, port: int) -> socket.socket:
-    """A listening, non-blocking socket; ``::`` takes IPv4 too. Raises OSError."""
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if ip == "::" else 1)
-        sock.setblocking(False)
-        prepare(sock)
-        sock.bind((ip, port))
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def listen_all(ips: tuple[str, ...], port: int) -> list[socket.socket]:
-    """One listening socket for each address, all on one port (0: the system's choice). Raises OSError."""
-    socks: list[socket.socket] = []
-    try:
-        for ip in ips:
-            if ip == "0.0.0.0" and "::" in ips:
-                continue
-            socks.append(listen(ip, port))
-            port = socks[0].getsockname()[1]
-    except OSError:
-        close_all(socks)
-        raise
-    return socks
-
-
-def listen_or_explain(ips: tuple[str, ...], port: int, option: str) -> list[socket.socket]:
-    """As ``listen_all``; raises ListenError that names the option which changes it."""
-    try:
-        return listen_all(ips, port)
-    except OSError as error:
-        where = ", ".join(ips)
-        if error.errno == errno.EADDRINUSE:
-            text = f"port {port} on {where} is taken by another program; choose another one with {option}"
-        elif error.errno == errno.EACCES:
-            text = f"port {port} on {where} is for root only, as all below 1024; choose another one with {option}"
-        elif error.errno == errno.EADDRNOTAVAIL and option == "--port":
-            text = f"{where} is no address of this machine; choose another one with --ip"
-        else:
-            text = f"cannot listen on {where} port {port}: {error.strerror or error}; see {option}"
-        raise ListenError(text) from error
-
-
-def listen_at(address: Address, option: str) -> list[socket.socket]:
-    """Listens on every address that a host name has here, all on one port. Raises ListenError, naming ``option``."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ListenError(f"cannot find the address of {address.host}: {error}; see {option}") from None
-    # IPv4 first: where port 0 asks for any, it is the one that people type.
-    ips = list(dict.fromkeys(str(each[4][0]) for each in sorted(found, key=lambda each: each[0])))
-    socks: list[socket.socket] = []
-    failed: OSError | None = None
-    port = address.port
-    for ip in ips:
-        try:
-            socks.append(listen(ip, port))
-            port = socks[0].getsockname()[1]
-        except OSError as error:
-            if error.errno not in _NOT_HERE:
-                close_all(socks)
-                raise _explained(error, address, option) from None
-            failed = error  # a name for IPv6, say, and no IPv6 on this host
-    if not socks and failed is not None:
-        raise _explained(failed, address, option)
-    return socks
-
-
-def _explained(error: OSError, address: Address, option: str) -> ListenError:
-    taken = error.errno == errno.EADDRINUSE
-    why = "it is taken by another program" if taken else error.strerror or str(error)
-    return ListenError(f"cannot listen on {address}: {why}; choose another address with {option}")
-
-
-def close_all(socks: list[socket.socket]) -> None:
-    """Closes sockets."""
-    for sock in socks:
-        sock.close()
 
 
 class Ports:

@@ -11,17 +11,9 @@ import pytest
 
 from aero.address import Address
 from aero.errors import ListenError, Rejected
+from aero.net.listen import close_all, listen_all, listen_at, listen_or_explain
 from aero.server import ports as module
-from aero.server.ports import (
-    OUT_OF_RANGE,
-    TAKEN,
-    TRIES,
-    Ports,
-    close_all,
-    listen_all,
-    listen_at,
-    listen_or_explain,
-)
+from aero.server.ports import OUT_OF_RANGE, TAKEN, TRIES, Ports
 from aero.server.store import Owner, Store
 
 

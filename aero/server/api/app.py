@@ -18,6 +18,7 @@ from aero import __version__, logs
 from aero.address import Address, check_name, is_loopback
 from aero.errors import ConfigError
 from aero.limits import Limits
+from aero.net.listen import close_all, listen_at
 from aero.server.api import guard, live, metrics, openapi
 from aero.server.api.answers import NO_CONTENT, Answer, Problem, answer
 from aero.server.api.http import HttpServer
@@ -26,7 +27,6 @@ from aero.server.api.times import rfc3339
 from aero.server.guard import Guard as Guesses
 from aero.server.guard import key_of
 from aero.server.mapping import Mapping
-from aero.server.ports import close_all, listen_at
 from aero.server.registry import Worker
 from aero.server.traffic import Traffic
 from aero.server.urls import target_url

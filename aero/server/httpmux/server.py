@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from aero import logs
 from aero.address import Address
 from aero.limits import Limits
+from aero.net.listen import listen_at
 from aero.net.pipe import make_abrupt, refuse
 from aero.server.acceptor import Acceptor
 from aero.server.httpmux.pages import TEXTS, Answer, render
@@ -21,7 +22,6 @@ from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
 from aero.server.httpmux.upstream import Pool
 from aero.server.httpmux.visitor import Visitor, end_well
-from aero.server.ports import listen_at
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.server.listeners import Listener
+from aero.net.listen import Listener
 from tests.faults.inside import until
 
 

@@ -1,0 +1,162 @@
+"""Listening and accepting: sockets by address, and one watcher for each. Knows nothing of what they lead to."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, Callable
+
+from aero import logs
+from aero.address import Address
+from aero.errors import ListenError
+from aero.net.pipe import prepare
+
+log = logs.get("listener")
+
+BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts it to its own maximum
+ACCEPTS_A_TURN = 64  # a burst of visitors must not keep the links waiting
+PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only burn the processor
+_READ = 1
+_MAPPED = "::ffff:"  # IPv4, as a socket sees it that listens for both (RFC 4291, section 2.5.5.2)
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def listen(ip: str, port: int) -> socket.socket:
+    """A listening, non-blocking socket; ``::`` takes IPv4 too. Raises OSError."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if ip == "::" else 1)
+        sock.setblocking(False)
+        prepare(sock)
+        sock.bind((ip, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_all(ips: tuple[str, ...], port: int) -> list[socket.socket]:
+    """One listening socket for each address, all on one port (0: the system's choice). Raises OSError."""
+    socks: list[socket.socket] = []
+    try:
+        for ip in ips:
+            if ip == "0.0.0.0" and "::" in ips:
+                continue
+            socks.append(listen(ip, port))
+            port = socks[0].getsockname()[1]
+    except OSError:
+        close_all(socks)
+        raise
+    return socks
+
+
+def listen_or_explain(ips: tuple[str, ...], port: int, option: str) -> list[socket.socket]:
+    """As ``listen_all``; raises ListenError that names the option which changes it."""
+    try:
+        return listen_all(ips, port)
+    except OSError as error:
+        where = ", ".join(ips)
+        if error.errno == errno.EADDRINUSE:
+            text = f"port {port} on {where} is taken by another program; choose another one with {option}"
+        elif error.errno == errno.EACCES:
+            text = f"port {port} on {where} is for root only, as all below 1024; choose another one with {option}"
+        elif error.errno == errno.EADDRNOTAVAIL and option == "--port":
+            text = f"{where} is no address of this machine; choose another one with --ip"
+        else:
+            text = f"cannot listen on {where} port {port}: {error.strerror or error}; see {option}"
+        raise ListenError(text) from error
+
+
+def listen_at(address: Address, option: str) -> list[socket.socket]:
+    """Listens on every address that a host name has here, all on one port. Raises ListenError, naming ``option``."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"cannot find the address of {address.host}: {error}; see {option}") from None
+    # IPv4 first: where port 0 asks for any, it is the one that people type.
+    ips = list(dict.fromkeys(str(each[4][0]) for each in sorted(found, key=lambda each: each[0])))
+    socks: list[socket.socket] = []
+    failed: OSError | None = None
+    port = address.port
+    for ip in ips:
+        try:
+            socks.append(listen(ip, port))
+            port = socks[0].getsockname()[1]
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                close_all(socks)
+                raise _explained(error, address, option) from None
+            failed = error  # a name for IPv6, say, and no IPv6 on this host
+    if not socks and failed is not None:
+        raise _explained(failed, address, option)
+    return socks
+
+
+def _explained(error: OSError, address: Address, option: str) -> ListenError:
+    taken = error.errno == errno.EADDRINUSE
+    why = "it is taken by another program" if taken else error.strerror or str(error)
+    return ListenError(f"cannot listen on {address}: {why}; choose another address with {option}")
+
+
+def close_all(socks: list[socket.socket]) -> None:
+    """Closes sockets."""
+    for sock in socks:
+        sock.close()
+
+
+class Listener:
+    """Accepts on one socket and hands every connection to ``on_connection(sock, address)``."""
+
+    def __init__(
+        self, loop: Any, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None]
+    ) -> None:
+        self.address = sock.getsockname()[:2]
+        self._loop = loop
+        self._sock = sock
+        self._on_connection = on_connection
+        self._timer: Any = None
+        self._watcher = loop.io(sock.fileno(), _READ)
+        self._watcher.start(self._on_readable)
+
+    def _on_readable(self) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue  # this visitor left before we came: the next one, please
+            if address[0].startswith(_MAPPED):
+                address = (address[0][len(_MAPPED) :], *address[1:])
+            self._on_connection(sock, address)
+
+    def _pause(self, error: OSError) -> None:
+        """No descriptors left: those who wait stay in the kernel's queue until some are free again."""
+        log.warning(
+            "cannot accept for now; raise the limit of open files (ulimit -n)",
+            listen=f"{self.address[0]}:{self.address[1]}",
+            error=error.strerror,
+        )
+        self._watcher.stop()
+        self._timer = self._loop.timer(PAUSE_S)
+        self._timer.start(self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self._watcher.start(self._on_readable)
+
+    def close(self) -> None:
+        """Stops listening."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._watcher.stop()
+        self._watcher.close()
+        self._sock.close()
