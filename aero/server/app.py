@@ -24,16 +24,16 @@ from aero.host.daemon import bound_free_memory, raise_file_limit, trim_memory
 from aero.limits import Limits
 from aero.net.listen import Listener, listen_or_explain
 from aero.net.loop import event_loop
-from aero.server.arrival import Arrival
-from aero.server.counters import Counters
-from aero.server.dump import dump
-from aero.server.events import Events
-from aero.server.gate import Gate
-from aero.server.ports import Ports
-from aero.server.registry import Registry
-from aero.server.store import Store
-from aero.server.uplink import Uplink
-from aero.server.urls import target_url
+from aero.server.httpmux.urls import target_url
+from aero.server.links.arrival import Arrival
+from aero.server.links.gate import Gate
+from aero.server.links.uplink import Uplink
+from aero.server.registry.ports import Ports
+from aero.server.registry.registry import Registry
+from aero.server.store.database import Store
+from aero.server.watch.counters import Counters
+from aero.server.watch.dump import dump
+from aero.server.watch.events import Events
 
 if TYPE_CHECKING:
     from aero.server.api.app import Api

@@ -11,7 +11,7 @@ import pytest
 
 from aero.core import frames, record
 from aero.core.codes import Close
-from aero.server.uplink import Uplink
+from aero.server.links.uplink import Uplink
 from tests.faults.hostile import JOIN, Hostile
 from tests.faults.inside import ECHO, Inside, ask, until
 

@@ -15,7 +15,7 @@ from aero.core import frames, record
 from aero.core.codes import Close
 from aero.errors import AeroError, Rejected
 from aero.limits import Limits
-from aero.server import guard
+from aero.server.links import guard
 from tests.faults.hostile import JOIN, Hostile, connect
 from tests.faults.inside import ECHO, Inside, ask, exchange, until
 

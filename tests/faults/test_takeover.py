@@ -38,7 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redials follow each other closely, and failed handshakes of ours count nothing: the rest is as it is."""
     monkeypatch.setattr(Limits, "RETRY_FIRST_S", 0.02)
     monkeypatch.setattr(Limits, "RETRY_MOST_S", 0.05)
-    monkeypatch.setattr("aero.server.gate.NO_PROOF", 0.0)
+    monkeypatch.setattr("aero.server.links.gate.NO_PROOF", 0.0)
 
 
 # Messages and records of a link, from its first: HELLO or SERVER_HELLO, CONFIRM, JOIN or JOINED, then the stream.

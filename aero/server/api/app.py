@@ -24,12 +24,12 @@ from aero.server.api.answers import NO_CONTENT, Answer, Problem, answer
 from aero.server.api.http import HttpServer
 from aero.server.api.page import page
 from aero.server.api.times import rfc3339
-from aero.server.guard import Guard as Guesses
-from aero.server.guard import key_of
-from aero.server.mapping import Mapping
-from aero.server.registry import Worker
-from aero.server.traffic import Traffic
-from aero.server.urls import target_url
+from aero.server.httpmux.urls import target_url
+from aero.server.links.guard import Guard as Guesses
+from aero.server.links.guard import key_of
+from aero.server.registry.mapping import Mapping
+from aero.server.registry.registry import Worker
+from aero.server.watch.traffic import Traffic
 
 if TYPE_CHECKING:
     from aero.server.app import Server

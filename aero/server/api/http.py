@@ -16,9 +16,9 @@ from gevent.pywsgi import _REQUEST_TOO_LONG_RESPONSE, WSGIHandler
 from aero import logs
 from aero.address import Address, is_loopback
 from aero.limits import Limits
-from aero.server.acceptor import Acceptor
+from aero.server.api.acceptor import Acceptor
 from aero.server.api.answers import Problem
-from aero.server.guard import key_of
+from aero.server.links.guard import key_of
 
 log = logs.get("api")
 

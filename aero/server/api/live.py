@@ -13,7 +13,7 @@ from gevent.event import Event as Flag
 from aero import logs
 from aero.limits import Limits
 from aero.server.api.times import rfc3339
-from aero.server.events import Event, Events
+from aero.server.watch.events import Event, Events
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 #: How long a listener that was cut off waits before it comes back, in ms: at once, as people see it.

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aero import __version__
-from aero.server.counters import Histogram
+from aero.server.watch.counters import Histogram
 
 if TYPE_CHECKING:
     from aero.server.app import Server

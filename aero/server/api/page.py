@@ -9,7 +9,7 @@ import re
 
 from aero.server.api.answers import Answer
 
-PACKAGE = "aero.server"
+PACKAGE = "aero.server.api"
 STYLES = ("ui/page.css",)
 #: In this order, as one script: words and numbers first, then what uses them.
 SCRIPTS = ("ui/words.js", "ui/figures.js", "ui/server.js", "ui/plot.js", "ui/view.js", "ui/page.js")

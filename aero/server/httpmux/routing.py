@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from aero.address import CID
 from aero.errors import MessageError
-from aero.server.events import Event
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Answer
-from aero.server.mapping import Mapping
-from aero.server.registry import Registry, Worker
-from aero.server.store import Store
+from aero.server.registry.mapping import Mapping
+from aero.server.registry.registry import Registry, Worker
+from aero.server.store.database import Store
+from aero.server.watch.events import Event
 
 # Names that were here once, to tell "comes back soon" from "never heard of": as many as there are ports to lease.
 REMEMBERED = 20_000

@@ -16,7 +16,7 @@ from aero.address import Address
 from aero.limits import Limits
 from aero.net.listen import listen_at
 from aero.net.pipe import make_abrupt, refuse
-from aero.server.acceptor import Acceptor
+from aero.server.api.acceptor import Acceptor
 from aero.server.httpmux.pages import TEXTS, Answer, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from aero.config.roles import ServerConfig
-    from aero.server.registry import Registry
-    from aero.server.store import Store
+    from aero.server.registry.registry import Registry
+    from aero.server.store.database import Store
 
 log = logs.get("mux")
 

@@ -24,7 +24,7 @@ from aero.server.httpmux.head import (
     check_beginning,
     parse_response,
 )
-from aero.server.mapping import Mapping
+from aero.server.registry.mapping import Mapping
 
 _NOTHING = b""
 _DONE = Transfer(NO_BODY)

@@ -39,7 +39,7 @@ from aero.server.httpmux.pages import Answer, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Wanted
 from aero.server.httpmux.upstream import Upstream
-from aero.server.mapping import Mapping
+from aero.server.registry.mapping import Mapping
 
 if TYPE_CHECKING:
     from aero.server.httpmux.server import Mux

@@ -14,8 +14,8 @@ from gevent import socket as gsocket
 from aero.address import Address
 from aero.limits import Limits
 from aero.net.listen import listen_at
-from aero.server.acceptor import Acceptor
 from aero.server.api import http
+from aero.server.api.acceptor import Acceptor
 from aero.server.api.http import HttpServer
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

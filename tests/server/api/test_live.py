@@ -8,7 +8,7 @@ import pytest
 
 from aero.limits import Limits
 from aero.server.api.live import Live, shown
-from aero.server.events import Event, Events
+from aero.server.watch.events import Event, Events
 
 
 def blocks(piece: bytes) -> dict[str, str]:

@@ -21,8 +21,8 @@ from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
 from aero.net.handshake import greet_worker
 from aero.net.link import Link
-from aero.server.arrival import Arrival
-from aero.server.guard import NO_PROOF, Guard, key_of
+from aero.server.links.arrival import Arrival
+from aero.server.links.guard import NO_PROOF, Guard, key_of
 
 if TYPE_CHECKING:
     from aero.server.app import Server

@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from aero.limits import Limits
-from aero.server.mapping import Mapping
-from aero.server.registry import Registry
+from aero.server.registry.mapping import Mapping
+from aero.server.registry.registry import Registry
 
 STEP_S = 2.0  # as often as a person looks at a line that moves
 POINTS = 300  # ten minutes

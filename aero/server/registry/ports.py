@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from aero.errors import Rejected
 from aero.net.listen import listen_all
-from aero.server.store import Owner, Store
+from aero.server.store.database import Owner, Store
 
 OUT_OF_RANGE, TAKEN = 1, 2  # Rejected.code here
 # How many ports are tried before we say that there is none: with half of the range used by others, 40 tries in a

@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from aero.limits import Limits
-from aero.server.lobby import Lobby
+from aero.server.registry.lobby import Lobby
 
 
 @pytest.fixture

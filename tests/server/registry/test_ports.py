@@ -12,9 +12,9 @@ import pytest
 from aero.address import Address
 from aero.errors import ListenError, Rejected
 from aero.net.listen import close_all, listen_all, listen_at, listen_or_explain
-from aero.server import ports as module
-from aero.server.ports import OUT_OF_RANGE, TAKEN, TRIES, Ports
-from aero.server.store import Owner, Store
+from aero.server.registry import ports as module
+from aero.server.registry.ports import OUT_OF_RANGE, TAKEN, TRIES, Ports
+from aero.server.store.database import Owner, Store
 
 
 def test_localhost_is_every_loopback_address_that_there_is() -> None:
@@ -120,7 +120,7 @@ def test_the_oldest_lease_goes_when_all_are_leased(
     system: System, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr("aero.server.store.time", lambda: next(clock))
+    monkeypatch.setattr("aero.server.store.database.time", lambda: next(clock))
     ports = Ports(("127.0.0.1",), LOW, HIGH, store)
     claim = claiming(ports)
     had = [claim(f"n{number}") for number in range(HIGH - LOW + 1)]

@@ -19,7 +19,7 @@ from aero.core.stream import Stream
 from aero.errors import AeroError, RemoteProtocolError
 from aero.limits import Limits
 from aero.net.link import Link
-from aero.server.registry import Worker
+from aero.server.registry.registry import Worker
 
 if TYPE_CHECKING:
     from aero.server.app import Server

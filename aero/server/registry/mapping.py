@@ -12,10 +12,10 @@ from aero.core.stream import Stream
 from aero.errors import StreamError
 from aero.net.listen import Listener
 from aero.net.pipe import Pipe, make_abrupt, refuse
-from aero.server.counters import Counters
+from aero.server.watch.counters import Counters
 
 if TYPE_CHECKING:
-    from aero.server.registry import Worker
+    from aero.server.registry.registry import Worker
 
 log = logs.get("mapping")
 

@@ -12,7 +12,7 @@ from aero.core.codes import Close
 from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import LinkClosed
-from aero.server.uplink import Uplink
+from aero.server.links.uplink import Uplink
 
 
 class Ground:

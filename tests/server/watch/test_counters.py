@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from aero.core.stream import Stream
 from aero.limits import Limits
-from aero.server.counters import ERRORS, OTHERS, Counters, Histogram
 from aero.server.httpmux.pages import TEXTS
+from aero.server.watch.counters import ERRORS, OTHERS, Counters, Histogram
 
 
 class FakeStream:
@@ -27,7 +27,7 @@ def stream() -> Stream:
 
 
 def test_every_kind_of_error_stands_in_the_documentation() -> None:
-    told = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    told = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
     for kind in ERRORS:
         first, _, of = kind.partition(": ")
         assert f"`{first.replace(' ', '_')}{'_…' if of else ''}`" in told, kind

@@ -20,8 +20,8 @@ from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
 from aero.errors import AeroError, ConfigError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
 from aero.limits import Limits
 from aero.net.link import Link
-from aero.server.registry import Worker
-from aero.server.uplink import Uplink
+from aero.server.links.uplink import Uplink
+from aero.server.registry.registry import Worker
 
 if TYPE_CHECKING:
     from aero.server.app import Server

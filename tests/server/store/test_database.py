@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aero.server import store
-from aero.server.store import FILE, RETRY_S, Owner, Store
+from aero.server.store import database as store
+from aero.server.store.database import FILE, RETRY_S, Owner, Store
 
 WEB, SSH = Owner("", "nas", "box", "web"), Owner("", "nas", "box", "ssh")
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from aero.limits import Limits
-from aero.server import traffic
-from aero.server.registry import Registry
-from aero.server.traffic import POINTS, Traffic
+from aero.server.registry.registry import Registry
+from aero.server.watch import traffic
+from aero.server.watch.traffic import POINTS, Traffic
 
 
 class FakeLoop:

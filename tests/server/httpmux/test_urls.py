@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aero.address import Address
-from aero.server.urls import target_url
+from aero.server.httpmux.urls import target_url
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, StreamError
 from aero.limits import Limits
-from aero.server import registry as module
-from aero.server.counters import Counters
-from aero.server.events import Events
-from aero.server.ports import Ports
-from aero.server.registry import Registry, Worker, new_cid
-from aero.server.store import Store
+from aero.server.registry import registry as module
+from aero.server.registry.ports import Ports
+from aero.server.registry.registry import Registry, Worker, new_cid
+from aero.server.store.database import Store
+from aero.server.watch.counters import Counters
+from aero.server.watch.events import Events
 
 
 class Carrier:
@@ -229,7 +229,7 @@ def test_no_port_is_an_answer_that_asks_to_come_again(lab: Lab, monkeypatch: pyt
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr("aero.server.ports.listen_all", listen_all)
+        patch.setattr("aero.server.registry.ports.listen_all", listen_all)
         (answer,) = lab.worker().register([target()])
         assert answer["error"] == "taken" and "Too many open files" in answer["text"]
     worker = lab.worker("other")

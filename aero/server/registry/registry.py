@@ -18,12 +18,12 @@ from aero.core.session import Session
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, Rejected, StreamError
 from aero.limits import Limits
-from aero.server.counters import Counters
-from aero.server.events import Events
-from aero.server.lobby import Lobby
-from aero.server.mapping import Mapping
-from aero.server.ports import Ports
-from aero.server.store import Owner
+from aero.server.registry.lobby import Lobby
+from aero.server.registry.mapping import Mapping
+from aero.server.registry.ports import Ports
+from aero.server.store.database import Owner
+from aero.server.watch.counters import Counters
+from aero.server.watch.events import Events
 
 _CID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 KICK_LOOK_S = 0.1  # a kicked worker that is idle leaves at once, as a person sees it

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.server import guard
-from aero.server.guard import Guard, key_of
+from aero.server.links import guard
+from aero.server.links.guard import Guard, key_of
 
 
 def test_a_few_failures_cost_nothing() -> None:

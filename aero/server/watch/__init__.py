@@ -1,0 +1,1 @@
+"""What is seen of a server from outside: numbers, events, throughput, a dump of its state."""
