@@ -11,10 +11,10 @@ import gevent
 from gevent.event import Event
 
 from aero.errors import DialError
+from aero.net.loop import WRITE, Loop, Watcher, event_loop, stopped
 
 DIAL_TIMEOUT_S = 15.0  # all addresses together
 STAGGER_S = 0.25  # RFC 8305, section 5: the next address gets its chance while the first is still silent
-_WRITE = 2
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 
@@ -54,7 +54,7 @@ class Connector:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         where: SockAddr,
         timeout_s: float,
         done: Callable[[socket.socket | None, int], None],
@@ -62,8 +62,8 @@ class Connector:
         """``done`` gets a connected, non-blocking socket and 0, or None and the errno."""
         self._done = done
         self._sock: socket.socket | None = None
-        self._writing: Any | None = None
-        self._timer: Any | None = None
+        self._writing: Watcher | None = None
+        self._timer: Watcher | None = None
         family, address = where
         try:
             self._sock = socket.socket(family, socket.SOCK_STREAM | _NONBLOCK)
@@ -78,7 +78,7 @@ class Connector:
         if self._sock is None or code not in _UNDER_WAY:
             self._finish(code)
         else:
-            self._writing = loop.io(self._sock.fileno(), _WRITE)
+            self._writing = loop.io(self._sock.fileno(), WRITE)
             self._writing.start(self._on_writable)
             self._timer = loop.timer(timeout_s)
             self._timer.start(self._finish, errno.ETIMEDOUT)
@@ -93,10 +93,8 @@ class Connector:
         self._finish(errno.ECANCELED)
 
     def _finish(self, code: int) -> None:
-        for watcher in (self._writing, self._timer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
+        stopped(self._writing)
+        stopped(self._timer)
         self._writing = self._timer = None
         sock, self._sock = self._sock, None
         if sock is not None and code:
@@ -117,7 +115,7 @@ def dial(host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) -> socket.sock
     Raises DialError with every address's reason.
     """
     where = addresses(host, port)
-    loop = gevent.get_hub().loop
+    loop = event_loop()
     moved = Event()
     connected: list[socket.socket] = []
     failed: list[str] = []

@@ -9,6 +9,7 @@ from typing import Any, Callable
 from aero import logs
 from aero.address import Address
 from aero.errors import ListenError
+from aero.net.loop import READ, Loop, Watcher, stopped
 from aero.net.pipe import prepare
 
 log = logs.get("listener")
@@ -16,7 +17,6 @@ log = logs.get("listener")
 BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts it to its own maximum
 ACCEPTS_A_TURN = 64  # a burst of visitors must not keep the links waiting
 PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only burn the processor
-_READ = 1
 _MAPPED = "::ffff:"  # IPv4, as a socket sees it that listens for both (RFC 4291, section 2.5.5.2)
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -113,14 +113,14 @@ class Listener:
     """Accepts on one socket and hands every connection to ``on_connection(sock, address)``."""
 
     def __init__(
-        self, loop: Any, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None]
+        self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None]
     ) -> None:
         self.address = sock.getsockname()[:2]
         self._loop = loop
         self._sock = sock
         self._on_connection = on_connection
-        self._timer: Any = None
-        self._watcher = loop.io(sock.fileno(), _READ)
+        self._timer: Watcher | None = None
+        self._watcher = loop.io(sock.fileno(), READ)
         self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> None:
@@ -150,13 +150,12 @@ class Listener:
         self._timer.start(self._go_on)
 
     def _go_on(self) -> None:
+        stopped(self._timer)
         self._timer = None
         self._watcher.start(self._on_readable)
 
     def close(self) -> None:
         """Stops listening."""
-        if self._timer is not None:
-            self._timer.stop()
-        self._watcher.stop()
-        self._watcher.close()
+        stopped(self._timer)
+        stopped(self._watcher)
         self._sock.close()

@@ -16,10 +16,10 @@ from aero.core import frames
 from aero.core import stream as streams
 from aero.core.codes import Reset
 from aero.core.stream import Stream
+from aero.net.loop import READ, WRITE, Loop, Watcher, stopped
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # close() sends a reset
 _LINGER_OFF = struct.pack("ii", 0, 0)
-_READ, _WRITE = 1, 2
 # Asked for with every call, so that an accepted socket need not be made non-blocking first: one system call less
 # for every visitor.
 _NOW = socket.MSG_DONTWAIT
@@ -69,7 +69,7 @@ class Pipe:
         "stream",
     )
 
-    def __init__(self, loop: Any, sock: socket.socket, on_end: Callable[[Pipe, str], None]) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, on_end: Callable[[Pipe, str], None]) -> None:
         """``sock``: connected, prepared, blocking or not; ``on_end(pipe, why)`` gets "" for a clean end."""
         self.stream: Stream  # from start() on
         self.ended = False
@@ -79,8 +79,8 @@ class Pipe:
         self._recv_into = sock.recv_into
         self._send: Callable[[Any, int], int] = sock.send
         self._on_end = on_end
-        self._reading: Any = None
-        self._writing: Any | None = None  # most sockets take everything at once and never need it
+        self._reading: Watcher  # from start() on
+        self._writing: Watcher | None = None  # most sockets take everything at once and never need it
         self._pending: bytearray | None = None
         self._fin_waits = False
         self._failure: OSError | None = None  # why the socket takes no more while it is still read
@@ -88,7 +88,7 @@ class Pipe:
     def start(self, stream: Stream) -> None:
         """Joins the socket to ``stream`` and begins to read."""
         self.stream = stream
-        self._reading = self._loop.io(self._sock.fileno(), _READ)
+        self._reading = self._loop.io(self._sock.fileno(), READ)
         self._reading.start(self._on_readable)
 
     # Socket to stream
@@ -157,7 +157,7 @@ class Pipe:
             # Not a list of pieces: single bytes would make it hundreds of times as large.
             self._pending = bytearray()
             if self._writing is None:
-                self._writing = self._loop.io(self._sock.fileno(), _WRITE)
+                self._writing = self._loop.io(self._sock.fileno(), WRITE)
             self._writing.start(self._on_writable)
         self._pending += view
 
@@ -231,11 +231,8 @@ class Pipe:
         if self.ended:
             return
         self.ended = True
-        self._reading.stop()
-        self._reading.close()
-        if self._writing is not None:
-            self._writing.stop()
-            self._writing.close()
+        stopped(self._reading)
+        stopped(self._writing)
         self._pending = None
         self.stream.receiver = streams.OVER
         if abrupt:
