@@ -47,7 +47,7 @@ class LinkHandler(Protocol):
         """The peer ends the link, and why; nothing more will come."""
 
 
-class Link:
+class LinkMachine:
     """One end of one link, from the first record on."""
 
     def __init__(

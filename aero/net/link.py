@@ -1,4 +1,4 @@
-"""A link's socket: two persistent watchers, two reused buffers, and the core's Link between them.
+"""A link's socket: two persistent watchers, two reused buffers, and the core's LinkMachine between them.
 
 Nothing waits here: callbacks do one recv or one send per event. What the streams put into the session during one
 turn of the loop leaves as one record when the turn ends.
@@ -12,9 +12,9 @@ from typing import Protocol
 
 import gevent
 
-from aero.core import link as core
 from aero.core import record
 from aero.core.codes import Close
+from aero.core.link import LinkHandler, LinkMachine
 from aero.core.memory import pages
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
@@ -38,7 +38,7 @@ _ENDED = LinkClosed("closed")
 _PLAIN = memoryview(pages(record.MAX_PLAIN_BYTES))
 
 
-class LinkOwner(core.LinkHandler, Protocol):
+class LinkOwner(LinkHandler, Protocol):
     """The role's side of a link: the core's events, and the end."""
 
     def link_ended(self, link: Link, error: AeroError) -> None:
@@ -60,7 +60,7 @@ class Link:
         """``sock``: connected, non-blocking, handshake done; ``early``: what came behind the handshake."""
         self.owner = owner
         self.ended = False
-        self.machine = core.Link(owner, writer, reader, _PLAIN, ping_s, monotonic())
+        self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic())
         self.machine.on_output = self.schedule
         self.sent_bytes = 0
         self.received_bytes = len(early)

@@ -15,7 +15,7 @@ import pytest
 from aero.core import aead, frames, record
 from aero.core import session as sessions
 from aero.core import stream as streams
-from aero.core.link import Link
+from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session, SessionLimits
@@ -139,7 +139,7 @@ class End:
         self.joined = joined
         self.name = name
         self.session = Session(self, first_id, joined.pool, limits, joined.now)
-        self.link: Link | None = None
+        self.link: LinkMachine | None = None
         self.out = Wire()  # towards the other end
         self.unread = b""  # arrived, but not a whole record yet
         self.sinks: dict[int, Sink] = {}
@@ -157,7 +157,7 @@ class End:
         return self.joined.now
 
     @property
-    def machine(self) -> Link:
+    def machine(self) -> LinkMachine:
         assert self.link is not None
         return self.link
 
@@ -292,7 +292,7 @@ class Joined:
         up, down = (bytes((self.links & 0xFF, way)) * 16 for way in (1, 2))
         for end, ours, theirs in ((self.worker, up, down), (self.server, down, up)):
             writer, reader = RecordWriter(self.backend, ours), RecordReader(self.backend, theirs)
-            end.link = Link(end, writer, reader, SCRATCH, self.ping_s, self.now)
+            end.link = LinkMachine(end, writer, reader, SCRATCH, self.ping_s, self.now)
             end.out = Wire()
             end.unread = b""
         self.worker.machine.join({"received": self.worker.session.received})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from aero.core import frames, record
 from aero.core import stream as streams
 from aero.core.handshake import HEADER_BYTES, MAX_BODY_BYTES, ServerHandshake, WorkerHandshake
-from aero.core.link import MAX_LINK_FRAMES_BYTES, Link
+from aero.core.link import MAX_LINK_FRAMES_BYTES, LinkMachine
 from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.record import LINK, MAX_RECORD_BYTES, OVERHEAD_BYTES, SESSION, RecordReader, RecordWriter
 from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, WORKER_FIRST_ID, Session, SessionLimits
@@ -108,7 +108,7 @@ class Target:
         self.held: list[Stream] = []
         self.streams: list[Stream] = []
         self.closed = False
-        self.link: Link | None = None
+        self.link: LinkMachine | None = None
         # What the peer remembers of its own doings
         self.their_next = 1
         self.rand = random.Random(1)
@@ -284,7 +284,7 @@ class LinkTarget(Target):
     def __init__(self) -> None:
         super().__init__()
         writer, reader = RecordWriter(PLAIN, bytes(32)), RecordReader(PLAIN, bytes(32))
-        self.link = Link(self, writer, reader, SCRATCH, 10.0, self.now)
+        self.link = LinkMachine(self, writer, reader, SCRATCH, 10.0, self.now)
         self.out = memoryview(bytearray(MAX_RECORD_BYTES))
         self.unread = b""
 

@@ -14,7 +14,7 @@ from aero.core.link import (
     MAX_LINK_FRAMES_BYTES,
     MAX_PINGS,
     SECOND_CHANCE_S,
-    Link,
+    LinkMachine,
 )
 from aero.core.outbox import BLOCK_BYTES
 from aero.core.record import LINK, SESSION, RecordReader, RecordWriter
@@ -333,7 +333,7 @@ def test_a_silent_peer_is_dead_after_two_intervals() -> None:
     assert joined.now == pytest.approx(heard + 10.0)
 
 
-def stopped(joined: Joined, seconds: float) -> Link:
+def stopped(joined: Joined, seconds: float) -> LinkMachine:
     """The worker's process stands still, then handles what has come due, before it reads what has come."""
     joined.settle()
     joined.server.out.stalled = True
@@ -518,7 +518,7 @@ def test_a_link_of_its_own_needs_no_session() -> None:
     """Before JOINED there are pings, deadlines and an end as well."""
     now = 5.0
     end = Joined().worker
-    link = Link(end, RecordWriter(REAL, bytes(32)), RecordReader(REAL, bytes(32)), SCRATCH, 1.0, now)
+    link = LinkMachine(end, RecordWriter(REAL, bytes(32)), RecordReader(REAL, bytes(32)), SCRATCH, 1.0, now)
     told: list[float] = []
     link.on_output = lambda: told.append(now)
     link.handle_deadline(now)

@@ -13,7 +13,7 @@ from aero.config import values
 from aero.core import codes, frames, handshake, link, record, session, spake2
 from aero.core.aead import BACKENDS, Backend, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
-from aero.core.link import Link
+from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter, hkdf_expand
 from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, SessionLimits
@@ -82,7 +82,7 @@ class Side:
         self.heard: list[Any] = []
         self.session = Session(self, first_id, BlockPool(8, 8), SessionLimits(), NOW)
         writer, reader = RecordWriter(backend, example(ours)), RecordReader(backend, example(theirs))
-        self.link = Link(self, writer, reader, SCRATCH, 60.0, NOW)
+        self.link = LinkMachine(self, writer, reader, SCRATCH, 60.0, NOW)
         self.link._ping_at = NOW + 60.0  # the page leaves pings out
 
     def hear(self, name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from aero.core import frames, handshake, record, spake2
 from aero.core.codes import Close
-from aero.core.link import Link
+from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
@@ -60,7 +60,7 @@ def fuzz_link(data: bytes) -> None:
     pool = BlockPool(64, 4)
     secret = bytes(32)
     owner = Anybody()
-    link = Link(owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0)
+    link = LinkMachine(owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0)
     session = Session(owner, SERVER_FIRST_ID, pool, SessionLimits(max_streams=8), 0.0)
     link.carry(session)
     for number in range(2):
