@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = """\
 import os, sys
-from aero import daemon
+from aero.host import daemon
 from aero.errors import HostError
 
 def note(text):
@@ -159,7 +159,13 @@ def test_no_room_for_another_process(background: Background, failing: int) -> No
     assert done.stderr == "cannot start a background process: Resource temporarily unavailable\n"
 
 
-LIMITS = "import resource; from aero import daemon, logs; logs.setup(debug=True); daemon.raise_file_limit();"
+LIMITS = """\
+import resource
+from aero import logs
+from aero.host import daemon
+logs.setup(debug=True)
+daemon.raise_file_limit()
+"""
 
 
 def limited(soft: int, hard: int) -> Callable[[], None]:
@@ -189,7 +195,7 @@ def test_a_limit_that_is_as_high_as_it_can_be_is_not_worth_a_word() -> None:
 
 def test_memory_that_only_the_start_needed_goes_back() -> None:
     code = (
-        "from aero import daemon\n"
+        "from aero.host import daemon\n"
         "def resident():\n"
         "    return int(open('/proc/self/statm').read().split()[1])\n"
         "blocks = [b'x' * (100_000 + i) for i in range(400)]\n"  # below malloc's mmap threshold: 40 MB of heap
@@ -203,7 +209,7 @@ def test_memory_that_only_the_start_needed_goes_back() -> None:
 def test_large_buffers_that_were_freed_do_not_stay() -> None:
     """A visitor that took 16 MiB late, and then whatever: glibc by itself would keep all that comes after."""
     code = (
-        "from aero import daemon\n"
+        "from aero.host import daemon\n"
         "def resident():\n"
         "    return int(open('/proc/self/statm').read().split()[1])\n"
         "daemon.bound_free_memory(); before = resident()\n"
@@ -217,7 +223,7 @@ def test_large_buffers_that_were_freed_do_not_stay() -> None:
 
 def test_standard_streams_that_were_closed(background: Background) -> None:
     """As the command line does first, the numbers are filled, lest our pipe becomes number 1."""
-    code = PREFIX + "from aero import cli; cli._open_standard_streams()\n"
+    code = PREFIX + "from aero.cli import main as cli; cli._open_standard_streams()\n"
     code += "daemon.detach(sys.argv[1]).release()\nnote('up')"
     line = 'exec "$@" <&- >&- 2>&-'
     argv = ["sh", "-c", line, "sh", sys.executable, "-c", code, str(background.log), str(background.notes)]

@@ -40,7 +40,7 @@ def test_the_second_start_is_told_who_the_first_is(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_a_file_but_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import sys, time; from aero import lock; held = lock.take(sys.argv[1], '', ''); held.sign()\n"
+        "import sys, time; from aero.host import lock; held = lock.take(sys.argv[1], '', ''); held.sign()\n"
         "print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(path)]
