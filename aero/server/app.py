@@ -30,7 +30,8 @@ from aero.server.links.gate import Gate
 from aero.server.links.uplink import Uplink
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
-from aero.server.store.database import Store
+from aero.server.store.database import Database
+from aero.server.store.leases import Leases
 from aero.server.watch.counters import Counters
 from aero.server.watch.dump import dump
 from aero.server.watch.events import Events
@@ -67,10 +68,11 @@ class Server:
         socks = listen_or_explain(config.ips, config.port, "--port")
         self._password = spake2.Password(spake2.stretch(config.auth, ""))
         self._nobody = spake2.Password(int.from_bytes(os.urandom(31), "big") + 1)
-        self._store = Store(config.state)
+        self._database = Database(config.state)
+        self._leases = Leases(self._database)
         self.counters = Counters()
         self.registry = Registry(
-            self.loop, Ports(config.ips, *config.ports, self._store), Events(), self.counters
+            self.loop, Ports(config.ips, *config.ports, self._leases), Events(), self.counters
         )
         self.gate = Gate(self)
         self._listeners = [Listener(self.loop, sock, self.gate.connected) for sock in socks]
@@ -82,7 +84,7 @@ class Server:
             return None
         from aero.server.httpmux.server import Mux
 
-        return Mux(self.loop, self.config, self.config.mux, self.registry, self._store)
+        return Mux(self.loop, self.config, self.config.mux, self.registry, self._leases)
 
     def _start_api(self) -> Api | None:
         if self.config.api is None:
@@ -209,7 +211,7 @@ class Server:
 
     def become(self, user: str) -> None:
         """Gives up what root may do. Raises ConfigError, HostError."""
-        privileges.drop(user, [*self._store.files(), *filter(None, [self.config.log])])
+        privileges.drop(user, [*self._database.files(), *filter(None, [self.config.log])])
 
     def close(self, code: int = Close.RESTART) -> None:
         """Sends every worker away, closes everything, and gives them a moment to hear why."""
@@ -220,7 +222,7 @@ class Server:
         if self._api is not None:
             self._api.close()
         self.registry.close(code, _GOING_DOWN)
-        self._store.close()
+        self._database.close()
         if self._tidying is not None:
             self._tidying.stop()
         if self.arrivals:

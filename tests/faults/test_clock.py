@@ -50,14 +50,13 @@ WALL = {
     "date": {"today", "fromtimestamp"},
 }
 ALLOWED = {
-    "console.listed": "a table's column: since when",
+    "cli.console.listed": "a table's column: since when",
     "logs.timestamp": "a log line's time stamp",
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
     "server.api.times.rfc3339": "times as the API writes them",
     "server.app.Server.__init__": "since when the server runs, for the API",
-    "server.events.Events._tell": "when something happened, for the API and the page",
-    "server.registry.Worker.__init__": "since when a worker is here, for the API and the page",
-    "server.store.Store.keep": "which lease is the oldest, also after a restart",
+    "server.watch.events.Events._tell": "when something happened, for the API and the page",
+    "server.registry.registry.Worker.__init__": "since when a worker is here, for the API and the page",
 }
 
 

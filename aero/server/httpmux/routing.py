@@ -15,7 +15,7 @@ from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Answer
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.registry import Registry, Worker
-from aero.server.store.database import Store
+from aero.server.store.leases import Leases
 from aero.server.watch.events import Event
 
 # Names that were here once, to tell "comes back soon" from "never heard of": as many as there are ports to lease.
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 class Router:
     """The registry as the mux asks it."""
 
-    def __init__(self, registry: Registry, store: Store, domain: str, debug: bool) -> None:
+    def __init__(self, registry: Registry, leases: Leases, domain: str, debug: bool) -> None:
         """``domain``: "" for addresses by path; ``debug``: answers tell which names exist."""
         self._registry = registry
         self._domain = domain
@@ -49,7 +49,7 @@ class Router:
         self._debug = debug
         self._workers: dict[str, list[Worker]] = {}  # by tag, until a worker comes or goes
         self._turns: dict[tuple[str, str], int] = {}
-        self._known = {(lease.owner.tag, lease.owner.name) for lease in store.oldest(REMEMBERED)}
+        self._known = {(lease.owner.tag, lease.owner.name) for lease in leases.absent(REMEMBERED)}
         registry.events.listeners.add(self._on_event)
 
     def close(self) -> None:

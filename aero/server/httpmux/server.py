@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aero.config.roles import ServerConfig
     from aero.server.registry.registry import Registry
-    from aero.server.store.database import Store
+    from aero.server.store.leases import Leases
 
 log = logs.get("mux")
 
@@ -60,11 +60,11 @@ class Mux:
     """All visitors that come by HTTP."""
 
     def __init__(
-        self, loop: Any, config: ServerConfig, where: Address, registry: Registry, store: Store
+        self, loop: Any, config: ServerConfig, where: Address, registry: Registry, leases: Leases
     ) -> None:
         """Listens at once. Raises ListenError."""
         self.loop = loop
-        self.router = Router(registry, store, config.domain, config.debug)
+        self.router = Router(registry, leases, config.domain, config.debug)
         self.pool = Pool()
         self.draining = False
         self._counters = registry.counters

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from aero.errors import Rejected
 from aero.net.listen import listen_all
-from aero.server.store.database import Owner, Store
+from aero.server.store.leases import Leases, Owner
 
 OUT_OF_RANGE, TAKEN = 1, 2  # Rejected.code here
 # How many ports are tried before we say that there is none: with half of the range used by others, 40 tries in a
@@ -25,11 +25,11 @@ TRIES = 40
 class Ports:
     """The range that mappings come from."""
 
-    def __init__(self, ips: tuple[str, ...], low: int, high: int, store: Store) -> None:
+    def __init__(self, ips: tuple[str, ...], low: int, high: int, leases: Leases) -> None:
         """``low`` to ``high``, both included; 0 and 0 leave the choice to the system."""
         self._ips = ips
         self._low, self._high = low, high
-        self._store = store
+        self._leases = leases
         self._held: set[int] = set()
 
     def claim(self, owner: Owner, identity: str, wanted: int) -> list[socket.socket]:
@@ -66,21 +66,21 @@ class Ports:
 
     def _candidates(self, owner: Owner, identity: str) -> Iterator[int]:
         """Ports to try, best first; none that another owner has a claim to, unless all are leased."""
-        own = [lease for lease in self._store.of(owner) if self._is_free(lease.port)]
+        own = [lease for lease in self._leases.of(owner) if self._is_free(lease.port)]
         for lease in sorted(own, key=lambda lease: (lease.identity != identity, lease.slot)):
             yield lease.port
         count = self._high - self._low + 1
-        digest = hashlib.sha256("\0".join(owner).encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
         first = int.from_bytes(digest[:8], "big") % count
         tries = 0
         for step in range(count):
             port = self._low + (first + step) % count
-            if port not in self._held and self._store.at(port) is None:
+            if port not in self._held and self._leases.at(port) is None:
                 yield port
                 tries += 1
                 if tries == TRIES:
                     return
-        for lease in self._store.oldest(count):
+        for lease in self._leases.absent(count):
             if self._is_free(lease.port):
                 yield lease.port
 
@@ -92,9 +92,10 @@ class Ports:
         port = socks[0].getsockname()[1]
         self._held.add(port)
         if self._low:
-            self._store.keep(owner, port, identity)
+            self._leases.keep(owner, port, identity)
         return socks
 
     def release(self, port: int) -> None:
         """A mapping is gone; its lease stays."""
         self._held.discard(port)
+        self._leases.release(port)

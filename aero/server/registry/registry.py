@@ -21,7 +21,7 @@ from aero.limits import Limits
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Ports
-from aero.server.store.database import Owner
+from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 

@@ -14,7 +14,8 @@ from aero.errors import ListenError, Rejected
 from aero.net.listen import close_all, listen_all, listen_at, listen_or_explain
 from aero.server.registry import ports as module
 from aero.server.registry.ports import OUT_OF_RANGE, TAKEN, TRIES, Ports
-from aero.server.store.database import Owner, Store
+from aero.server.store.database import Database
+from aero.server.store.leases import Leases, Owner
 
 
 def test_localhost_is_every_loopback_address_that_there_is() -> None:
@@ -72,8 +73,8 @@ def system(monkeypatch: pytest.MonkeyPatch) -> System:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store("")
+def leases() -> Leases:
+    return Leases(Database(""))
 
 
 def claiming(ports: Ports) -> Callable[..., int]:
@@ -85,28 +86,28 @@ def claiming(ports: Ports) -> Callable[..., int]:
 
 
 def test_a_name_gets_the_same_port_without_any_memory(system: System) -> None:
-    found = {claiming(Ports(("127.0.0.1",), LOW, HIGH, Store("")))("web") for _ in range(5)}
+    found = {claiming(Ports(("127.0.0.1",), LOW, HIGH, Leases(Database(""))))("web") for _ in range(5)}
     assert len(found) == 1 and LOW <= found.pop() <= HIGH
 
 
-def test_a_lease_beats_the_name(system: System, store: Store) -> None:
-    first = claiming(Ports(("127.0.0.1",), LOW, HIGH, store))("web")
+def test_a_lease_beats_the_name(system: System, leases: Leases) -> None:
+    first = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))("web")
     other = LOW if first != LOW else HIGH
-    store.keep(Owner("", "t", "h", "ssh"), other, "i")
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, store))  # the server starts again
+    leases.keep(Owner("", "t", "h", "ssh"), other, "i")
+    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))  # the server starts again
     assert claim("ssh") == other and claim("web") == first
 
 
-def test_clones_get_a_port_each_and_each_its_own_again(system: System, store: Store) -> None:
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, store))
+def test_clones_get_a_port_each_and_each_its_own_again(system: System, leases: Leases) -> None:
+    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))
     had = {identity: claim("web", identity) for identity in ("i1", "i2", "i3")}
     assert len(set(had.values())) == 3
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, store))
+    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))
     assert {identity: claim("web", identity) for identity in ("i3", "i1", "i2")} == had
 
 
-def test_a_port_that_is_released_keeps_its_lease(system: System, store: Store) -> None:
-    ports = Ports(("127.0.0.1",), LOW, HIGH, store)
+def test_a_port_that_is_released_keeps_its_lease(system: System, leases: Leases) -> None:
+    ports = Ports(("127.0.0.1",), LOW, HIGH, leases)
     claim = claiming(ports)
     first = claim("web")
     ports.release(first)
@@ -116,12 +117,10 @@ def test_a_port_that_is_released_keeps_its_lease(system: System, store: Store) -
     assert claim("web") == first
 
 
-def test_the_oldest_lease_goes_when_all_are_leased(
-    system: System, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(100))
-    monkeypatch.setattr("aero.server.store.database.time", lambda: next(clock))
-    ports = Ports(("127.0.0.1",), LOW, HIGH, store)
+def test_the_oldest_lease_goes_when_all_are_leased(system: System) -> None:
+    seconds = iter(range(100))
+    leases = Leases(Database(""), lambda: next(seconds))
+    ports = Ports(("127.0.0.1",), LOW, HIGH, leases)
     claim = claiming(ports)
     had = [claim(f"n{number}") for number in range(HIGH - LOW + 1)]
     with pytest.raises(Rejected, match="no port is free in 8000-8009") as caught:
@@ -134,49 +133,49 @@ def test_the_oldest_lease_goes_when_all_are_leased(
     assert claim("n5") == had[5]
 
 
-def test_ports_of_other_programs_are_passed_over(system: System, store: Store) -> None:
+def test_ports_of_other_programs_are_passed_over(system: System, leases: Leases) -> None:
     system.others = set(range(LOW, HIGH))
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, store))
+    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))
     assert claim("web") == HIGH
     with pytest.raises(Rejected, match="no port is free"):
         claim("ssh")
 
 
-def test_a_wide_range_is_not_tried_through(system: System, store: Store) -> None:
+def test_a_wide_range_is_not_tried_through(system: System, leases: Leases) -> None:
     system.others = set(range(10_000, 60_000))
     with pytest.raises(Rejected, match="no port is free"):
-        claiming(Ports(("127.0.0.1",), 10_000, 59_999, store))("web")
+        claiming(Ports(("127.0.0.1",), 10_000, 59_999, leases))("web")
     assert len(system.asked) == TRIES
 
 
 @pytest.mark.parametrize("low, high", [(LOW, HIGH), (0, 0)])
 @pytest.mark.parametrize("wanted", [0, 8005])
 def test_out_of_descriptors_is_an_answer_and_nothing_is_held(
-    system: System, store: Store, low: int, high: int, wanted: int
+    system: System, leases: Leases, low: int, high: int, wanted: int
 ) -> None:
     """The worker is told so and asks again; anything else that rises from here would end its link."""
-    claim = claiming(Ports(("127.0.0.1",), low, high, store))
+    claim = claiming(Ports(("127.0.0.1",), low, high, leases))
     system.others, system.error = {0, *range(LOW, HIGH + 1)}, errno.EMFILE
     with pytest.raises(Rejected, match="Too many open files") as caught:
         claim("web", wanted=wanted)
     assert caught.value.code == TAKEN and not caught.value.final
     system.others = set()
     assert claim("web", wanted=wanted)
-    assert len(store.oldest(9)) == bool(low)
+    assert len(leases) == bool(low)
 
 
-def test_the_systems_choice_of_ports_leaves_no_lease(system: System, store: Store) -> None:
-    claim = claiming(Ports(("127.0.0.1",), 0, 0, store))
+def test_the_systems_choice_of_ports_leaves_no_lease(system: System, leases: Leases) -> None:
+    claim = claiming(Ports(("127.0.0.1",), 0, 0, leases))
     assert claim("web") != claim("web")
     assert claim("ssh", wanted=22_022) == 22_022
-    assert system.asked == [0, 0, 22_022] and store.oldest(9) == []
+    assert system.asked == [0, 0, 22_022] and len(leases) == 0
     system.others = {0}
     with pytest.raises(Rejected, match=r"no port is free$"):
         claim("web")
 
 
-def test_a_port_that_is_asked_for(system: System, store: Store) -> None:
-    ports = Ports(("127.0.0.1",), LOW, HIGH, store)
+def test_a_port_that_is_asked_for(system: System, leases: Leases) -> None:
+    ports = Ports(("127.0.0.1",), LOW, HIGH, leases)
     claim = claiming(ports)
     assert claim("web", wanted=8004) == 8004
     with pytest.raises(Rejected, match="port 8004 is taken") as caught:
@@ -196,9 +195,9 @@ def test_a_port_that_is_asked_for(system: System, store: Store) -> None:
     assert claim("ssh", wanted=8004) == 8004, "whoever asks for it by number, and nobody has it now"
 
 
-def test_leases_from_a_range_that_was_changed(system: System, store: Store) -> None:
-    store.keep(Owner("", "t", "h", "web"), 9000, "i")
-    port = claiming(Ports(("127.0.0.1",), LOW, HIGH, store))("web")
+def test_leases_from_a_range_that_was_changed(system: System, leases: Leases) -> None:
+    leases.keep(Owner("", "t", "h", "web"), 9000, "i")
+    port = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))("web")
     assert LOW <= port <= HIGH
 
 

@@ -20,7 +20,8 @@ from aero.limits import Limits
 from aero.server.registry import registry as module
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry, Worker, new_cid
-from aero.server.store.database import Store
+from aero.server.store.database import Database
+from aero.server.store.leases import Leases
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -91,7 +92,7 @@ class Lab:
         self.timers: list[Timer] = []
         self.pool = BlockPool(64, 4)
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
-        ports = Ports(("127.0.0.1",), 0, 0, Store(""))
+        ports = Ports(("127.0.0.1",), 0, 0, Leases(Database("")))
         self.registry = Registry(gevent.get_hub().loop, ports, Events(), Counters())
 
     def worker(self, tag: str = "t", host: str = "h", identity: str = "i", links: int = 1) -> Worker:

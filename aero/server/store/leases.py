@@ -1,0 +1,209 @@
+"""Leases: which port belongs to whom, also after a restart. Holds the table and finds in it, and knows no rules.
+
+Every question that a peer can cause is answered without a search: each lease stands in an index by port, by owner, by
+identity and by address, and those whose owners are away in one by age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import count, islice
+from time import time
+from typing import Callable, NamedTuple, TypeVar
+
+from aero import logs
+from aero.server.store.database import Change, Database, Row
+
+log = logs.get("store")
+
+TCP = "tcp"
+_COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s"
+_READ = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - a constant of ours
+# A row of another owner with this port goes: the port is unique.
+_WRITE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_DELETE = "DELETE FROM lease WHERE proto = ? AND port = ?"
+_DELETE_ALL = "DELETE FROM lease"
+
+
+class Owner(NamedTuple):
+    """To whom a port belongs: the same worker's same target, by one protocol."""
+
+    user: str
+    tag: str
+    host: str
+    name: str
+    proto: str = TCP
+
+
+class Lease(NamedTuple):
+    """One remembered port.
+
+    ``slot`` tells clones apart, which share an owner. ``identity`` and ``address`` are those of the worker that had the
+    port last. ``used_at`` (Unix seconds) is when it was last known to be in use, ``held_s`` for how long it was in all.
+    """
+
+    owner: Owner
+    slot: int
+    port: int
+    identity: str
+    address: str
+    used_at: int
+    held_s: int
+
+    @property
+    def key(self) -> Key:
+        """What no two leases share."""
+        return self.owner.proto, self.port
+
+    @property
+    def row(self) -> Row:
+        """The lease as the file has it."""
+        return (*self.owner, *self[1:])
+
+    def used_until(self, now: int) -> Lease:
+        """The same lease after it was in use from ``used_at`` to ``now``."""
+        return self._replace(used_at=now, held_s=self.held_s + max(now - self.used_at, 0))
+
+
+Key = tuple[str, int]  # protocol and port
+N = TypeVar("N", Owner, str)
+
+
+def _lease(row: Row) -> Lease | None:
+    """What a row of the file says; None where it was damaged: SQLite checks pages, not what is in them."""
+    lease = Lease(Owner(*row[:5]), *row[5:])
+    texts = (*lease.owner, lease.identity, lease.address)
+    numbers = (lease.slot, lease.port, lease.used_at, lease.held_s)
+    good = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in numbers)
+    return lease if good and 0 < lease.port <= 0xFFFF else None
+
+
+class Leases:
+    """The table. It stays in memory; the database is told what changed."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time) -> None:
+        """Takes over what the database has; ``clock`` gives Unix seconds."""
+        self._database = database
+        self._clock = clock
+        self._leases: dict[Key, Lease] = {}
+        # Each lease stands in one of these two, those that were used the longest ago first.
+        self._held: dict[Key, Lease] = {}
+        self._absent: dict[Key, Lease] = {}
+        self._by_owner: dict[Owner, dict[Key, Lease]] = {}
+        self._by_identity: dict[str, dict[Key, Lease]] = {}
+        self._by_address: dict[str, dict[Key, Lease]] = {}
+        read = [_lease(row) for row in database.attach(self, _READ)]
+        found = sorted((lease for lease in read if lease), key=lambda lease: lease.used_at)
+        for lease in found:
+            self._put(lease, self._absent)
+        if len(found) < len(read):
+            log.warning("ignored damaged leases", count=len(read) - len(found))
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._leases.values())
+
+    def changes(self, keys: Collection[Key] | None) -> list[Change]:
+        """The leases of these keys, or all, as changes to the file."""
+        if keys is None:
+            leases = list(self._leases.values())
+            return [Change(_DELETE_ALL, [()]), Change(_WRITE, (lease.row for lease in leases))]
+        gone = [key for key in keys if key not in self._leases]
+        rows = [self._leases[key].row for key in keys if key in self._leases]
+        return [Change(_DELETE, gone), Change(_WRITE, rows)]
+
+    # Finding
+
+    def at(self, port: int, proto: str = TCP) -> Lease | None:
+        """The lease of a port."""
+        return self._leases.get((proto, port))
+
+    def of(self, owner: Owner) -> Collection[Lease]:
+        """All leases of an owner. A view, as the next two: copy it before you change leases."""
+        return self._by_owner.get(owner, {}).values()
+
+    def of_identity(self, identity: str) -> Collection[Lease]:
+        """All leases that a worker with this identity had last."""
+        return self._by_identity.get(identity, {}).values()
+
+    def of_address(self, address: str) -> Collection[Lease]:
+        """All leases that a worker from this address had last."""
+        return self._by_address.get(address, {}).values()
+
+    def absent(self, limit: int) -> list[Lease]:
+        """Leases whose owners are away, at most ``limit``; those who have been away the longest first."""
+        return list(islice(self._absent.values(), limit))
+
+    # Changing
+
+    def keep(self, owner: Owner, port: int, identity: str, address: str = "") -> Lease:
+        """Remembers that ``port`` is the owner's and in use from now on; whose it was before loses it.
+
+        Raises ValueError (UnicodeEncodeError) for a text that no file can hold, and changes nothing then.
+        """
+        for text in (*owner, identity, address):
+            text.encode()
+        former = self.at(port, owner.proto)
+        if former is not None and former.owner == owner:
+            slot, held_s = former.slot, former.held_s
+        else:
+            taken = {lease.slot for lease in self.of(owner)}
+            slot, held_s = next(number for number in count() if number not in taken), 0
+        if former is not None:
+            self._take(former)
+        lease = Lease(owner, slot, port, identity, address, int(self._clock()), held_s)
+        self._put(lease, self._held)
+        self._database.changed(lease.key)
+        return lease
+
+    def release(self, port: int, proto: str = TCP) -> None:
+        """The owner of a port is away from now on; the lease stays."""
+        lease = self._held.get((proto, port))
+        if lease is not None:
+            self._take(lease)
+            self._put(lease.used_until(int(self._clock())), self._absent)
+            self._database.changed(lease.key)
+
+    def refresh(self, after_s: int, limit: int) -> None:
+        """Puts down that leases in use are in use, where that was put down ``after_s`` ago, for at most ``limit``.
+
+        Called now and then: else a server that is killed after a month would find all of them unused for a month.
+        """
+        now = int(self._clock())
+        for lease in list(islice(self._held.values(), limit)):
+            if 0 <= now - lease.used_at < after_s:
+                break
+            self._take(lease)
+            self._put(lease.used_until(now), self._held)
+            self._database.changed(lease.key)
+
+    def forget(self, port: int, proto: str = TCP) -> None:
+        """Nobody has a claim to a port any more."""
+        lease = self.at(port, proto)
+        if lease is not None:
+            self._take(lease)
+            self._database.changed(lease.key)
+
+    def _put(self, lease: Lease, by_age: dict[Key, Lease]) -> None:
+        key = lease.key
+        self._leases[key] = by_age[key] = lease
+        self._by_owner.setdefault(lease.owner, {})[key] = lease
+        self._by_identity.setdefault(lease.identity, {})[key] = lease
+        self._by_address.setdefault(lease.address, {})[key] = lease
+
+    def _take(self, lease: Lease) -> None:
+        key = lease.key
+        del self._leases[key]
+        self._held.pop(key, None)
+        self._absent.pop(key, None)
+        _drop(self._by_owner, lease.owner, key)
+        _drop(self._by_identity, lease.identity, key)
+        _drop(self._by_address, lease.address, key)
+
+
+def _drop(index: dict[N, dict[Key, Lease]], name: N, key: Key) -> None:
+    del index[name][key]
+    if not index[name]:
+        del index[name]
