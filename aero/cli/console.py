@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from aero.config.roles import ConsoleConfig
+from aero.config.roles import ConsoleConfig, ListConfig, WorkerConfig
 from aero.core.codes import Close
 from aero.errors import AeroError, NetworkError, Rejected
 from aero.logs import clean
@@ -27,7 +27,7 @@ RIGHT = ("UP", "PING", "STREAMS", "IN", "OUT")
 GAP = "  "
 
 
-def listed(config: ConsoleConfig) -> str:
+def listed(config: ListConfig) -> str:
     """The workers as a table, or the API's answer as it is."""
     query = f"?tags={quote(','.join(config.tags))}" if config.tags else ""
     answer = _ask(config, "GET", "/list" + query)
@@ -41,13 +41,13 @@ def listed(config: ConsoleConfig) -> str:
     return table(COLUMNS, rows)
 
 
-def pinged(config: ConsoleConfig) -> str:
+def pinged(config: WorkerConfig) -> str:
     """One round trip."""
     answer = _ask(config, "GET", f"/ping?cid={quote(config.cid)}")
     return f"{clean(answer['cid'])} answered in {answer['rtt_ms']:.3f} ms\n"
 
 
-def kicked(config: ConsoleConfig) -> str:
+def kicked(config: WorkerConfig) -> str:
     """A worker is sent away."""
     answer = _ask(config, "POST", f"/kick?cid={quote(config.cid)}")
     streams = answer["streams"]

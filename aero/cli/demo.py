@@ -51,7 +51,14 @@ def run(check: bool, aead: str = "") -> int:
         registered.set()
 
     target = Target("web", _IP, service.server_port)
-    config = ClientConfig("demo", "demo-host", Address(_IP, server.port), (target,), code, aead=aead)
+    config = ClientConfig(
+        tag="demo",
+        host="demo-host",
+        server=Address(_IP, server.port),
+        targets=(target,),
+        auth=code,
+        aead=aead,
+    )
     worker = WorkerApp(config, announce)
     worker.start()
     try:

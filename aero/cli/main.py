@@ -1,6 +1,6 @@
 """The command line: picks the command, gathers its options, runs it, and turns its errors into exit codes.
 
-What the commands are is a table here; what they take stands in aero.cli.help, what that means in aero.config.roles.
+What the commands are is a table here; what they take stands in aero.config.table.
 Commands import what they run when they run it: --help and --version must answer without anything native.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
 
 from aero import __version__
 from aero.cli import help
-from aero.config import sources as options
-from aero.config import values
-from aero.config.roles import ClientConfig, ConsoleConfig, Options, ServerConfig
+from aero.config import sources, values
+from aero.config.option import Options
+from aero.config.roles import ClientConfig, DemoConfig, ListConfig, ServerConfig, ServiceConfig, WorkerConfig
 from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
 
 if TYPE_CHECKING:
@@ -37,15 +37,10 @@ Start = Callable[[Callable[[], None]], int]
 
 
 class Command(NamedTuple):
-    """One word after ``aero``.
-
-    ``table`` is its table in the configuration file, "" when it reads none; ``argument`` is the option that its
-    one argument stands for, "" when it takes none.
-    """
+    """One word after ``aero``. ``reads_file``: it has a table of its name in the configuration file."""
 
     run: Callable[[Options], int]
-    table: str = ""
-    argument: str = ""
+    reads_file: bool = False
 
 
 def run_server(given: Options) -> int:
@@ -115,31 +110,31 @@ def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Hel
 
 def run_demo(given: Options) -> int:
     """``aero demo``."""
-    aead = given.take("aead", values.one_of(values.AEADS), "")
+    config = DemoConfig.parse(given)
     from aero.cli.demo import run
 
-    return run(given.flag("check"), aead)
+    return run(config.check, config.aead)
 
 
 def run_list(given: Options) -> int:
     """``aero list``."""
     from aero.cli import console
 
-    return _print(console.listed(ConsoleConfig.parse(given)))
+    return _print(console.listed(ListConfig.parse(given)))
 
 
 def run_ping(given: Options) -> int:
     """``aero ping``."""
     from aero.cli import console
 
-    return _print(console.pinged(ConsoleConfig.parse(given)))
+    return _print(console.pinged(WorkerConfig.parse(given)))
 
 
 def run_kick(given: Options) -> int:
     """``aero kick``."""
     from aero.cli import console
 
-    return _print(console.kicked(ConsoleConfig.parse(given)))
+    return _print(console.kicked(WorkerConfig.parse(given)))
 
 
 def run_service(words: Sequence[str]) -> int:
@@ -149,19 +144,19 @@ def run_service(words: Sequence[str]) -> int:
     at = next((number for number, word in enumerate(words) if word in service.ROLES), len(words))
     if "install" not in words[:at] or at == len(words):
         raise ConfigError("say what to install: aero service install server, or client, and its options")
-    given = gather("service", words[:at], {})
+    wanted = ServiceConfig.parse(gather("service", words[:at], {}))
     role = service.role(words[at], gather(words[at], words[at + 1 :], os.environ))
-    return _print(service.install(given, role))
+    return _print(service.install(wanted, role))
 
 
-#: To add a command: a text in aero.cli.help, a line here.
+#: To add a command: its options in aero.config.table, a page in aero.cli.help, a line here.
 COMMANDS = {
-    "server": Command(run_server, table="server"),
-    "client": Command(run_client, table="client"),
+    "server": Command(run_server, reads_file=True),
+    "client": Command(run_client, reads_file=True),
     "demo": Command(run_demo),
     "list": Command(run_list),
-    "ping": Command(run_ping, argument="cid"),
-    "kick": Command(run_kick, argument="cid"),
+    "ping": Command(run_ping),
+    "kick": Command(run_kick),
     "service": Command(lambda given: OK),  # it has two sets of options: see _dispatch
 }
 #: Names of the file (a symlink, say) that stand for a command.
@@ -197,9 +192,9 @@ def _dispatch(words: list[str], prog: str) -> int:
     command = COMMANDS.get(word)
     # Before a command only the first word can ask for help: in "aero sever --help" the slip is the news.
     asked = words if command else words[:1]
-    if options.wants(asked, "help"):
+    if sources.wants(asked, "help"):
         return _print(help.text(word if command else ""))
-    if options.wants(asked, "version"):
+    if sources.wants(asked, "version"):
         return _print(f"AeRO-proxy {__version__}\n")
     if command is None:
         raise ConfigError(_no_command(word))
@@ -212,51 +207,49 @@ def _no_command(word: str) -> str:
     if not word:
         return "say what to run: aero server, aero client or aero demo; aero --help tells more"
     if word.startswith("-"):
-        return f"options stand after a command, as in: aero client {options.shown(word)} ..., see aero --help"
-    return f"unknown command {options.shown(word)}: {options.instead(word, COMMANDS)} (aero --help)"
+        return f"options stand after a command, as in: aero client {sources.shown(word)} ..., see aero --help"
+    return f"unknown command {sources.shown(word)}: {sources.instead(word, COMMANDS)} (aero --help)"
 
 
 def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     """The options of one command from all their sources. Raises ConfigError."""
     import docopt
 
-    text = help.text(word)
-    everything = {name: options.specs(help.text(name)) for name in COMMANDS}
-    known = everything[word]
+    options = help.PAGES[word][1]
+    known, argument = options.known(), options.argument()
+    everything = {name: kind.known() for name, (_, kind) in help.PAGES.items()}
     elsewhere = {option: name for name, declared in reversed(everything.items()) for option in declared}
-    from_argv, others = options.from_argv(argv, word, known, elsewhere)
-    given = options.merge(known, from_argv, options.from_environment(environ, known))
-    file = options.file_of(given)
+    from_argv, others = sources.from_argv(argv, word, known, elsewhere)
+    given = sources.merge(known, from_argv, sources.from_environment(environ, known))
+    file = sources.file_of(given)
     if file:
-        tables = {command.table: everything[name] for name, command in COMMANDS.items() if command.table}
-        given = options.merge(known, given, options.from_file(file, COMMANDS[word].table, tables))
+        tables = {name: everything[name] for name, command in COMMANDS.items() if command.reads_file}
+        given = sources.merge(known, given, sources.from_file(file, word, tables))
     if "target" in known and "target" not in given:
         raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")
     try:
         # What follows the options is for people: docopt would take an example's "--tag" for a declaration.
-        grammar = text.partition("\nExamples:")[0]
-        parsed = docopt.docopt(grammar, [word, *options.canonical(given), *others], False)
+        grammar = help.text(word).partition("\nExamples:")[0]
+        parsed = docopt.docopt(grammar, [word, *sources.canonical(given), *others], False)
     except docopt.DocoptExit:
-        if COMMANDS[word].argument and not others:
+        if argument and not others:
             raise ConfigError(f"say which worker: aero {word} CID; aero list shows them") from None
-        extra = " ".join(map(options.shown, others[1:] if COMMANDS[word].argument else others))
-        raise ConfigError(f"unexpected {extra!r}: {_takes(word)}") from None
-    argument = COMMANDS[word].argument
+        extra = " ".join(map(sources.shown, others[1:] if argument else others))
+        raise ConfigError(f"unexpected {extra!r}: {_takes(word, argument)}") from None
     gathered = Options(
         {name: parsed.get(f"--{name}") for name in known}
         | ({argument: parsed[argument.upper()]} if argument else {}),
         {name: where.place for name, where in given.items()}
         | ({argument: argument.upper()} if argument else {}),
     )
-    codes = [given[name] for name in ("auth", "api-token") if name in given]
+    codes = [given[name] for name in known if known[name].secret and name in given]
     if any(file and code.place.startswith(file) and not str(code.value).startswith("@") for code in codes):
         gathered.warnings += values.readable_by_others(file)
     gathered.gather = partial(gather, word, argv, environ)
     return gathered
 
 
-def _takes(word: str) -> str:
-    argument = COMMANDS[word].argument
+def _takes(word: str, argument: str) -> str:
     return (
         f"aero {word} takes {f'one {argument.upper()} and ' if argument else ''}options only, see its --help"
     )

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aero.config import values
-from aero.config.roles import ClientConfig, Options, Raw, ServerConfig
+from aero.config.option import Options, Raw
+from aero.config.roles import ClientConfig, ServerConfig, ServiceConfig
 from aero.errors import AeroError, ConfigError, HostError
 
 ROLES = ("server", "client")
-#: Codes: they go to a file that only the service can read, never onto a command line, which everyone can.
-SECRETS = ("auth", "api-token")
+#: Codes go to a file that only the service can read, never onto a command line, which everyone can.
+SECRETS = {each.name for role in (ServerConfig, ClientConfig) for each in role.OPTIONS if each.secret}
 #: systemd keeps the log, gives the folder for state, stays in the foreground's place and chooses a user.
 SYSTEMD_OWN = ("log", "log-size", "state", "lock", "detach", "user")
 #: LoadCredential= came with 247; what an older one does not know it leaves out, and the code would be missing.
@@ -138,14 +139,14 @@ def role(word: str, wanted: Options) -> Role:
     return Role(word, name, config, given, secrets)
 
 
-def install(given: Options, role: Role) -> str:
-    """Print or write, as ``given`` asks; what to tell. Raises AeroError."""
-    if given.flag("systemd") and given.flag("cron"):
+def install(wanted: ServiceConfig, role: Role) -> str:
+    """Print or write, as ``wanted``; what to tell. Raises AeroError."""
+    if wanted.systemd and wanted.cron:
         raise ConfigError("--systemd and --cron exclude each other")
     start = program(sys.argv[0])
-    unit = given.flag("systemd") or (not given.flag("cron") and os.geteuid() == 0 and has_systemd())
+    unit = wanted.systemd or (not wanted.cron and os.geteuid() == 0 and has_systemd())
     plan = systemd(role, start) if unit else cron(role, start)
-    if not given.flag("write"):
+    if not wanted.write:
         return advice(plan.secrets) + plan.text
     return write_systemd(plan) if unit else write_cron(plan)
 

@@ -1,17 +1,16 @@
 """Command line, environment and file: three sources of the same options, merged into one set of raw values.
 
-Which options there are is read from the help texts (aero.cli.help). This module knows where values come from and
-how each source writes them; it must not know what they mean: that is for aero.config.roles. Everything wrong is a
-ConfigError with one line that says what to write instead.
+This module knows where values come from and how each source writes them; it must not know what they mean: that is
+for the parsers in aero.config.table. Everything wrong is a ConfigError with one line that says what to write instead.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Union
 
+from aero.config.option import Option
 from aero.config.values import FILE_BYTES, path
 from aero.errors import ConfigError
 
@@ -31,33 +30,11 @@ SWITCH = {
 }
 
 
-class Spec(NamedTuple):
-    """One option as the help text declares it.
-
-    ``metavar`` is "" for a flag, LIST where commas separate, [FILE] where the option may also stand alone.
-    """
-
-    name: str
-    metavar: str
-    repeats: bool
-
-    @property
-    def optional(self) -> bool:
-        """Whether the option may stand alone. Its value is then ""; False where a source switches it off."""
-        return self.metavar.startswith("[")
-
-
 class Given(NamedTuple):
     """An option's raw value and how messages call it: ``--port``, ``AERO_PORT``, ``FILE [server] port``."""
 
     value: Value
     place: str
-
-
-def specs(text: str) -> dict[str, Spec]:
-    """The options that a help text declares, by name."""
-    found = re.findall(r"^  (?:-\w, )?--([a-z][a-z-]*)(?: (\[?[A-Z][A-Z:-]*\]?))?(?:  |\n)", text, re.M)
-    return {name: Spec(name, metavar, f"--{name} {metavar}..." in text) for name, metavar in found}
 
 
 def wants(argv: Iterable[str], name: str) -> bool:
@@ -66,7 +43,7 @@ def wants(argv: Iterable[str], name: str) -> bool:
 
 
 def from_argv(
-    argv: Sequence[str], command: str, known: Mapping[str, Spec], elsewhere: Mapping[str, str]
+    argv: Sequence[str], command: str, known: Mapping[str, Option], elsewhere: Mapping[str, str]
 ) -> tuple[dict[str, Given], list[str]]:
     """The options and the other arguments of a command line; ``-name`` means the same as ``--name``.
 
@@ -90,47 +67,47 @@ def from_argv(
             whose = "" if meant in known else f", an option of aero {elsewhere.get(meant)}"
             hint = f"did you mean --{meant}{whose}?" if meant else f"aero {command} --help lists them"
             raise ConfigError(f"unknown option {shown(dashed)}: {hint}")
-        spec = known[name]
-        if not spec.metavar:
+        option = known[name]
+        if not option.metavar:
             if equals:
                 raise ConfigError(f"{place} takes no value, write {place} alone")
             given[name] = Given(True, place)
             continue
-        alone = spec.optional and not equals and not (left and not left[0].startswith("-"))
+        alone = option.optional and not equals and not (left and not left[0].startswith("-"))
         if not equals and not alone:
             if not left or (left[0].startswith("-") and _bare(left[0].partition("=")[0]) in known):
-                raise ConfigError(f"{place} needs a value, write {place} {spec.metavar}")
+                raise ConfigError(f"{place} needs a value, write {place} {option.metavar}")
             value = left.pop(0)
         if not value and not alone:
-            raise ConfigError(f"{place} is empty, write {place} {spec.metavar} or leave it out")
+            raise ConfigError(f"{place} is empty, write {place} {option.metavar} or leave it out")
         earlier = given[name].value if name in given else []
         if not isinstance(earlier, list):
             raise ConfigError(f"{place} is given twice, write it once")
-        given[name] = Given([*earlier, value] if spec.repeats else value, place)
+        given[name] = Given([*earlier, value] if option.repeats else value, place)
     return given, others
 
 
-def from_environment(environ: Mapping[str, str], known: Mapping[str, Spec]) -> dict[str, Given]:
+def from_environment(environ: Mapping[str, str], known: Mapping[str, Option]) -> dict[str, Given]:
     """Options that the environment sets, as ``AERO_`` and the name in capitals."""
     given: dict[str, Given] = {}
-    for spec in known.values():
-        variable = "AERO_" + spec.name.upper().replace("-", "_")
+    for option in known.values():
+        variable = "AERO_" + option.name.upper().replace("-", "_")
         value = environ.get(variable)
-        if value is None or spec.name in ("help", "version"):
+        if value is None or option.name in ("help", "version"):
             continue
         if not value:
             raise ConfigError(f"{variable} is empty, give it a value or unset it")
-        switch = SWITCH.get(value.lower()) if spec.optional or not spec.metavar else None
+        switch = SWITCH.get(value.lower()) if option.optional or not option.metavar else None
         if switch is not None:
-            given[spec.name] = Given("" if switch and spec.optional else switch, variable)
-        elif spec.metavar:
-            given[spec.name] = Given([value] if spec.repeats else value, variable)
+            given[option.name] = Given("" if switch and option.optional else switch, variable)
+        elif option.metavar:
+            given[option.name] = Given([value] if option.repeats else value, variable)
         else:
             raise ConfigError(f"{variable}: {shown(value)} is neither on nor off, write 1 or 0")
     return given
 
 
-def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Spec]]) -> dict[str, Given]:
+def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Option]]) -> dict[str, Given]:
     """Options from one table of a TOML file; ``tables`` holds the options that each table may set."""
     given: dict[str, Given] = {}
     for name, content in _toml(file).items():
@@ -138,7 +115,7 @@ def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Spec]]) -
             raise ConfigError(f"{file}: unknown table [{shown(name)}]: {instead(name, tables)}")
         if not isinstance(content, dict):
             raise ConfigError(f"{file}: {name} is not a table, write [{name}] and its options below")
-        known = {key: spec for key, spec in tables[name].items() if key not in ARGV_ONLY}
+        known = {key: option for key, option in tables[name].items() if key not in ARGV_ONLY}
         for key, value in content.items():
             place = f"{file} [{name}] {shown(key)}"
             if key not in known:
@@ -149,8 +126,8 @@ def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Spec]]) -
     return given
 
 
-def merge(known: Mapping[str, Spec], *sources: Mapping[str, Given]) -> dict[str, Given]:
-    """The options of all sources, the earlier one winning, in the help text's order."""
+def merge(known: Mapping[str, Option], *sources: Mapping[str, Given]) -> dict[str, Given]:
+    """The options of all sources, the earlier one winning, in the table's order."""
     first = {name: [source[name] for source in sources if name in source] for name in known}
     return {name: found[0] for name, found in first.items() if found}
 
@@ -213,12 +190,12 @@ def _toml(file: str) -> dict[str, object]:
         raise ConfigError(f"cannot read {file}: {reason}") from None
 
 
-def _toml_value(place: str, spec: Spec, value: object) -> Value:
-    if not spec.metavar:
+def _toml_value(place: str, option: Option, value: object) -> Value:
+    if not option.metavar:
         if isinstance(value, bool):
             return value
         raise ConfigError(f"{place}: write true or false")
-    if spec.optional:
+    if option.optional:
         if isinstance(value, bool):
             return "" if value else False
         if not isinstance(value, str) or not value:
@@ -226,12 +203,12 @@ def _toml_value(place: str, spec: Spec, value: object) -> Value:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if isinstance(value, str) and value:
-        return [value] if spec.repeats else value
-    if spec.metavar == "LIST":
+        return [value] if option.repeats else value
+    if option.metavar == "LIST":
         if isinstance(value, list) and value and all(isinstance(each, str) and each for each in value):
-            return value if spec.repeats else ",".join(value)
+            return value if option.repeats else ",".join(value)
         raise ConfigError(f"{place}: write one string or a list of strings")
-    raise ConfigError(f'{place}: write a string, for example {spec.name} = "{spec.metavar}"')
+    raise ConfigError(f'{place}: write a string, for example {option.name} = "{option.metavar}"')
 
 
 def file_of(given: Mapping[str, Given]) -> str:

@@ -86,6 +86,11 @@ def port_range(text: str) -> tuple[int, int]:
     return low, high
 
 
+def port_range_text(ports: tuple[int, int]) -> str:
+    """The text that `port_range` reads back."""
+    return f"{ports[0]}-{ports[1]}"
+
+
 def size(text: str) -> int:
     """A number of bytes: ``65536``, ``512K``, ``10M``, ``1G`` (powers of 1024)."""
     match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper())
@@ -290,6 +295,11 @@ def target_list(texts: list[str]) -> tuple[Target, ...]:
             raise ConfigError(f"{remotes[target.remote]} and {target} ask for the same port")
         names[target.name] = remotes[target.remote] = target
     return targets
+
+
+def server_address(text: str) -> Address:
+    """Where a server listens for workers, to dial it."""
+    return Address.parse(text, 8080)
 
 
 def api_address(text: str) -> Address:

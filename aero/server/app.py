@@ -46,8 +46,6 @@ GOODBYE_S = 1.0  # what workers get to hear that the server is going down
 _GOING_DOWN = "the server is going down"
 _TIDY_S = 5.0  # after a session's end: rarely enough that the tens of milliseconds it takes do not count
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
-# What SIGHUP can change; the rest is bound to sockets, files and sessions that stand.
-_LIVE = ("auth", "api_token", "debug", "log", "log_format", "log_size", "resume_s", "drain_s")
 
 
 class Server:
@@ -181,7 +179,7 @@ class Server:
         except AeroError as error:
             log.error("the configuration cannot be read again, the old one stays", why=error)
             return
-        config, fixed = reloaded(self.config, new, _LIVE)
+        config, fixed = reloaded(self.config, new)
         if config.auth != self.config.auth:
             code = gevent.get_hub().threadpool.apply(spake2.stretch, (config.auth, ""))
             self._password = spake2.Password(code)  # links that are up keep their keys

@@ -28,8 +28,6 @@ from aero.worker.targets import Services
 log = logs.get("worker")
 
 GOODBYE_S = 1.0  # what the server gets to hear that we leave
-# What SIGHUP can change; a new server, code or ping counts from the next link on.
-_LIVE = ("targets", "server", "auth", "ping_s", "debug", "log", "log_format", "log_size")
 
 
 class WorkerApp:
@@ -142,7 +140,7 @@ class WorkerApp:
         except AeroError as error:
             log.error("the configuration cannot be read again, the old one stays", why=error)
             return
-        config, fixed = reloaded(self.config, new, _LIVE)
+        config, fixed = reloaded(self.config, new)
         if config.auth != self.config.auth:
             code = gevent.get_hub().threadpool.apply(spake2.stretch, (config.auth, ""))
             self.password = spake2.Password(code)  # for the next link

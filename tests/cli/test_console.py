@@ -6,7 +6,8 @@ import pytest
 
 from aero.address import Address, is_loopback
 from aero.cli.console import duration, size, table
-from aero.config.roles import ConsoleConfig, Options, ServerConfig
+from aero.config.option import Options
+from aero.config.roles import ListConfig, ServerConfig
 from aero.errors import ConfigError
 
 
@@ -65,8 +66,8 @@ def test_what_is_this_machine_alone(host: str, good: bool) -> None:
 
 
 def test_a_config_does_not_show_its_token() -> None:
-    config = ConsoleConfig.parse(Options({"api": "server.example", "api-token": "geheim", "tags": "A, b"}))
-    assert config == ConsoleConfig(Address("server.example", 3000), "geheim", ("a", "b"))
+    config = ListConfig.parse(Options({"api": "server.example", "api-token": "geheim", "tags": "A, b"}))
+    assert config == ListConfig(api=Address("server.example", 3000), api_token="geheim", tags=("a", "b"))
     assert "geheim" not in repr(config)
     assert "geheim" not in repr(ServerConfig.parse(Options({"api-token": "geheim"})))
 

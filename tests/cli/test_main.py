@@ -16,7 +16,6 @@ import pytest
 from aero import __version__
 from aero.cli import help
 from aero.cli import main as cli
-from aero.config import sources as options
 from aero.config.roles import ClientConfig, ServerConfig
 from aero.errors import AeroError, ConfigError, DialError, HostError, ListenError, Rejected
 
@@ -112,7 +111,7 @@ def test_defaults_in_the_help_are_the_defaults(roles: Roles, command: str) -> No
     cli.main([command, *(WEB if command == "client" else [])], "aero")
     base: Any = ServerConfig() if command == "server" else ClientConfig()
     computed = ("host", "targets", "state")
-    for field, value in base._asdict().items():
+    for field, value in base.fields().items():
         assert field in computed or getattr(roles.config, field) == value
 
 
@@ -144,7 +143,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl", "tag": "nas",
         "target": "web@127.0.0.1:80", "server": "h:1", "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip
-    known = options.specs(help.text(command))
+    known = help.PAGES[command][1].known()
     # --detach would fork these tests; tests/test_daemon.py has it.
     names = [name for name in known if name not in ("help", "version", "config", "detach")]
     double, single, equals = [], [], []

@@ -14,6 +14,7 @@ import pytest
 
 from aero.cli import main as cli
 from aero.cli import service
+from aero.config.roles import ClientConfig
 from aero.errors import AeroError
 
 WEB = ["client", "--server", "h:1", "--tag", "nas", "--target", "web@127.0.0.1:80"]
@@ -87,12 +88,10 @@ def test_a_user_gets_a_line_for_cron(host: Host, capsys: pytest.CaptureFixture[s
 
 def test_the_line_is_one_that_we_understand(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     words = cron_words(install(capsys, *WEB, "--ping", "5", "--lock", "/l k", "--debug", "--log", "r%l"))
-    given = cli.gather("client", words[3:], {})
-    assert given.flag("detach")
-    assert given.flag("debug")
-    assert given.take("lock", str, "") == "/l k"
-    assert given.take("log", str, "") == str(Path("r%l").absolute())
-    assert given.take("ping", str, "") == "5"
+    config = ClientConfig.parse(cli.gather("client", words[3:], {}))
+    assert config.detach
+    assert config.debug
+    assert (config.lock, config.log, config.ping_s) == ("/l k", str(Path("r%l").absolute()), 5)
 
 
 def test_root_with_systemd_gets_a_unit(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ from aero import address
 from aero.address import CID, Address, Target, check_name, check_tag
 from aero.cli import help
 from aero.config import values
-from aero.config.roles import ClientConfig, Options, ServerConfig
+from aero.config.option import Options
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.aead import BACKENDS
 from aero.errors import ConfigError
 
@@ -273,8 +274,8 @@ def test_every_option_of_a_server_arrives() -> None:
     )  # fmt: skip
     mux = Address("0.0.0.0", 0)
     assert config == ServerConfig(
-        ("::",), 0, "code", None, mux, "d.org", ports=(1, 2), debug=True, log="/l", log_format="json",
-        log_size=1 << 20, state="/s", aead="openssl", lock="/k", detach=True,
+        ips=("::",), port=0, auth="code", api=None, mux=mux, domain="d.org", ports=(1, 2), debug=True, log="/l",
+        log_format="json", log_size=1 << 20, state="/s", aead="openssl", lock="/k", detach=True,
     )  # fmt: skip
 
 
@@ -290,8 +291,9 @@ def test_every_option_of_a_worker_arrives() -> None:
     )  # fmt: skip
     targets, server = (Target("web", "127.0.0.1", 80),), Address("::1", 8080)
     assert config == ClientConfig(
-        "nas", "box", server, targets, "code", True, "/l", "json", 1 << 20, 1, 16, True, "/s", "pycryptodome",
-        "/k", True,
+        tag="nas", host="box", server=server, targets=targets, auth="code", debug=True, log="/l",
+        log_format="json", log_size=1 << 20, ping_s=1, pool=16, once=True, state="/s", aead="pycryptodome",
+        lock="/k", detach=True,
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from aero.cli import main as cli
-from aero.config import sources as options
 from aero.config.roles import ClientConfig, ServerConfig
 from aero.errors import ConfigError
 
@@ -72,10 +71,3 @@ def test_detach_needs_a_log_from_wherever() -> None:
     assert ClientConfig.parse(cli.gather("client", ["--detach", *WEB], {"AERO_LOG": "/l"})).detach
     with pytest.raises(ConfigError, match="AERO_DETACH needs a log file, write --log FILE too"):
         ClientConfig.parse(cli.gather("client", WEB, {"AERO_DETACH": "1"}))
-
-
-def test_the_help_text_declares_it() -> None:
-    declared = options.specs("  --lock [FILE]      Once\n  --log FILE  Where\n  --debug  Much\n")
-    assert [(spec.name, spec.metavar, spec.optional) for spec in declared.values()] == [
-        ("lock", "[FILE]", True), ("log", "FILE", False), ("debug", "", False),
-    ]  # fmt: skip

@@ -217,7 +217,13 @@ class Inside:
         self.announced = 0
         target = Target("svc", LOOPBACK, self.service.port)
         self.config = ClientConfig(
-            "t", "lab", Address(LOOPBACK, self.relay.port), (target,), CODE, ping_s=ping_s, pool=pool
+            tag="t",
+            host="lab",
+            server=Address(LOOPBACK, self.relay.port),
+            targets=(target,),
+            auth=CODE,
+            ping_s=ping_s,
+            pool=pool,
         )
         self.worker = self.new_worker()
         if start:

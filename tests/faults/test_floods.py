@@ -96,7 +96,7 @@ def test_visitors_that_send_to_a_target_that_accepts_and_never_reads() -> None:
         target.bind((LOOPBACK, 0))
         target.listen(128)  # the system accepts for it
         stuck = Target("stuck", LOOPBACK, target.getsockname()[1])
-        lab.config = lab.config._replace(targets=(*lab.config.targets, stuck))
+        lab.config = lab.config.replace(targets=(*lab.config.targets, stuck))
         lab.worker = lab.new_worker()
         lab.worker.session_limits = lab.worker.session_limits._replace(held_bytes=limit)
         lab.start()

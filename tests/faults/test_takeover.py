@@ -337,7 +337,7 @@ def test_names_that_do_not_resolve_for_a_while(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(type(resolver), "getaddrinfo", lambda self, *words: look_up(*words), raising=False)
     with Inside(start=False) as lab:
         target = Target("svc", "svc.test", lab.service.port)
-        lab.config = lab.config._replace(server=Address("aero.test", lab.relay.port), targets=(target,))
+        lab.config = lab.config.replace(server=Address("aero.test", lab.relay.port), targets=(target,))
         lab.worker = lab.new_worker()
         lab.worker.start()
         (lane,) = lab.worker.lanes

@@ -156,12 +156,12 @@ def test_a_strangers_file_in_a_shared_folder_is_left_alone(
 
 def test_names_tell_apart_what_may_run_side_by_side() -> None:
     others = [
-        CONFIG._replace(tag="other"),
-        CONFIG._replace(host="other"),
-        CONFIG._replace(server=Address("h", 2)),
-        CONFIG._replace(targets=(Target("web", "::1", 81),)),
-        CONFIG._replace(targets=(Target("web", "::1", 80, 25000),)),
-        CONFIG._replace(targets=(*CONFIG.targets, Target("ssh", "::1", 22))),
+        CONFIG.replace(tag="other"),
+        CONFIG.replace(host="other"),
+        CONFIG.replace(server=Address("h", 2)),
+        CONFIG.replace(targets=(Target("web", "::1", 81),)),
+        CONFIG.replace(targets=(Target("web", "::1", 80, 25000),)),
+        CONFIG.replace(targets=(*CONFIG.targets, Target("ssh", "::1", 22))),
     ]
     names = {config.lock_name() for config in [CONFIG, *others]}
     assert len(names) == 1 + len(others)
@@ -171,7 +171,7 @@ def test_names_tell_apart_what_may_run_side_by_side() -> None:
 
 def test_the_same_worker_has_one_name_whatever_else_differs() -> None:
     two = (Target("a", "::1", 1), Target("b", "::1", 2))
-    first = CONFIG._replace(targets=two, auth="x", debug=True, ping_s=5)
-    second = CONFIG._replace(targets=two[::-1], pool=3, log="/l")
+    first = CONFIG.replace(targets=two, auth="x", debug=True, ping_s=5)
+    second = CONFIG.replace(targets=two[::-1], pool=3, log="/l")
     assert first.lock_name() == second.lock_name()
     assert first.lock_name().startswith("client-nas-")

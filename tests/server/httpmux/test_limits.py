@@ -41,7 +41,9 @@ class Stage:
         )
         ready = Event()
         target = TargetConfig("web", IP, self.service.server_port)
-        config = ClientConfig("t", "host", Address(IP, self.server.port), (target,), "a")
+        config = ClientConfig(
+            tag="t", host="host", server=Address(IP, self.server.port), targets=(target,), auth="a"
+        )
         self.worker = WorkerApp(config, lambda *_: ready.set())
         self.worker.start()
         assert ready.wait(30)

@@ -1,0 +1,196 @@
+"""Every option of every command, each written down once: name, parser, default, help, environment and file.
+
+To add an option, write it here: help text, docopt's grammar, the environment's variable, the file's key, the typed
+field of the configuration and what a reload may change all follow. Options that both roles have stand in
+`RoleOptions`. What depends on several options is checked in aero.config.roles.
+"""
+
+from __future__ import annotations
+
+from aero.address import Address, Target, check_tag, host
+from aero.config import values
+from aero.config.option import Config, argument, flag, option, repeated, secret
+
+
+class RoleOptions(Config):
+    """What server and worker both take.
+
+    ``log`` is "" for stderr, ``log_size`` is in bytes; ``state`` is "" when nothing can be kept; ``aead`` is "" for
+    the fastest backend; ``lock`` is None for no lock, "" for the default one.
+    """
+
+    state: str = option(
+        "state", "DIR", values.path, "",
+        "Where to keep what survives a restart (default: ~/.local/state/aero, for root /var/lib/aero)",
+        computed=values.default_state,
+    )  # fmt: skip
+    config_file: str = option(
+        "config", "FILE", values.path, "", "Read options from a TOML file too, see below"
+    )
+    log: str = option("log", "FILE", values.path, "", "Log to a file instead of stderr", live=True)
+    log_format: str = option(
+        "log-format", "NAME", values.one_of(values.LOG_FORMATS), "text",
+        "text, or json for machines", live=True,
+    )  # fmt: skip
+    log_size: int = option(
+        "log-size", "SIZE", values.log_size, 10 * 1024 * 1024,
+        "Begin a new log file at this size; one old one stays as FILE.1", show=values.size_text, live=True,
+    )  # fmt: skip
+    lock: str | None = option(
+        "lock", "[FILE]", values.lock_file, None,
+        "Exit 0 at once where another start holds the same lock, as every minute under cron. The word that"
+        " follows is FILE unless it begins with a dash. (default: a file named after {named_after}, in the"
+        " state directory)",
+    )  # fmt: skip
+    detach: bool = flag("detach", "Go on in the background once all is set up; needs --log")
+    strict: bool = flag("strict", "Refuse to start where others can read a file with the code")
+    debug: bool = flag("debug", "Log much more", live=True)
+    aead: str = option(
+        "aead", "NAME", values.one_of(values.AEADS), "",
+        "Encryption library, for diagnosis and benchmarks: cryptography, openssl or pycryptodome (default: the"
+        " fastest that works here)",
+    )  # fmt: skip
+
+
+class ServerOptions(RoleOptions):
+    """What ``aero server`` takes: ``api`` and ``mux`` are None when off; ``ports`` (0, 0): the system chooses."""
+
+    WORDS = {"named_after": "addresses and port"}
+
+    ips: tuple[str, ...] = option(
+        "ip", "LIST", values.addresses, ("0.0.0.0",),
+        "Addresses to listen on, for workers and visitors", show=",".join,
+    )  # fmt: skip
+    port: int = option(
+        "port", "PORT", values.listening_port, 8080, "Port that workers dial; 0 takes any free one"
+    )
+    auth: str = secret(
+        "auth",
+        "Code that workers must know, or @FILE to read it from a file. Without one, any worker is let in.",
+        live=True,
+    )
+    # Above nearly every registered service, and room for ten thousand leases and more to come back to.
+    ports: tuple[int, int] = option(
+        "ports", "LO-HI", values.port_range, (20000, 39999),
+        "Ports that targets get; 0 leaves the choice to the system", show=values.port_range_text,
+    )  # fmt: skip
+    api: Address | None = option(
+        "api", "HOST:PORT", values.listening_address, Address("localhost", 3000),
+        "Management API and page, or off",
+    )  # fmt: skip
+    api_token: str = secret(
+        "api-token",
+        "Token that the API asks for, or @FILE to read it from a file; needed where others than this machine"
+        " can reach it",
+        live=True, part="api",
+    )  # fmt: skip
+    mux: Address | None = option(
+        "mux", "HOST:PORT", values.listening_address, Address("localhost", 4000),
+        "HTTP to targets by path or subdomain, or off",
+    )  # fmt: skip
+    domain: str = option(
+        "domain", "NAME", values.domain, "",
+        "The mux serves http://TAG.TARGET.NAME/ instead of http://MUX/TAG/TARGET/", part="mux",
+    )  # fmt: skip
+    trust_proxy: values.Networks = option(
+        "trust-proxy", "LIST", values.networks, (),
+        "Networks (10.0.0.0/8,::1) of proxies before the mux: what they say of visitors (X-Forwarded-For, ...)"
+        " is passed on", part="mux",
+    )  # fmt: skip
+    # A laptop's lid, a router's restart, a change of network.
+    resume_s: int = option(
+        "resume", "SECONDS", values.integer(*values.RESUME_S, "seconds"), 60,
+        "How long a worker whose link broke may come back to its open streams; 0 resets them at once",
+        live=True,
+    )  # fmt: skip
+    # Requests end within it; downloads and shells would take longer than anybody waits for a restart.
+    drain_s: int = option(
+        "drain", "SECONDS", values.integer(*values.DRAIN_S, "seconds"), 5,
+        "How long open streams may go on after SIGTERM", live=True,
+    )  # fmt: skip
+    user: str = option(
+        "user", "NAME", values.user, "", "Become this user once every port is bound (needs root)"
+    )
+
+
+class ClientOptions(RoleOptions):
+    """What ``aero client`` takes: ``server`` is what it dials; ``pool`` counts parallel links."""
+
+    WORDS = {"named_after": "server, tag and targets"}
+
+    targets: tuple[Target, ...] = repeated(
+        "target", "LIST", values.target_list, (),
+        "Services to offer, separated by commas; may repeat. Each is NAME@HOST:PORT or NAME:HOST:PORT, IPv6 as"
+        " NAME@[::1]:80; ?remote=PORT at its end asks the server for that port.",
+        live=True,
+    )  # fmt: skip
+    server: Address = option(
+        "server", "HOST:PORT", values.server_address, Address("0.0.0.0", 8080), "The server to dial",
+        live=True,
+    )  # fmt: skip
+    auth: str = secret("auth", "The server's code, or @FILE to read it from a file", live=True)
+    tag: str = option(
+        "tag", "NAME", check_tag, "aero",
+        "This worker's name: letters, digits, hyphens. Workers may share one; requests go round.",
+    )  # fmt: skip
+    host: str = option(
+        "host", "NAME", host, "localhost", "The host name to show (default: this machine's)",
+        computed=values.machine_host,
+    )  # fmt: skip
+    ping_s: int = option(
+        "ping", "SECONDS", values.integer(*values.PING_S, "seconds"), 60,
+        "Between signs of life, 1 to 3600; a link that is silent for twice as long is replaced", live=True,
+    )  # fmt: skip
+    pool: int = option(
+        "pool", "N", values.integer(1, values.POOL_LINKS, "links"), 1, "Parallel links to the server, 1 to 16"
+    )
+    once: bool = flag("once", "Do not retry: end when the first link ends or fails")
+
+
+class DemoOptions(Config):
+    """What ``aero demo`` takes."""
+
+    check: bool = flag("check", "Exit after the self-test: 0 it works, 1 it does not")
+    aead: str = option(
+        "aead", "NAME", values.one_of(values.AEADS), "",
+        "Encryption library: cryptography, openssl or pycryptodome (default: the fastest that works here)",
+    )  # fmt: skip
+
+
+class ConsoleOptions(Config):
+    """What every command takes that asks a server's API."""
+
+    api: Address = option(
+        "api", "HOST:PORT", values.api_address, Address("localhost", 3000), "Where the server's API listens"
+    )
+    api_token: str = secret(
+        "api-token",
+        "The API's token, or @FILE to read it from a file; other users of this machine see what stands on a"
+        " command line",
+    )
+
+
+class ListOptions(ConsoleOptions):
+    """What ``aero list`` takes."""
+
+    tags: tuple[str, ...] = option(
+        "tags", "LIST", values.tag_list, (), "Only workers with one of these tags, separated by commas"
+    )
+    as_json: bool = flag("json", "The API's answer as it is")
+
+
+class WorkerOptions(ConsoleOptions):
+    """What a command takes that is about one worker: ``ping``, ``kick``."""
+
+    cid: str = argument("cid", values.cid, "")
+
+
+class ServiceOptions(Config):
+    """What ``aero service install`` takes itself, before the word server or client."""
+
+    write: bool = flag(
+        "write",
+        "Install it: write the unit and start it, or add the line to your crontab in place of an earlier one",
+    )
+    systemd: bool = flag("systemd", "A systemd unit, wherever this is")
+    cron: bool = flag("cron", "A line for crontab, wherever this is")
