@@ -29,6 +29,7 @@ START_TIMEOUT_S = 20.0  # far above any start seen (0.1-0.5 s); only a hung proc
 STOP_TIMEOUT_S = 5.0  # what a process gets between SIGTERM and SIGKILL
 POLL_S = 0.002  # fine enough for starts of 100 ms; coarser than what would take the core from the watched
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+BUSY_LOAD = 0.5  # of the last minute: more than the remains of what started this benchmark
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 T = TypeVar("T")
@@ -338,8 +339,9 @@ def machine() -> list[tuple[str, str]]:
                 model = line.partition(":")[2].strip()
                 break
     load = os.getloadavg()
+    busy = "; a busy machine: read ratios only" if load[0] > BUSY_LOAD else ""
     return [
         ("CPU", f"{model}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"),
         ("Kernel", f"{platform.system()} {platform.release()} {platform.machine()}"),
-        ("Load before", f"{load[0]:.2f} (1 min), {load[1]:.2f} (5 min)"),
+        ("Load before", f"{load[0]:.2f} (1 min), {load[1]:.2f} (5 min){busy}"),
     ]

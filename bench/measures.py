@@ -83,9 +83,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Group:
+    """Steps and the rows that they fill. `mux`: on tunnels that have their HTTP port open."""
+
     name: str
     steps: Sequence[Step]
     rows: Sequence[Row]
+    mux: bool = False
 
 
 # Bulk
@@ -143,14 +146,30 @@ def requests(key: str, *headers: str) -> Step:
     measured."""
 
     def sample(peer: peers.Peer, settings: Settings) -> Values:
-        command = ["wrk", "-t1", f"-c{WEB_CONNECTIONS}", f"-d{settings.seconds}s", "--timeout", "5s"]
-        for header in headers:
-            command += ["-H", header]
-        command.append(f"http://{host.LOOPBACK}:{peer.ports[backends.WEB]}/small")
-        done = host.run(command, settings.seconds + SPARE_TIME_S)
-        return {key: wrk_rate(done.stdout + done.stderr)}
+        url = f"http://{host.LOOPBACK}:{peer.ports[backends.WEB]}/small"
+        return {key: wrk(url, settings.seconds, *headers)}
 
     return Step(key, sample)
+
+
+def mux_requests() -> Step:
+    """The same through the peer's HTTP port, which many targets share."""
+
+    def sample(peer: peers.Peer, settings: Settings) -> Values:
+        if peer.mux_url is None:
+            return {}
+        return {"mux": wrk(f"{peer.mux_url}/{backends.WEB}/small", settings.seconds)}
+
+    return Step("mux", sample)
+
+
+def wrk(url: str, seconds: int, *headers: str) -> float:
+    """Requests per second for this URL on WEB_CONNECTIONS connections."""
+    command = ["wrk", "-t1", f"-c{WEB_CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s"]
+    for header in headers:
+        command += ["-H", header]
+    done = host.run([*command, url], seconds + SPARE_TIME_S)
+    return wrk_rate(done.stdout + done.stderr)
 
 
 def wrk_rate(output: str) -> float:
@@ -385,5 +404,11 @@ GROUPS = (
             Row("startup", "worker's start until a visitor's first byte", "ms"),
             Row("imports", "of which imports (profiled, so a little high)", "ms"),
         ],
+    ),
+    Group(
+        "mux",
+        [mux_requests()],
+        [Row("mux", f"requests through the HTTP mux, {WEB_CONNECTIONS} connections", "1/s", True)],
+        mux=True,
     ),
 )

@@ -58,15 +58,6 @@ http {{
 """
 
 
-class Aero(peers.Aero):
-    """With the mux on."""
-
-    def __init__(self, lab: host.Lab, targets: dict[str, int], command: list[str]) -> None:
-        self.mux_port = host.free_ports(1)[0]
-        options = ("--api", "off", "--mux", f"{host.LOOPBACK}:{self.mux_port}")
-        super().__init__(lab, targets, command, server_options=options)
-
-
 def nginx_proxy(lab: host.Lab, web: int, events: int) -> int:
     """An nginx before the raw targets, with paths like the mux's; its port."""
     folder, port = lab.folder("nginx-proxy"), host.free_ports(1)[0]
@@ -166,8 +157,9 @@ def run(arguments: argparse.Namespace) -> None:
         web = stand.ports[backends.WEB]
         proxy = nginx_proxy(lab, web, events)
         targets = {backends.WEB: web, backends.ECHO: stand.ports[backends.ECHO], EVENTS: events}
-        aero = Aero(lab, targets, peers.aero_command(arguments.aero, arguments.python))
+        aero = peers.Aero(lab, targets, peers.aero_command(arguments.aero, arguments.python), mux=True)
         aero.start()
+        assert aero.mux_port is not None
 
         ways = {
             "mux": (aero.mux_port, "/bench/web/small", f"/bench/{EVENTS}/"),

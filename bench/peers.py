@@ -49,6 +49,11 @@ class Peer(ABC):
         """The AES-GCM backend that aero runs on; None for everyone else."""
         return None
 
+    @property
+    def mux_url(self) -> str | None:
+        """Where a target's name and a path lead to that target over HTTP; None for a peer without that."""
+        return None
+
     @abstractmethod
     def start_server(self) -> None:
         """Start the server end, wait until it listens, and choose `ports`."""
@@ -143,9 +148,9 @@ class Direct(Peer):
 class Aero(Peer):
     """`aero server` and `aero client`, one link.
 
-    `command` is how aero is started, seen from the project's folder; `python` at its start stands for
-    `python_path`. `server_options` and `worker_options` go at the end of the command lines, for
-    benchmarks of one option.
+    `command` is how aero is started, seen from `checkout`. `mux` opens the HTTP mux as well, on a port of
+    `mux_port`. `server_options` and `worker_options` go at the end of the command lines, for benchmarks of
+    one option.
     """
 
     def __init__(
@@ -154,14 +159,18 @@ class Aero(Peer):
         targets: Mapping[str, int],
         command: Sequence[str],
         aead: str | None = None,
-        server_options: Sequence[str] = ("--api", "off", "--mux", "off"),
+        server_options: Sequence[str] = (),
         worker_options: Sequence[str] = (),
+        checkout: Path = PROJECT,
+        mux: bool = False,
     ) -> None:
         super().__init__(lab, targets)
         self.command = list(command)
+        self.checkout = checkout
         self.wanted_aead = aead
         self.server_options = list(server_options)
         self.worker_options = list(worker_options)
+        self.mux_port = host.free_ports(1)[0] if mux else None
         self._found_aead: str | None = None
         self._auth = secrets.token_hex(16)
         self._worker_state = lab.folder("aero-worker-state")  # kept: a restarted worker is the same worker
@@ -175,9 +184,13 @@ class Aero(Peer):
     def aead(self) -> str | None:
         return self.wanted_aead or self._found_aead
 
+    @property
+    def mux_url(self) -> str | None:
+        return f"http://{host.LOOPBACK}:{self.mux_port}/bench" if self.mux_port else None
+
     def version(self) -> str:
         """What `--version` says. Raises `BenchError` if aero cannot even do that."""
-        done = host.run([*self.command, "--version"], 30, cwd=PROJECT)
+        done = host.run([*self.command, "--version"], 30, cwd=self.checkout)
         if done.returncode:
             raise host.BenchError(
                 f"{shlex.join(self.command)} --version: {(done.stderr or done.stdout).strip()}"
@@ -192,6 +205,7 @@ class Aero(Peer):
             *("server", "--ip", host.LOOPBACK, "--port", str(self._link_port), "--auth", self._auth),
             *("--ports", f"{min(mapped)}-{max(mapped)}"),
             *("--state", str(self.lab.folder("aero-server-state"))),
+            *("--api", "off", "--mux", f"{host.LOOPBACK}:{self.mux_port}" if self.mux_port else "off"),
             *self.server_options,
         )
         host.wait_for("aero server", lambda: host.listening([self._link_port]), [process])
@@ -215,7 +229,7 @@ class Aero(Peer):
         process = self.lab.spawn(
             f"aero-{role}",
             [*self.command, *arguments, *aead],
-            cwd=PROJECT,
+            cwd=self.checkout,
             env={**self._environment(), **(env or {})},
         )
         self._processes[role] = process

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,78 +16,10 @@ import backends
 import host
 import measures
 import peers
+from rounds import Bench, fault_text, number_text, say
 
 AEADS = ("cryptography", "openssl", "pycryptodome")
 PEERS = ("aero", "ssh", "ssh-plain", "direct")
-STARTS_MAX = 2  # a peer that did not start twice running will not start a third time
-
-
-class Bench:
-    """Runs steps on peers, one after the other, and keeps every sample."""
-
-    def __init__(self, tunnels: Sequence[peers.Peer], settings: measures.Settings) -> None:
-        self.tunnels = tunnels
-        self.settings = settings
-        self.samples: list[dict[str, list[float]]] = [{} for _ in tunnels]
-        self.faults: list[str] = []
-        self._failed_starts = [0] * len(tunnels)
-
-    def run(self, groups: Sequence[measures.Group]) -> None:
-        for group in groups:
-            for step in group.steps:
-                for number in range(min(self.settings.rounds, step.rounds_limit) * step.repeats):
-                    for index in range(len(self.tunnels)):
-                        self._sample(step, number, index)
-
-    def _sample(self, step: measures.Step, number: int, index: int) -> None:
-        peer = self.tunnels[index]
-        if self._failed_starts[index] >= STARTS_MAX:
-            return
-        starting = not peer.running
-        try:
-            if starting:
-                peer.stop()
-                peer.start()
-                starting = False
-            self._failed_starts[index] = 0
-            values = step.sample(peer, self.settings)
-        except host.BenchError as error:
-            self._failed_starts[index] += starting
-            fault = f"{peer.label}, {step.name}, run {number + 1}: {error}"
-            if self._failed_starts[index] == STARTS_MAX:
-                fault = f"{peer.label} does not start and is left out from here on: {error}"
-            self.faults.append(fault)
-            say(f"FAILED {fault}")
-            peer.stop()  # whatever state it is in, the next sample begins with a fresh one
-            return
-        for key, value in values.items():
-            self.samples[index].setdefault(key, []).append(value)
-        figures = ", ".join(f"{key} {number_text(value)}" for key, value in values.items())
-        say(f"{step.name}, run {number + 1}, {peer.label}: {figures or 'nothing to measure'}")
-
-    def median(self, index: int, key: str) -> float | None:
-        found = self.samples[index].get(key)
-        return statistics.median(found) if found else None
-
-
-def say(text: str) -> None:
-    """Progress goes to stderr, so that stdout is the table alone."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def fault_text(fault: str) -> str:
-    """What failed and the last thing that was said about it, on one line."""
-    first, *more = fault.strip().splitlines()
-    return f"{first} … {more[-1].strip()}" if more else first
-
-
-def number_text(value: float | None) -> str:
-    """Three significant digits, thousands separated; a dash for what was not measured."""
-    if value is None:
-        return "–"
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def judged(row: measures.Row, figure: float | None, aead: str | None) -> bool | None:
@@ -100,20 +31,22 @@ def judged(row: measures.Row, figure: float | None, aead: str | None) -> bool | 
     return figure >= limit if row.more_is_better else figure <= limit
 
 
-def results(bench: Bench, groups: Sequence[measures.Group]) -> list[dict[str, Any]]:
+def results(
+    bench: Bench, groups: Sequence[measures.Group], tunnels: Sequence[peers.Peer]
+) -> list[dict[str, Any]]:
     """One entry per row: key, title, unit, and per peer its median and samples. An aero has its limit as
     well, and for each ssh the ratio to it and whether the limit is met; with an absolute limit, `met`
     stands beside the median."""
-    references = [index for index, peer in enumerate(bench.tunnels) if isinstance(peer, peers.Ssh)]
+    references = [index for index, peer in enumerate(tunnels) if isinstance(peer, peers.Ssh)]
     rows = []
     for row in (row for group in groups for row in group.rows):
         cells: list[dict[str, Any]] = []
-        for index, peer in enumerate(bench.tunnels):
+        for index, peer in enumerate(tunnels):
             value = bench.median(index, row.key)
             cell: dict[str, Any] = {
                 "peer": peer.label,
                 "median": value,
-                "samples": bench.samples[index].get(row.key, []),
+                "samples": bench.values(index, row.key),
             }
             cells.append(cell)
             if not isinstance(peer, peers.Aero):
@@ -126,7 +59,7 @@ def results(bench: Bench, groups: Sequence[measures.Group]) -> list[dict[str, An
                 base = bench.median(reference, row.key)
                 ratio = value / base if value is not None and base else None
                 met = None if absolute else judged(row, ratio, peer.aead)
-                cell["ratios"].append({"to": bench.tunnels[reference].label, "ratio": ratio, "met": met})
+                cell["ratios"].append({"to": tunnels[reference].label, "ratio": ratio, "met": met})
         rows.append(
             {
                 "key": row.key,
@@ -230,12 +163,14 @@ def _list_of(allowed: Sequence[str]) -> Any:
     return split
 
 
-def make_tunnels(arguments: argparse.Namespace, lab: host.Lab, targets: dict[str, int]) -> list[peers.Peer]:
+def make_tunnels(
+    arguments: argparse.Namespace, lab: host.Lab, targets: dict[str, int], mux: bool
+) -> list[peers.Peer]:
     tunnels: list[peers.Peer] = []
     for name in arguments.peers:
         if name == "aero":
             command = peers.aero_command(arguments.aero, arguments.python)
-            tunnels += [peers.Aero(lab, targets, command, aead) for aead in arguments.aead or [None]]
+            tunnels += [peers.Aero(lab, targets, command, aead, mux=mux) for aead in arguments.aead or [None]]
         elif name == "direct":
             tunnels.append(peers.Direct(lab, targets))
         else:
@@ -250,11 +185,15 @@ def main() -> int:
         {**measures.PACKAGES, **(peers.Ssh.packages if {"ssh", "ssh-plain"} & set(arguments.peers) else {})}
     )
     with host.Lab() as lab:
-        tunnels = make_tunnels(arguments, lab, backends.Backends(lab).ports)
+        targets = backends.Backends(lab).ports
+        tunnels = make_tunnels(arguments, lab, targets, mux=False)
         about = facts(arguments, tunnels)
-        bench = Bench(tunnels, measures.Settings(arguments.seconds, arguments.rounds))
-        bench.run(groups)
-        rows = results(bench, groups)
+        bench = Bench(measures.Settings(arguments.seconds, arguments.rounds))
+        bench.run([group for group in groups if not group.mux], tunnels)
+        for peer in tunnels:
+            peer.stop()
+        bench.run([group for group in groups if group.mux], make_tunnels(arguments, lab, targets, mux=True))
+        rows = results(bench, groups, tunnels)
         print("\n".join(f"- {label}: {value}" for label, value in about))
         print()
         print(table(rows))
