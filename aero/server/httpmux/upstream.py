@@ -25,6 +25,7 @@ from aero.server.httpmux.head import (
     parse_response,
 )
 from aero.server.registry.mapping import Mapping
+from aero.server.registry.route import Route
 
 _NOTHING = b""
 _DONE = Transfer(NO_BODY)
@@ -71,6 +72,7 @@ class Upstream:
         "idle_since",
         "mapping",
         "pool",
+        "route",
         "stream",
         "used",
         "user",
@@ -86,7 +88,8 @@ class Upstream:
         self.fin_waits = False
         self._unsent = memoryview(_NOTHING)
         self._forget()
-        self.stream: Stream = mapping.worker.open_stream(self, mapping.target_id, visitor)
+        self.route: Route = mapping.worker.route(mapping.target_id)
+        self.stream: Stream = self.route.open(self, visitor)
         mapping.joined(self.stream)
 
     def _forget(self) -> None:
@@ -327,13 +330,7 @@ class Pool:
         if not idle:
             return None
         upstream = idle[-1]
-        session = upstream.stream.session
-        if session.leaving or monotonic() - upstream.idle_since > longest_s:
-            return None
-        for carrier in mapping.worker.carriers:
-            if carrier.session is session and carrier.alive:
-                break
-        else:
+        if not upstream.route.alive or monotonic() - upstream.idle_since > longest_s:
             return None
         self._count -= 1
         idle.pop()

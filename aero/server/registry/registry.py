@@ -21,6 +21,7 @@ from aero.limits import Limits
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Ports
+from aero.server.registry.route import LocalRoute, Route
 from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
@@ -86,15 +87,19 @@ class Worker:
         return next((mapping for mapping in self.mappings.values() if mapping.name == name), None)
 
     def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
-        """A stream over the least busy session; one whose link is down only where there is no other.
+        """A stream over the best session. Raises StreamError when no session takes it."""
+        return self._best().session.open(receiver, target_id, visitor, monotonic())
 
-        Raises StreamError when no session takes it.
-        """
+    def route(self, target_id: int) -> Route:
+        """A way to a target over the best session. Raises StreamError when all sessions are leaving."""
+        return LocalRoute(self._best(), target_id)
+
+    def _best(self) -> Carrier:
+        """The least busy session; one whose link is down only where there is no other. Raises StreamError."""
         ready = [carrier for carrier in self.carriers if not carrier.session.leaving]
         if not ready:
             raise StreamError(Reset.LOST, "the worker is leaving")
-        best = min(ready, key=lambda carrier: (not carrier.alive, len(carrier.session.streams)))
-        return best.session.open(receiver, target_id, visitor, monotonic())
+        return min(ready, key=lambda carrier: (not carrier.alive, len(carrier.session.streams)))
 
     def register(self, wanted: Any) -> list[dict[str, Any]]:
         """Makes mappings of a register message's ``targets``; one answer for each (PROTOCOL.md, "Control messages")."""

@@ -21,6 +21,7 @@ from aero.server.httpmux.pages import Answer
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.upstream import Pool
 from aero.server.httpmux.visitor import Visitor
+from aero.server.registry.route import LocalRoute
 
 PEER = Peer(b"192.0.2.1", True)
 MOST_TURNS = 20_000
@@ -127,7 +128,7 @@ class Scene:
         self.loop = self.router = self.worker = self
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
         self.pool = Pool()
-        self.carriers = [SimpleNamespace(session=self.session, alive=True)]
+        self.carried = SimpleNamespace(session=self.session, alive=True)
         self.visitor = Visitor(self, self.sock, "192.0.2.1:1", PEER)  # type: ignore[arg-type]
 
     # What the visitor's connection asks of others
@@ -146,8 +147,8 @@ class Scene:
     def mappings(self, _: Any) -> list[Any]:
         return self.found[:]
 
-    def open_stream(self, receiver: Any, target_id: int, visitor: str) -> Stream:
-        return self.session.open(receiver, target_id, visitor, 0.0)
+    def route(self, target_id: int) -> LocalRoute:
+        return LocalRoute(self.carried, target_id)
 
     def joined(self, stream: Stream) -> None:
         self.open.append(stream)
