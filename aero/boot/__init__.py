@@ -7,6 +7,7 @@ docs/PYZ.md describes the archive's layout and the rules of the cache.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the module signal takes 3 ms more to import
 import sys
 
 from aero import __version__
@@ -14,8 +15,23 @@ from aero import __version__
 EX_CONFIG = 78  # sysexits.h: this host, as it is set up, cannot run us
 
 
+def settle_signals() -> None:
+    """Let no signal break a start, before the first import that takes time.
+
+    Who asks for a reload or a dump before there is something to reload or to show asks for nothing, and Ctrl-C ends
+    the process without a traceback. A role takes the signals over once it is set up (aero/host/run.py).
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # not where a shell's "&" has it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(archive: str) -> int:
     """Run the archive at path ``archive`` with the process's arguments; return the exit code."""
+    settle_signals()
     asked = sys.argv[1:2]
     if asked == ["--version"]:
         print("AeRO-proxy", __version__)

@@ -169,8 +169,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words, os.path.basename(sys.argv[0] if prog is None else prog))
-    except KeyboardInterrupt:
-        return OK
     except AeroError as error:
         return _complain(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
+from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -20,7 +20,8 @@ from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import AeroError
 from aero.host import privileges
-from aero.host.daemon import bound_free_memory, raise_file_limit, trim_memory
+from aero.host.daemon import trim_memory
+from aero.host.run import on_signals, set_up
 from aero.limits import Limits
 from aero.net.listen import Listener, listen_or_explain
 from aero.net.loop import event_loop
@@ -232,13 +233,7 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
 
     Raises ConfigError, ListenError, HostError.
     """
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # whoever asks before we can answer must not end us
-    logs.setup(config.log, config.log_format, config.log_size, config.debug)
-    raise_file_limit()
-    bound_free_memory()
-    for warning in config.warnings:
-        log.warning(warning)
+    set_up(config)
     if config.user:
         privileges.check(config.user)
     server = Server(config)
@@ -250,10 +245,7 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     def on_stop() -> None:
         (hurry if stop.is_set() else stop).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, on_stop)
-    gevent.signal_handler(signal.SIGHUP, server.reload, read)
-    gevent.signal_handler(signal.SIGUSR1, dump, server)
+    on_signals(on_stop, partial(server.reload, read), partial(dump, server))
     started()
     stop.wait()
     log.info("stopping", streams=server.registry.streams)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+from functools import partial
 from typing import Any, Callable
 
 import gevent
@@ -17,7 +17,7 @@ from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import AeroError, Rejected, SecurityError
-from aero.host.daemon import bound_free_memory, raise_file_limit
+from aero.host.run import on_signals, set_up
 from aero.limits import Limits
 from aero.net.loop import event_loop
 from aero.worker.dump import dump
@@ -177,13 +177,7 @@ def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], Cl
 
     Calls ``started`` when it begins to dial; ``read`` gathers the options anew. Raises HostError.
     """
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # whoever asks before we can answer must not end us
-    logs.setup(config.log, config.log_format, config.log_size, config.debug)
-    raise_file_limit()
-    bound_free_memory()
-    for warning in config.warnings:
-        log.warning(warning)
+    set_up(config)
 
     def announce(target: Target, port: int) -> None:
         here = config.server.host in EVERYWHERE  # dialled so, it is this machine
@@ -195,10 +189,7 @@ def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], Cl
             pass  # nobody reads our output any more: the log has it
 
     app = WorkerApp(config, announce)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, app.stop)
-    gevent.signal_handler(signal.SIGHUP, app.reload, read)
-    gevent.signal_handler(signal.SIGUSR1, dump, app)
+    on_signals(app.stop, partial(app.reload, read), partial(dump, app))
     app.start()
     started()
     try:

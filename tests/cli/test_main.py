@@ -365,12 +365,6 @@ def test_an_error_that_quotes_a_hostile_server_stays_one_line(
     assert capsys.readouterr().err == "aero: no\\n\\x1b[31m\n"
 
 
-def test_ctrl_c_is_stopped_as_asked(roles: Roles, capsys: pytest.CaptureFixture[str]) -> None:
-    roles.raises = KeyboardInterrupt()
-    assert cli.main(["server"], "aero") == 0
-    assert capsys.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize(
     "argv", [["--version"], ["-version"], ["server", "--version"], ["client", "-version"]]
 )

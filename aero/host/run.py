@@ -1,0 +1,90 @@
+"""The frame around a role's life, the same for server and worker: logs, the process's limits, and signals.
+
+SIGTERM, SIGINT   stop; what a second one means is the role's
+SIGHUP            read the configuration again, one reading at a time
+SIGUSR1           write to the log what there is
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Callable, Protocol
+
+import gevent
+
+from aero import logs
+from aero.host.daemon import bound_free_memory, raise_file_limit
+
+log = logs.get("host")
+
+
+class Settings(Protocol):
+    """What this needs of a role's configuration."""
+
+    @property
+    def log(self) -> str:
+        """Path of the log, "" for stderr."""
+
+    @property
+    def log_format(self) -> str:
+        """``text`` or ``json``."""
+
+    @property
+    def log_size(self) -> int:
+        """Bytes after which the log is rotated; 0: never."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether debug lines are written."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader of the configuration noticed."""
+
+
+def set_up(settings: Settings) -> None:
+    """Before a role is made: opens the log, says what the configuration's reader noticed, sets limits.
+
+    Raises ConfigError where the log cannot be written.
+    """
+    # A role may also be run by a program that has not settled its signals as our command line does.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    logs.setup(settings.log, settings.log_format, settings.log_size, settings.debug)
+    raise_file_limit()
+    bound_free_memory()
+    for warning in settings.warnings:
+        log.warning(warning)
+
+
+def on_signals(stop: Callable[[], None], reload: Callable[[], None], dump: Callable[[], None]) -> None:
+    """Has the loop call these from now on, each in a greenlet of its own, so that all of them may block."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, stop)
+    gevent.signal_handler(signal.SIGHUP, OneAtATime(reload))
+    gevent.signal_handler(signal.SIGUSR1, OneAtATime(dump))
+
+
+class OneAtATime:
+    """Work that yields and must not overlap itself: of two readings of a configuration the older one might win.
+
+    Whoever calls while it runs has it run once more afterwards, however many they are: so each caller gets a run
+    that began after its call.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._running = self._again = False
+
+    def __call__(self) -> None:
+        """Does the work now, or leaves it to the call that is doing it."""
+        self._again = True
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._again:
+                self._again = False
+                self._work()
+        finally:
+            self._running = False
