@@ -56,6 +56,7 @@ ALLOWED = {
     "server.api.times.rfc3339": "times as the API writes them",
     "server.app.Server.__init__": "since when the server runs, for the API",
     "server.watch.events.Events._tell": "when something happened, for the API and the page",
+    "server.store.leases.Leases.__init__": "which lease is the oldest, also after a restart",
     "server.registry.registry.Worker.__init__": "since when a worker is here, for the API and the page",
 }
 
