@@ -29,7 +29,8 @@ EVERYWHERE = ("0.0.0.0", "::")
 def check_name(text: str) -> str:
     """A tag or target name, folded to lower case."""
     folded = text.lower()
-    if not NAME.fullmatch(folded):
+    # Some letters outside ASCII fold to ASCII ones, the Kelvin sign to k: they would be two spellings of one name.
+    if not text.isascii() or not NAME.fullmatch(folded):
         raise ConfigError(
             f"{text!r} is not a name, write 1 to {NAME_CHARS} letters, digits and inner hyphens"
         )

@@ -25,7 +25,7 @@ ROLES = {*COMMON, "aero.config", "aero.core", "aero.host", "aero.net"}
 #: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.
 MAY_IMPORT = {
     **COMMON,
-    "aero.core": {"aero.errors"},
+    "aero.core": {"aero.errors", "aero.address"},
     "aero.config": {"aero", "aero.errors", "aero.address", "aero.limits"},
     "aero.host": {"aero", "aero.errors", "aero.logs"},
     "aero.net": {*COMMON, "aero.core"},

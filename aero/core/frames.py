@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from aero.core.codes import Close
 from aero.errors import RemoteProtocolError
@@ -52,6 +52,8 @@ NAMES = {
 
 # A register message of 128 targets, with the longest names and addresses, has below 50 KiB.
 MAX_JSON_BYTES = 64 * 1024
+# Of an integer in JSON: positions have 20, and the time to read one grows with the square of its length.
+MAX_DIGITS = 64
 MAX_TEXT_BYTES = 200  # an error's text: one line of a log
 MAX_VISITOR_BYTES = 64  # "[" + 45 characters of IPv6 + "]:65535", and room for a zone
 
@@ -82,6 +84,19 @@ def split(view: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         yield word >> 24, stream_id, view[start:at]
 
 
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError("no number of this protocol is so long")
+    return int(digits)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
+
+
 def pack_json(message: dict[str, Any]) -> bytes:
     """Payload of CONTROL, JOIN and JOINED: a JSON object, compact, ASCII."""
     return json.dumps(message, separators=(",", ":")).encode("ascii")
@@ -97,7 +112,12 @@ def unpack_json(payload: memoryview, kind: int) -> dict[str, Any]:
             Close.FRAME, f"{NAMES[kind]} of {len(payload)} bytes, allowed are {MAX_JSON_BYTES}"
         )
     try:
-        message = json.loads(str(payload, "utf-8"))  # of bytes it would guess UTF-16 and 32 as well
+        text = str(payload, "utf-8")  # of bytes the decoder would guess UTF-16 and 32 as well
+        message = _DECODER.decode(text)
+        if "\\u" in text:
+            # Escapes can spell halves of surrogate pairs: such a text cannot be encoded again, and whoever logs it,
+            # stores it or answers with it would fail. This is a ValueError then.
+            json.dumps(message, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         raise RemoteProtocolError(Close.FRAME, f"{NAMES[kind]} is not JSON") from None
     if not isinstance(message, dict):

@@ -6,11 +6,12 @@ Verbs: ``receive``, ``next_record``, ``join``, ``joined``, ``ping``, ``close``, 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-from aero.core import frames, record
+from aero.core import frames, messages, record
 from aero.core.budget import Budget
 from aero.core.codes import Close
+from aero.core.messages import Join, Joined
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import LEAST_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
@@ -34,11 +35,9 @@ MAX_LINK_FRAMES_BYTES = 128 * 1024  # waiting to be sent; a JOINED is the larges
 class LinkHandler(Protocol):
     """Who owns the link: the server's or the worker's side of it. Nothing here may raise or block."""
 
-    def join_received(self, message: dict[str, Any]) -> None:
-        """The peer asks for a session (server): owes ``joined`` or ``close``."""
-
-    def joined_received(self, message: dict[str, Any]) -> None:
-        """The peer gave us a session (worker): owes ``link.session = …``."""
+    def joining(self, message: Join | Joined) -> None:
+        """What the table of joining lets come: the server gets a Join and owes ``joined`` or ``close``; the worker
+        gets the Joined that answers its own, and owes ``carry``."""
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         """An answer to a ping of ours."""
@@ -58,8 +57,12 @@ class LinkMachine:
         plain: memoryview,
         ping_s: float,
         now: float,
+        joining: str = messages.NEW,
     ) -> None:
-        """``plain``: MAX_PLAIN_BYTES of scratch that records are opened into; may be shared by all links."""
+        """``plain``: MAX_PLAIN_BYTES of scratch that records are opened into; may be shared by all links.
+
+        ``joining``: messages.WE_ASKED where our JOIN has left with the handshake.
+        """
         self.handler = handler
         self.session: Session | None = None
         self.heard_at = now
@@ -67,6 +70,7 @@ class LinkMachine:
         self.closing = False  # a CLOSE of ours is on its way out: nothing follows it
         self._deaf = False  # one side has said CLOSE: what comes behind it is for nobody
         self.round_trip_s = 0.0  # the shortest that was seen; 0 before the first pong
+        self._joining = joining
         self._writer = writer
         self._reader = reader
         self._plain = plain
@@ -138,14 +142,23 @@ class LinkMachine:
             elif kind == frames.PONG:
                 self._handle_pong(frames.unpack_u64(payload, kind), now)
             elif kind == frames.JOIN:
-                self.handler.join_received(frames.unpack_json(payload, kind))
+                self._join_moves(messages.THEIR_JOIN)
+                self.handler.joining(messages.parse_join(payload))
             elif kind == frames.JOINED:
-                self.handler.joined_received(frames.unpack_json(payload, kind))
+                self._join_moves(messages.THEIR_JOINED)
+                self.handler.joining(messages.parse_joined(payload))
             elif kind == frames.CLOSE:
                 self._deaf = True
                 self.handler.close_received(*frames.unpack_reason(payload, kind))
             else:
                 raise RemoteProtocolError(Close.FRAME, f"link frame kind {kind} is unknown")
+
+    def _join_moves(self, said: str) -> None:
+        state = messages.JOINING.get((self._joining, said))
+        if state is None:
+            kind = "JOIN" if said == messages.THEIR_JOIN else "JOINED"
+            raise RemoteProtocolError(Close.STATE, f"{kind} may not come now")
+        self._joining = state
 
     def _handle_pong(self, number: int, now: float) -> None:
         sent_at = self._pings.pop(number, None)
@@ -170,13 +183,15 @@ class LinkMachine:
         self._frames += frames.pack(kind, 0, payload)
         self.on_output()
 
-    def join(self, message: dict[str, Any]) -> None:
+    def join(self, message: Join) -> None:
         """Worker: asks for a session; PROTOCOL.md, section "Joining"."""
-        self._put(frames.JOIN, frames.pack_json(message))
+        self._joining = messages.JOINING[self._joining, messages.OUR_JOIN]
+        self._put(frames.JOIN, message.pack())
 
-    def joined(self, message: dict[str, Any]) -> None:
+    def joined(self, message: Joined) -> None:
         """Server: answers a JOIN."""
-        self._put(frames.JOINED, frames.pack_json(message))
+        self._joining = messages.JOINING[self._joining, messages.OUR_JOINED]
+        self._put(frames.JOINED, message.pack())
 
     def carry(self, session: Session) -> None:
         """From here on this link carries ``session``, whose sequence the JOIN and JOINED have agreed on."""

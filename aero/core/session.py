@@ -9,13 +9,14 @@ made for control events only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
-from aero.core import frames
+from aero.core import frames, messages
 from aero.core import stream as streams
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.messages import Control
 from aero.core.outbox import BLOCK_BYTES, LITTLE_BYTES, Block, BlockPool, Outbox
 from aero.core.stream import Receiver, Stream
 from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
@@ -58,8 +59,8 @@ class SessionHandler(Protocol):
     def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
         """The peer opened a stream; owes ``session.accept`` or ``stream.abort``, now or later."""
 
-    def control_received(self, message: dict[str, Any]) -> None:
-        """A control message came."""
+    def control_received(self, message: Control) -> None:
+        """A control message came; those of other versions come as messages.Unknown."""
 
     def goaway_received(self, code: int, text: str) -> None:
         """The peer wants no new streams and will leave when the open ones are done."""
@@ -173,9 +174,9 @@ class Session:
         if stream.state < streams.THEIRS_ENDED:
             stream.announce(now)
 
-    def control(self, message: dict[str, Any]) -> None:
-        """Sends a control message: a JSON object below frames.MAX_JSON_BYTES."""
-        payload = frames.pack_json(message)
+    def control(self, message: Control) -> None:
+        """Sends a control message, which may not pack to more than frames.MAX_JSON_BYTES."""
+        payload = message.pack()
         if len(payload) > frames.MAX_JSON_BYTES:
             raise LocalProtocolError(Close.FRAME, f"a control message of {len(payload)} bytes")
         self.put(frames.CONTROL, 0, payload)
@@ -370,7 +371,7 @@ class Session:
     def _handle_control(self, stream_id: int, payload: memoryview) -> None:
         if stream_id:
             raise RemoteProtocolError(Close.FRAME, f"CONTROL on stream {stream_id}")
-        self.handler.control_received(frames.unpack_json(payload, frames.CONTROL))
+        self.handler.control_received(messages.parse_control(payload))
 
     def _handle_open(self, stream_id: int, payload: memoryview) -> None:
         window, target_id, visitor = frames.unpack_open(payload)

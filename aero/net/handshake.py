@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 import gevent
 from gevent.socket import wait_read
@@ -41,9 +41,10 @@ class Keyed(NamedTuple):
 
 
 def greet_server(
-    sock: socket.socket, password: Password, user: str, backend: record.Backend, join: dict[str, Any]
+    sock: socket.socket, password: Password, user: str, backend: record.Backend, join: bytes
 ) -> Keyed:
-    """Worker's side on a connected, non-blocking socket; the JOIN travels with our proof.
+    """Worker's side on a connected, non-blocking socket; the JOIN, of which ``join`` is the payload, travels with
+    our proof.
 
     Raises RemoteProtocolError, SecurityError, Rejected, LinkClosed or NetworkError (time-out).
     """
@@ -55,7 +56,7 @@ def greet_server(
             answer = machine.receive(_receive(sock))
             if machine.our_secret and writer is None:
                 writer = RecordWriter(backend, machine.our_secret)
-                payload = frames.pack(frames.JOIN, 0, frames.pack_json(join))
+                payload = frames.pack(frames.JOIN, 0, join)
                 out = bytearray(len(payload) + record.OVERHEAD_BYTES)
                 writer.seal(record.LINK, memoryview(payload), memoryview(out))
                 answer += out

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import gevent
 
-from aero.core import record
+from aero.core import messages, record
 from aero.core.codes import Close
 from aero.core.link import LinkHandler, LinkMachine
 from aero.core.memory import pages
@@ -56,11 +56,14 @@ class Link:
         reader: RecordReader,
         ping_s: float,
         early: bytes = b"",
+        joining: str = messages.NEW,
     ) -> None:
-        """``sock``: connected, non-blocking, handshake done; ``early``: what came behind the handshake."""
+        """``sock``: connected, non-blocking, handshake done; ``early``: what came behind the handshake;
+        ``joining``: messages.WE_ASKED where our JOIN has left with it.
+        """
         self.owner = owner
         self.ended = False
-        self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic())
+        self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic(), joining)
         self.machine.on_output = self.schedule
         self.sent_bytes = 0
         self.received_bytes = len(early)

@@ -14,6 +14,7 @@ from aero.address import EVERYWHERE, Address, Target
 from aero.config.roles import ClientConfig, reloaded
 from aero.core import aead, spake2
 from aero.core.codes import Close
+from aero.core.messages import Answer
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import AeroError, Rejected, SecurityError
@@ -127,7 +128,7 @@ class WorkerApp:
             for message in self.services.messages():
                 lane.session.control(message)
 
-    def registered(self, answers: Any) -> None:
+    def registered(self, answers: tuple[Answer, ...]) -> None:
         """The server's answer to a register message."""
         if not self.services.registered(answers) and self._again is None:
             self._again = self.loop.timer(Limits.REGISTER_RETRY_S)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
+from aero.core import messages
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close, Reset
+from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
 from aero.core.session import WORKER_FIRST_ID, Session
 from aero.core.stream import Stream
 from aero.errors import (
@@ -39,7 +41,6 @@ log = logs.get("link")
 _REFUSED = (Close.AUTH, Close.DENIED, Close.REPLACED)
 # The server answers a JOIN at once, or when a former link of ours had its two seconds to show that it lives.
 _JOIN_ANSWER_S = 10.0
-_MOST_RESUME_S = 86400.0
 
 
 class Lane:
@@ -106,8 +107,10 @@ class Lane:
         try:
             sock = dial(config.server.host, config.server.port)
             prepare(sock)
-            keyed = greet_server(sock, self.app.password, "", self.app.backend, self._join())
-            link = self.link = Link(sock, self, keyed.writer, keyed.reader, config.ping_s, keyed.early)
+            keyed = greet_server(sock, self.app.password, "", self.app.backend, self._join().pack())
+            link = self.link = Link(
+                sock, self, keyed.writer, keyed.reader, config.ping_s, keyed.early, messages.WE_ASKED
+            )
             sock = None
         except (AeroError, OSError) as failure:
             return failure if isinstance(failure, AeroError) else LinkClosed(failure.strerror or str(failure))
@@ -120,66 +123,52 @@ class Lane:
         error: AeroError = self._over.get()
         return error
 
-    def _join(self) -> dict[str, Any]:
+    def _join(self) -> Join:
         config = self.app.config
-        message: dict[str, Any] = {"v": __version__, "ping": config.ping_s}
         self._asked, self._beside = self.session, ""
         if self.session is not None:
             self._links += 1
-            return {
-                **message,
-                "session": self.session_id,
-                "secret": self.secret,
-                "link": self._links,
-                "received": self.session.received,
-            }
+            received = self.session.received
+            return JoinTakeOver(
+                __version__, config.ping_s, self.session_id, self.secret, self._links, received
+            )
         sister = self.app.sister(self)
         if sister is not None:
             self._beside = sister.session_id
-            return {**message, "beside": sister.session_id, "secret": sister.secret}
-        return {**message, "identity": self.app.identity, "tag": config.tag, "host": config.host}
+            return JoinBeside(__version__, config.ping_s, sister.session_id, sister.secret)
+        return JoinNew(__version__, config.ping_s, self.app.identity, config.tag, config.host)
 
     # Link events
 
-    def join_received(self, message: dict[str, Any]) -> None:
-        """Only workers say JOIN."""
-        raise RemoteProtocolError(Close.STATE, "JOIN from a server")
-
-    def joined_received(self, message: dict[str, Any]) -> None:
+    def joining(self, message: Join | Joined) -> None:
         """PROTOCOL.md, section "Joining"."""
         link = self.link
-        if link is None or link.machine.session is not None:
-            raise RemoteProtocolError(Close.STATE, "JOINED twice on one link")
+        if link is None:
+            return
         if self._asked is not None and self._asked is not self.session:
             link.close(Close.GONE, "the session ended here in the meantime")
             return
         self._joined_at = monotonic()
         self._answered.set()
-        if self.session is not None:
-            received = message.get("received")
-            if isinstance(received, bool) or not isinstance(received, int):
-                raise RemoteProtocolError(Close.SEQUENCE, "JOINED without the position to go on at")
-            self.session.take_over(received)
+        if isinstance(message, JoinedAgain) and self.session is not None:
+            self.session.take_over(message.received)
             self._stop_waiting()
             link.carry(self.session)
             log.info("link resumed", lane=self.number)
-        else:
+        elif isinstance(message, JoinedNew) and self.session is None:
             self._begin_session(link, message)
+        else:
+            raise RemoteProtocolError(Close.STATE, "JOINED answers another JOIN than ours")
         self.app.reached(self)
 
-    def _begin_session(self, link: Link, message: dict[str, Any]) -> None:
-        session_id, secret, cid = (message.get(key) for key in ("session", "secret", "cid"))
-        if not (isinstance(session_id, str) and isinstance(secret, str) and isinstance(cid, str)):
-            raise RemoteProtocolError(Close.FRAME, "JOINED without session, secret and cid")
-        resume_s = message.get("resume", 0)
-        good = isinstance(resume_s, (int, float)) and 0 <= resume_s <= _MOST_RESUME_S
-        self.resume_s = float(resume_s) if good else 0.0
-        self.session_id, self.secret, self._links = session_id, secret, 1
+    def _begin_session(self, link: Link, joined: JoinedNew) -> None:
+        self.resume_s = joined.resume_s
+        self.session_id, self.secret, self._links = joined.session, joined.secret, 1
         self.session = Session(self, WORKER_FIRST_ID, self.app.pool, self.app.session_limits, monotonic())
         self.session.resumable = self.resume_s > 0
         link.carry(self.session)
-        log.info("link up", lane=self.number, server=self.app.config.server, cid=cid)
-        self.app.joined(self, cid)
+        log.info("link up", lane=self.number, server=self.app.config.server, cid=joined.cid)
+        self.app.joined(self, joined.cid)
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         """The server is there."""
@@ -241,12 +230,12 @@ class Lane:
         """A visitor came."""
         self.app.services.connect(stream, target_id, visitor)
 
-    def control_received(self, message: dict[str, Any]) -> None:
+    def control_received(self, message: messages.Control) -> None:
         """PROTOCOL.md, section "Control messages"."""
-        if message.get("do") == "registered":
-            self.app.registered(message.get("targets"))
+        if isinstance(message, messages.Registered):
+            self.app.registered(message.targets)
         else:
-            log.debug("! unknown control message", do=message.get("do"))
+            log.debug("! control message without a meaning here", message=message)
 
     def goaway_received(self, code: int, text: str) -> None:
         """The server takes no new streams; it closes the link when the open ones are done."""

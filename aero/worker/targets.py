@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any, Callable
 
@@ -14,6 +14,7 @@ import gevent
 from aero import logs
 from aero.address import Target
 from aero.core.codes import Reset
+from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.errors import DialError
 from aero.limits import Limits
@@ -39,6 +40,7 @@ class Service:
         self.id = target_id
         self.target = target
         self.port = 0  # the mapping's, once registered
+        self.had = 0  # the last one that it had
         self.streams: set[Stream] = set()
         self._loop = loop
         self._known: list[SockAddr] = numeric(target.host, target.port)
@@ -149,25 +151,19 @@ class Services:
             log.debug("< visitor", target=service.target.name, visitor=visitor, stream=stream.id)
         service.connect(stream)
 
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> list[Register | Unregister]:
         """What the server has to hear: which targets are gone, and which have no mapping yet."""
-        said: list[dict[str, Any]] = []
+        said: list[Register | Unregister] = []
         if self._retired:
-            said.append({"do": "unregister", "ids": self._retired[:]})
+            said.append(Unregister(tuple(self._retired)))
             del self._retired[:-_REMEMBERED]
         missing = [
-            {
-                "id": service.id,
-                "name": service.target.name,
-                "proto": "tcp",
-                "local": str(service.target.address),
-                "remote": service.target.remote,
-            }
-            for service in self._by_id.values()
-            if not service.port
+            Wanted(each.id, each.target.name, str(each.target.address), each.target.remote, each.had)
+            for each in self._by_id.values()
+            if not each.port
         ]
         if missing:
-            said.append({"do": "register", "targets": missing})
+            said.append(Register(tuple(missing)))
         return said
 
     def forget_mappings(self) -> None:
@@ -176,22 +172,19 @@ class Services:
         for service in self._by_id.values():
             service.port = 0
 
-    def registered(self, answers: Any) -> bool:
+    def registered(self, answers: Iterable[Answer]) -> bool:
         """Takes the server's answers; False when some target may be had later."""
         complete = True
-        for answer in answers if isinstance(answers, list) else []:
-            number = answer.get("id") if isinstance(answer, dict) else None
-            service = self._by_id.get(number) if isinstance(number, int) else None
+        for answer in answers:
+            service = self._by_id.get(answer.id)
             if service is None:
-                if number not in self._retired:
-                    log.error("the server refused a target", answer=answer)
-                continue
-            port = answer.get("port")
-            if isinstance(port, int):
-                if service.port != port:
-                    service.port = port
-                    self._announce(service.target, port)
+                if answer.id not in self._retired:
+                    log.error("the server refused a target", target=answer.name, why=answer.text)
+            elif answer.port:
+                if service.port != answer.port:
+                    service.port = service.had = answer.port
+                    self._announce(service.target, answer.port)
             else:
-                log.error("the server refused a target", target=service.target, why=answer.get("text"))
-                complete = complete and answer.get("error") != "taken"
+                log.error("the server refused a target", target=service.target, why=answer.text)
+                complete = complete and answer.error != TAKEN
         return complete

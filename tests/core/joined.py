@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Callable
+from typing import Callable
 
 import pytest
 
-from aero.core import aead, frames, record
+from aero.core import aead, frames, messages, record
 from aero.core import session as sessions
 from aero.core import stream as streams
 from aero.core.link import LinkMachine
@@ -147,7 +147,7 @@ class End:
         self.holds_streams = False  # what is opened towards us waits for accept()
         self.opened: list[Stream] = []  # by the other end, not yet accepted
         self.targets: list[tuple[int, str]] = []
-        self.controls: list[dict[str, Any]] = []
+        self.controls: list[messages.Control] = []
         self.goaways: list[tuple[int, str]] = []
         self.pongs: list[tuple[int, float]] = []
         self.closes: list[tuple[int, str]] = []
@@ -185,18 +185,17 @@ class End:
         if not self.holds_streams:
             self.accept(stream)
 
-    def control_received(self, message: dict[str, Any]) -> None:
+    def control_received(self, message: messages.Control) -> None:
         self.controls.append(message)
 
     def goaway_received(self, code: int, text: str) -> None:
         self.goaways.append((code, text))
 
-    def join_received(self, message: dict[str, Any]) -> None:
-        self.machine.joined({"received": self.session.received})
-        self._carry(message["received"])
-
-    def joined_received(self, message: dict[str, Any]) -> None:
-        self._carry(message["received"])
+    def joining(self, message: messages.Join | messages.Joined) -> None:
+        assert isinstance(message, (messages.JoinTakeOver, messages.JoinedAgain))
+        if isinstance(message, messages.JoinTakeOver):
+            self.machine.joined(messages.JoinedAgain("", "s", self.session.received))
+        self._carry(message.received)
 
     def _carry(self, received: int) -> None:
         self.session.take_over(received)
@@ -295,7 +294,8 @@ class Joined:
             end.link = LinkMachine(end, writer, reader, SCRATCH, self.ping_s, self.now)
             end.out = Wire()
             end.unread = b""
-        self.worker.machine.join({"received": self.worker.session.received})
+        received = self.worker.session.received
+        self.worker.machine.join(messages.JoinTakeOver("", self.ping_s, "s", "x", self.links, received))
 
     def cut(self) -> None:
         """The link is gone with all that was on its way."""

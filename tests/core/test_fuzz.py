@@ -7,12 +7,11 @@ not get past the first header. Longer: ``pytest tests/core/test_fuzz.py --hypoth
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core import frames, record
+from aero.core import frames, messages, record
 from aero.core import stream as streams
 from aero.core.handshake import HEADER_BYTES, MAX_BODY_BYTES, ServerHandshake, WorkerHandshake
 from aero.core.link import MAX_LINK_FRAMES_BYTES, LinkMachine
@@ -122,25 +121,18 @@ class Target:
         else:
             self.held.append(stream)
 
-    def control_received(self, message: dict[str, Any]) -> None:
-        if message.get("do") == "end":
+    def control_received(self, message: messages.Control) -> None:
+        if message == messages.Unknown("end"):
             self.session.end(6, "kicked")
         else:
-            self.session.control({"do": "answer", "text": "x" * 100})
+            self.session.control(messages.Unknown("x" * 100))
 
     def goaway_received(self, code: int, text: str) -> None:
         self.session.goaway(code, text)
 
-    def join_received(self, message: dict[str, Any]) -> None:
-        self.joined_received(message)
-        if self.link is not None:
-            self.link.joined({"received": self.session.received})
-
-    def joined_received(self, message: dict[str, Any]) -> None:
-        received = message.get("received", 0)
-        if not isinstance(received, int) or self.link is None or self.link.session is not None:
-            raise RemoteProtocolError(0, "the role refuses")
-        self.session.take_over(received)
+    def joining(self, message: messages.Join | messages.Joined) -> None:
+        assert isinstance(message, (messages.JoinedNew, messages.JoinedAgain)) and self.link is not None
+        self.session.take_over(message.received if isinstance(message, messages.JoinedAgain) else 0)
         self.link.carry(self.session)
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
@@ -284,7 +276,7 @@ class LinkTarget(Target):
     def __init__(self) -> None:
         super().__init__()
         writer, reader = RecordWriter(PLAIN, bytes(32)), RecordReader(PLAIN, bytes(32))
-        self.link = LinkMachine(self, writer, reader, SCRATCH, 10.0, self.now)
+        self.link = LinkMachine(self, writer, reader, SCRATCH, 10.0, self.now, messages.WE_ASKED)
         self.out = memoryview(bytearray(MAX_RECORD_BYTES))
         self.unread = b""
 
@@ -317,7 +309,7 @@ class LinkTarget(Target):
         elif what == "pings":
             return sealed(LINK, frames.pack(frames.PING, 0, bytes(8)) * (size % 3000))
         elif what == "joined":
-            message = frames.pack_json({"received": number})
+            message = messages.JoinedAgain("", "s", number).pack()
             return sealed(LINK, frames.pack(frames.JOINED, 0, message)) if number > 11 else b""
         elif what == "ack":
             outbox = self.session.outbox
@@ -358,7 +350,9 @@ def test_records_from_a_peer_that_mostly_keeps_the_rules(
 ) -> None:
     target = LinkTarget()
     try:
-        target.arrive(sealed(LINK, frames.pack(frames.JOIN, 0, b'{"received":0}')), step)
+        target.arrive(
+            sealed(LINK, frames.pack(frames.JOINED, 0, messages.JoinedAgain("", "s", 0).pack())), step
+        )
         for what, number, size in story:
             if what in LINK_WHATS:
                 target.arrive(target.link_move(what, number, size), step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from aero.config import values
-from aero.core import codes, frames, handshake, link, record, session, spake2
+from aero.core import codes, frames, handshake, link, messages, record, session, spake2
 from aero.core.aead import BACKENDS, Backend, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
 from aero.core.link import LinkMachine
@@ -35,10 +34,12 @@ def example(name: str) -> bytes:
     return bytes.fromhex(re.sub(r"#.*", "", BLOCKS[f"hex {name}"]))
 
 
-def message(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(BLOCKS[f"json {name}"])
-    return found
+def message(name: str) -> memoryview:
+    return memoryview(BLOCKS[f"json {name}"].encode())
 
+
+JOIN = messages.parse_join(message("join"))
+JOINED = messages.parse_joined(message("joined"))
 
 PASSWORD = spake2.Password(spake2.stretch(CODE, ""))
 
@@ -93,13 +94,11 @@ class Side:
         out = memoryview(bytearray(1000))
         return bytes(out[: self.link.next_record(out)])
 
-    def join_received(self, received: dict[str, Any]) -> None:
-        assert received == message("join")
-        self.link.joined(message("joined"))
-        self.link.carry(self.session)
-
-    def joined_received(self, received: dict[str, Any]) -> None:
-        assert received == message("joined")
+    def joining(self, received: messages.Join | messages.Joined) -> None:
+        if received == JOIN:
+            self.link.joined(JOINED)
+        else:
+            assert received == JOINED
         self.link.carry(self.session)
 
     def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
@@ -110,7 +109,7 @@ class Side:
     def data(self, view: memoryview) -> None:
         self.heard.append(bytes(view))
 
-    def control_received(self, received: dict[str, Any]) -> None:
+    def control_received(self, received: messages.Control) -> None:
         raise AssertionError("no control message is on the page")
 
     def goaway_received(self, code: int, text: str) -> None:
@@ -136,7 +135,7 @@ class Side:
 def test_the_records_are_the_examples(backend: Backend) -> None:
     worker = Side(backend, WORKER_FIRST_ID, "upward", "downward")
     server = Side(backend, SERVER_FIRST_ID, "downward", "upward")
-    worker.link.join(message("join"))
+    worker.link.join(JOIN)
     assert worker.says() == example("join-sealed")
     server.hear("join-sealed")
     assert server.says() == example("joined-sealed")

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from aero.core import frames
+from aero.core import frames, messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import STALLED_S
@@ -456,14 +456,14 @@ def test_a_receiver_that_takes_others_along_while_the_stuck_are_reset() -> None:
 
 def test_control_messages_arrive_in_order(joined: Joined) -> None:
     for number in range(3):
-        joined.server.session.control({"do": "test", "n": number})
+        joined.server.session.control(messages.Unknown(f"number {number}"))
     joined.run()
-    assert [message["n"] for message in joined.worker.controls] == [0, 1, 2]
+    assert joined.worker.controls == [messages.Unknown(f"number {number}") for number in range(3)]
 
 
 def test_a_control_message_of_65_kib_is_our_bug_and_never_leaves(joined: Joined) -> None:
     with pytest.raises(LocalProtocolError, match="a control message of"):
-        joined.server.session.control({"do": "x" * 65_536})
+        joined.server.session.control(messages.Unknown("x" * 65_536))
     assert joined.server.said() == []
 
 
@@ -765,7 +765,7 @@ def test_who_keeps_little_may_do_so_while_memory_is_scarce() -> None:
     pool = BlockPool(max_blocks=0, max_free=8)
     joined = Joined(pool=pool)
     joined.worker.out.stalled = True
-    joined.server.session.control({"do": "wait"})
+    joined.server.session.control(messages.Unknown("wait"))
     joined.run()
     stall(joined, 3 * STALLED_S)
 
@@ -843,7 +843,7 @@ def test_a_session_that_has_ended_says_nothing_into_memory_that_others_use_by_no
     head = session.outbox._head
     joined.worker.control_received = lambda message: session.end(Reset.LOST, "kicked")
     joined.worker.feed(frames.pack(frames.CONTROL, 0, b"{}"), open_frame(1), open_frame(3))
-    session.control({"do": "late"})
+    session.control(messages.Unknown("late"))
     session.goaway(Close.DONE, "late")
     assert session.next_piece() is None
     session.acknowledged(0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aero.core import outbox, record
+from aero.core import messages, outbox, record
 from aero.core import session as sessions
 from aero.core import stream as streams
 from aero.core.codes import Close, Reset
@@ -30,7 +30,7 @@ def story(joined: Joined) -> Iterator[None]:
     for end in joined.ends:
         end.session.burst_bytes = 32 * 1024  # many records rather than few
     download = server.open(first=b"GET / HTTP/1.1\r\n\r\n")
-    server.session.control({"do": "registered", "n": 1})
+    server.session.control(messages.Unknown("first"))
     yield
     answer = worker.accept(worker.opened[0])
     answer.push(bulk(150_000, 1))
@@ -43,7 +43,7 @@ def story(joined: Joined) -> Iterator[None]:
     yield
     upload.push(bulk(120_000, 3))
     download.finish()
-    worker.session.control({"do": "register", "n": 2})
+    worker.session.control(messages.Unknown("second"))
     yield
     answer.finish()
     taken.push(b"200 OK")
@@ -69,7 +69,7 @@ def story(joined: Joined) -> Iterator[None]:
     assert refused_one.events[-1] == f"reset {Reset.REFUSED}"
     assert (waiting.got, waiting.events) == (b"wait", [f"reset {Reset.CANCELLED}"])
     assert cancelled.got in (b"", b"nearly")
-    assert [message["n"] for message in worker.controls + server.controls] == [1, 2]
+    assert [*worker.controls, *server.controls] == [messages.Unknown("first"), messages.Unknown("second")]
     assert worker.goaways == [(Close.RESTART, "soon")]
     for end in joined.ends:
         assert not end.session.streams
@@ -147,7 +147,7 @@ def test_cut_again_and_again() -> None:
 def test_an_idle_session_is_taken_over_for_nothing() -> None:
     joined = Joined()
     joined.pair(first=b"hello")
-    joined.worker.session.control({"do": "something"})
+    joined.worker.session.control(messages.Unknown("something"))
     joined.settle()
     for _ in range(3):
         joined.resume()

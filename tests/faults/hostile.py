@@ -67,7 +67,11 @@ class Hostile:
         self._buffer = b""
         try:
             keyed: Keyed = greet_server(
-                cast(socket.socket, _Heard(self)), password(code), "", BACKEND, JOIN if join is None else join
+                cast(socket.socket, _Heard(self)),
+                password(code),
+                "",
+                BACKEND,
+                frames.pack_json(JOIN if join is None else join),
             )
         except BaseException:
             self.sock.close()

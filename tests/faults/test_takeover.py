@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from time import monotonic
 
@@ -164,10 +165,10 @@ def test_a_link_that_was_held_up_cannot_take_the_session_back() -> None:
         (lane,) = lab.worker.lanes
         stale = lane._join()  # a JOIN that never gets through, then one that does
         lab.relay.cut()
-        until("the takeover", lambda: lab.resumed and uplink.link_number > stale["link"])
+        until("the takeover", lambda: lab.resumed and uplink.link_number > stale.link)
         exchange(visitor, b"two")
         carrier = uplink.link
-        with Hostile(lab.server.port, stale) as late:
+        with Hostile(lab.server.port, json.loads(stale.pack())) as late:
             assert late.close_code() == Close.REPLACED
         assert uplink.link is carrier
         exchange(visitor, b"three")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aero.core import frames, handshake, record, spake2
+from aero.core import frames, handshake, messages, record, spake2
 from aero.core.codes import Close
 from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
@@ -29,10 +29,9 @@ class Anybody:
     def _receiver(self, stream: Stream) -> Any:
         return Taker(stream)
 
-    def control_received(self, message: dict[str, Any]) -> None: ...
+    def control_received(self, message: messages.Control) -> None: ...
     def goaway_received(self, code: int, text: str) -> None: ...
-    def join_received(self, message: dict[str, Any]) -> None: ...
-    def joined_received(self, message: dict[str, Any]) -> None: ...
+    def joining(self, message: messages.Join | messages.Joined) -> None: ...
     def pong_received(self, number: int, round_trip_s: float) -> None: ...
     def close_received(self, code: int, text: str) -> None: ...
 
@@ -95,6 +94,22 @@ def fuzz_link(data: bytes) -> None:
     assert not pool.taken and not session.streams
 
 
+def fuzz_messages(data: bytes) -> None:
+    """JSON as a payload: what is taken packs to what means the same, and can be shown to people."""
+    parse = (messages.parse_join, messages.parse_joined, messages.parse_control)[data[0] % 3 if data else 0]
+    try:
+        message: Any = parse(memoryview(data[1:]))
+    except RemoteProtocolError as error:
+        str(error).encode("utf-8")
+        return
+    repr(message).encode("utf-8")
+    if isinstance(message, messages.Register):
+        message = messages.Register(
+            tuple(each for each in message.targets if isinstance(each, messages.Wanted))
+        )
+    assert parse(memoryview(message.pack())) == message
+
+
 def fuzz_session(data: bytes) -> None:
     """The plaintext of one session record, taken over by a new link in the middle."""
     pool = BlockPool(64, 4)
@@ -151,6 +166,20 @@ def _server_hello() -> bytes:
     return handshake.ServerHandshake(lambda user: PASSWORD, NUMBERS[::-1]).receive(_hello())
 
 
+_TARGETS = (
+    messages.Wanted(1, "web", "h:80", 80, 81, options={"visitors": ["a"]}),
+    messages.Wanted(2, "b", "[::1]:1"),
+)
+_ANSWERS = (
+    messages.Answer(1, "web", 80, ("[::]:80",), {"a": 1}),
+    messages.Answer(2, "b", error="taken", text="no"),
+)
+_CONTROLS = [
+    messages.Register(_TARGETS),
+    messages.Registered(_ANSWERS),
+    messages.Unregister((1, 2)),
+    messages.Unknown("x"),
+]
 _FRAMES = [
     frames.pack(frames.OPEN, 2, frames.pack_open(65536, 1, "v")),
     frames.pack(frames.DATA, 2, b"data"),
@@ -160,17 +189,23 @@ _FRAMES = [
     frames.pack(frames.RESET, 3, frames.pack_reason(1, "why")),
     frames.pack(frames.WINDOW, 1, frames.pack_window(5, 65536)),
     frames.pack(frames.GOAWAY, 0, frames.pack_reason(1, "bye")),
-    frames.pack(frames.CONTROL, 0, b'{"do":"register","targets":[]}'),
+    *(frames.pack(frames.CONTROL, 0, each.pack()) for each in _CONTROLS),
 ]
+_JOINS = [
+    messages.JoinNew("1", 60, "i", "t", "h"),
+    messages.JoinBeside("1", 60, "s", "x"),
+    messages.JoinTakeOver("1", 60, "s", "x", 2, 7),
+]
+_JOINEDS = [messages.JoinedNew("1", "c", "s", "x", 60), messages.JoinedAgain("1", "s", 7)]
 _LINK_FRAMES = [
     frames.pack(frames.PING, 0, bytes(8)),
     frames.pack(frames.PONG, 0, b"\0" * 7 + b"\1"),
     frames.pack(frames.ACK, 0, b"\0" * 7 + b"\5"),
-    frames.pack(frames.JOIN, 0, b'{"tag":"t"}'),
-    frames.pack(frames.JOINED, 0, b"{}"),
+    frames.pack(frames.JOIN, 0, messages.JoinNew("1", 60, "i", "t", "h").pack()),
+    frames.pack(frames.JOINED, 0, messages.JoinedNew("1", "c", "s", "x", 60).pack()),
     frames.pack(frames.CLOSE, 0, frames.pack_reason(1, "bye")),
 ]
-_MESSAGES = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]
+_HANDSHAKE = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]
 
 #: Name → what is called, the first inputs, words that inputs are made of.
 TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
@@ -179,9 +214,29 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
         [_record(record.SESSION, *_FRAMES), *(_record(record.LINK, each) for each in _LINK_FRAMES)],
         [*(_record(1, each) for each in _FRAMES), *(_record(2, each) for each in _LINK_FRAMES)],
     ),
+    "messages": (
+        fuzz_messages,
+        [
+            bytes((way,)) + each.pack()
+            for way, kind in enumerate((_JOINS, _JOINEDS, _CONTROLS))
+            for each in kind
+        ],
+        [
+            b'"options":{',
+            b'"had":1',
+            b'"role":"node"',
+            b"\\ud800",
+            b"1e999",
+            b"null",
+            b"true",
+            b"[]",
+            b"{}",
+            b"-1",
+        ],
+    ),
     "session": (fuzz_session, [b"".join(_FRAMES), *_FRAMES], _FRAMES),
-    "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_MESSAGES, _hello()]),
-    "worker_handshake": (fuzz_worker_handshake, [b"\xff" + _server_hello()], [*_MESSAGES, _server_hello()]),
+    "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_HANDSHAKE, _hello()]),
+    "worker_handshake": (fuzz_worker_handshake, [b"\xff" + _server_hello()], [*_HANDSHAKE, _server_hello()]),
     "mux_head": (mux.fuzz_head, [mux.REQUEST, mux.RESPONSE], mux.WORDS),
     "mux_body": (
         mux.fuzz_body,

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.core import aead, frames, record
+from aero.core import aead, frames, messages, record
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
@@ -79,7 +79,7 @@ def session() -> Session:
 
 
 def frame(number: int) -> bytes:
-    return frames.pack(frames.CONTROL, 0, frames.pack_json({"n": number}))
+    return frames.pack(frames.CONTROL, 0, messages.Unknown(f"{number}").pack())
 
 
 @pytest.mark.parametrize("told", [False, True])
@@ -89,14 +89,14 @@ def test_a_link_that_takes_a_session_over_sends_what_is_kept_and_hears_of_what_c
     """Whether the former link had been told of output or not: it is gone, and the new one looks for itself."""
     link, peer = joined
     kept = session()
-    kept.control({"n": 1})
+    kept.control(messages.Unknown("1"))
     assert kept.next_piece() is not None
     kept.dirty = told
     kept.take_over(0)
     link.carry(kept)
     until("what was kept", lambda: peer.read() == frame(1))
     until("the link to be idle", lambda: not kept.dirty)
-    kept.control({"n": 2})
+    kept.control(messages.Unknown("2"))
     until("what came later", lambda: peer.read() == frame(1) + frame(2))
 
 
@@ -108,5 +108,5 @@ def test_a_link_that_carries_a_session_with_nothing_to_say_hears_of_its_first_wo
     link.carry(silent)
     until("the link to be idle", lambda: not silent.dirty)
     gevent.sleep(0)
-    silent.control({"n": 1})
+    silent.control(messages.Unknown("1"))
     until("its word", lambda: peer.read() == frame(1))

@@ -12,12 +12,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
 from aero import __version__, logs
-from aero.address import check_tag
-from aero.address import host as host_name
 from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
-from aero.errors import AeroError, ConfigError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
+from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
+from aero.errors import AeroError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
 from aero.limits import Limits
 from aero.net.link import Link
 from aero.server.links.uplink import Uplink
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from aero.server.app import Server
 
 log = logs.get("link")
-
-_IDENTITY_CHARS = 64  # twice what our workers send
 
 
 class Arrival:
@@ -40,7 +37,6 @@ class Arrival:
         self._user = user
         self._address = address
         self._uplink: Uplink | None = None
-        self._asked = False
         self._final = False
         self._over = False
         self._deadline: Any = None  # the timer of a link that has not said JOIN
@@ -61,30 +57,23 @@ class Arrival:
 
     # Link events
 
-    def join_received(self, message: dict[str, Any]) -> None:
+    def joining(self, message: Join | Joined) -> None:
         """PROTOCOL.md, section "Joining"."""
-        if self._asked:
-            raise RemoteProtocolError(Close.STATE, "JOIN twice on one link")
-        self._asked = True
         self._no_deadline()
-        ping_s = message.get("ping", 60)
-        if isinstance(ping_s, (int, float)) and values.PING_S[0] <= ping_s <= values.PING_S[1]:
-            self.link.machine.ping_s = float(ping_s)
         try:
-            if "session" in message:
+            if isinstance(message, (JoinNew, JoinBeside, JoinTakeOver)):
+                self.link.machine.ping_s = message.ping_s
+            if isinstance(message, JoinTakeOver):
                 self._take_over(message)
-            elif "beside" in message:
+            elif isinstance(message, JoinBeside):
                 self._join_beside(message)
-            else:
-                self._join_new(message)
+            elif isinstance(message, JoinNew):
+                same = self._server.registry.same(self._user, message.tag, message.host, message.identity)
+                _ProofOfLife(self._server, same, partial(self._admit, message))
         except Rejected as error:
             self._server.counters.error("worker turned away")
             self._server.registry.events.fault("worker turned away", address=self._address, why=error)
             self.link.close(error.code, str(error))
-
-    def joined_received(self, message: dict[str, Any]) -> None:
-        """Only servers say JOINED."""
-        raise RemoteProtocolError(Close.STATE, "JOINED from a worker")
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         """The worker is there."""
@@ -111,33 +100,19 @@ class Arrival:
 
     # Joining
 
-    def _join_new(self, message: dict[str, Any]) -> None:
-        identity, tag, host = (message.get(key) for key in ("identity", "tag", "host"))
-        if (
-            not (isinstance(identity, str) and isinstance(tag, str) and isinstance(host, str))
-            or len(identity) > _IDENTITY_CHARS
-        ):
-            raise Rejected(Close.DENIED, "JOIN needs identity, tag and host", final=True)
-        try:
-            tag, host = check_tag(tag), host_name(host)
-        except ConfigError as error:
-            raise Rejected(Close.DENIED, str(error), final=True) from error
-        same = self._server.registry.same(self._user, tag, host, identity)
-        _ProofOfLife(self._server, same, partial(self._admit, tag, host, identity))
-
-    def _admit(self, tag: str, host: str, identity: str) -> None:
+    def _admit(self, join: JoinNew) -> None:
         """The worker gets a cid, a session and the ports that are free for it."""
         if self._over or not self.link.open:
             return
         try:
-            worker = self._server.registry.add(self._user, tag, host, identity, self._address)
+            worker = self._server.registry.add(self._user, join.tag, join.host, join.identity, self._address)
         except Rejected as error:
             self.link.close(Close.LIMIT, str(error))
             return
         self._begin_session(worker)
 
-    def _join_beside(self, message: dict[str, Any]) -> None:
-        beside = self._find(message.get("beside"), message.get("secret"))
+    def _join_beside(self, join: JoinBeside) -> None:
+        beside = self._find(join.beside, join.secret)
         if len(beside.worker.carriers) >= values.POOL_LINKS:
             raise Rejected(Close.LIMIT, f"a worker may have {values.POOL_LINKS} links", final=False)
         self._begin_session(beside.worker)
@@ -147,50 +122,34 @@ class Arrival:
         worker.carriers.append(uplink)
         self._server.uplinks[uplink.id] = uplink
         self.link.machine.joined(
-            {
-                "v": __version__,
-                "cid": worker.cid,
-                "session": uplink.id,
-                "secret": uplink.secret,
-                "resume": uplink.resume_s,
-            }
+            JoinedNew(__version__, worker.cid, uplink.id, uplink.secret, uplink.resume_s)
         )
         uplink.attach(self.link)
 
-    def _take_over(self, message: dict[str, Any]) -> None:
-        uplink = self._find(message.get("session"), message.get("secret"))
-        number, received = _count(message.get("link")), _count(message.get("received"))
-        if number <= uplink.link_number:
+    def _take_over(self, join: JoinTakeOver) -> None:
+        uplink = self._find(join.session, join.secret)
+        if join.link <= uplink.link_number:
             raise Rejected(Close.REPLACED, "a newer link of this session came first", final=False)
-        uplink.link_number = number
+        uplink.link_number = join.link
         if uplink.link is not None:
             uplink.link.machine.session = None  # from here on nothing more comes in over the former link
         try:
-            uplink.session.take_over(received)
+            uplink.session.take_over(join.received)
         except RemoteProtocolError as error:
             uplink.end(error.code, str(error))  # who has the secret has lost its place: nobody can go on
             raise
         self._uplink = uplink
-        self.link.machine.joined(
-            {"v": __version__, "session": uplink.id, "received": uplink.session.received}
-        )
+        self.link.machine.joined(JoinedAgain(__version__, uplink.id, uplink.session.received))
         uplink.attach(self.link)
         self._server.registry.events.emit("link resumed", cid=uplink.worker.cid, tag=uplink.worker.tag)
 
-    def _find(self, session_id: object, secret: object) -> Uplink:
-        uplink = self._server.uplinks.get(session_id) if isinstance(session_id, str) else None
-        given = secret.encode("utf-8", "replace") if isinstance(secret, str) else b""
-        if not hmac.compare_digest(given, uplink.secret.encode() if uplink is not None else bytes(32)):
+    def _find(self, session_id: str, secret: str) -> Uplink:
+        uplink = self._server.uplinks.get(session_id)
+        if not hmac.compare_digest(secret.encode(), uplink.secret.encode() if uplink else bytes(32)):
             uplink = None
         if uplink is None or uplink.worker.user != self._user:
             raise Rejected(Close.GONE, "no such session (any more)", final=False)
         return uplink
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Rejected(Close.GONE, "a takeover needs its number and the position to go on at", final=False)
-    return value
 
 
 class _ProofOfLife:

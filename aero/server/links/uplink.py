@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
 from aero import logs
+from aero.core import messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.outbox import BLOCK_BYTES
@@ -145,20 +146,19 @@ class Uplink:
         """Workers open no streams: there is nothing at the server to reach."""
         stream.abort(Reset.NO_TARGET, "the server has no targets")
 
-    def control_received(self, message: dict[str, Any]) -> None:
+    def control_received(self, message: messages.Control) -> None:
         """PROTOCOL.md, section "Control messages". Raises RemoteProtocolError when they come too fast."""
         if not self._control.spend(monotonic()):
             raise RemoteProtocolError(Close.OVERLOAD, "control messages come faster than anybody needs them")
-        what = message.get("do")
-        if what == "register":
-            answers = self.worker.register(message.get("targets"))
+        if isinstance(message, messages.Register):
+            answers = self.worker.register(message.targets)
             for first in range(0, len(answers), _ANSWERS_A_MESSAGE):
-                some = answers[first : first + _ANSWERS_A_MESSAGE]
-                self.session.control({"do": "registered", "targets": some})
-        elif what == "unregister":
-            self.worker.unregister(message.get("ids"))
+                some = tuple(answers[first : first + _ANSWERS_A_MESSAGE])
+                self.session.control(messages.Registered(some))
+        elif isinstance(message, messages.Unregister):
+            self.worker.unregister(message.ids)
         else:
-            log.debug("! unknown control message", cid=self.worker.cid, do=what)
+            log.debug("! control message without a meaning here", cid=self.worker.cid, message=message)
 
     def goaway_received(self, code: int, text: str) -> None:
         """The worker takes no new streams; it leaves when the open ones are done."""

@@ -7,16 +7,15 @@ holds the tables and the rules of who may be in them; links (server/uplink.py) c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
-from aero.address import Address, check_name
 from aero.core.codes import Close, Reset
-from aero.core.frames import MAX_TEXT_BYTES
+from aero.core.messages import DUPLICATE, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
 from aero.core.session import Session
 from aero.core.stream import Receiver, Stream
-from aero.errors import ConfigError, Rejected, StreamError
+from aero.errors import Rejected, StreamError
 from aero.limits import Limits
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
@@ -28,7 +27,6 @@ from aero.server.watch.events import Events
 
 _CID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 KICK_LOOK_S = 0.1  # a kicked worker that is idle leaves at once, as a person sees it
-INVALID, DUPLICATE, TOO_MANY = "invalid", "duplicate", "too many"
 
 
 def new_cid() -> str:
@@ -101,50 +99,44 @@ class Worker:
             raise StreamError(Reset.LOST, "the worker is leaving")
         return min(ready, key=lambda carrier: (not carrier.alive, len(carrier.session.streams)))
 
-    def register(self, wanted: Any) -> list[dict[str, Any]]:
-        """Makes mappings of a register message's ``targets``; one answer for each (PROTOCOL.md, "Control messages")."""
-        if not isinstance(wanted, list):
-            return [{"id": 0, "error": INVALID, "text": "targets is not a list"}]
-        answers = [self._register_one(each) for each in wanted[: Limits.TARGETS_PER_WORKER + 1]]
+    def register(self, wanted: Iterable[Wanted | Answer]) -> list[Answer]:
+        """Makes mappings of a register message's targets; one answer for each (PROTOCOL.md, "Control messages").
+
+        What stands there as an answer already could not be read as a target.
+        """
+        answers = [each if isinstance(each, Answer) else self._register_one(each) for each in wanted]
         for answer in answers:
-            if "error" in answer:
+            if answer.error:
                 self._registry.counters.error("target not mapped")
                 self._registry.events.fault(
                     "target refused",
                     cid=self.cid,
                     tag=self.tag,
-                    target=answer.get("name"),
-                    why=answer["text"],
+                    target=answer.name,
+                    why=answer.text,
                 )
         return answers
 
-    def _register_one(self, wanted: Any) -> dict[str, Any]:
-        target_id = wanted.get("id") if isinstance(wanted, dict) else None
-        if isinstance(target_id, bool) or not isinstance(target_id, int) or not 0 < target_id <= 0xFFFF:
-            return {"id": 0, "error": INVALID, "text": "a target needs an id from 1 to 65535"}
-        answer: dict[str, Any] = {"id": target_id, "name": str(wanted.get("name"))[: Limits.NAME_CHARS]}
-        try:
-            name, local, remote = _checked(wanted)
-        except ConfigError as error:
-            return {**answer, "error": INVALID, "text": str(error)[:MAX_TEXT_BYTES]}
+    def _register_one(self, wanted: Wanted) -> Answer:
+        target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
         if known is not None and (known.name, known.local) == (name, local):  # our first answer was lost
-            return {**answer, "port": known.port, "listen": known.addresses}
+            return Answer(target_id, name, known.port, tuple(known.addresses))
         if len(self.mappings) >= Limits.TARGETS_PER_WORKER:
             text = f"a worker may have {Limits.TARGETS_PER_WORKER} targets"
-            return {**answer, "error": TOO_MANY, "text": text}
-        if target_id in self.mappings or self.mapping(name) is not None:
-            return {**answer, "error": DUPLICATE, "text": f"target {name} is registered already"}
+            return Answer(target_id, name, error=TOO_MANY, text=text)
+        if known is not None or self.mapping(name) is not None:
+            return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
         try:
-            mapping = self._registry.add_mapping(self, target_id, name, local, remote)
+            mapping = self._registry.add_mapping(self, target_id, name, local, wanted.remote)
         except Rejected as error:
-            return {**answer, "error": "out of range" if error.final else "taken", "text": str(error)}
-        return {**answer, "port": mapping.port, "listen": mapping.addresses}
+            return Answer(target_id, name, error=OUT_OF_RANGE if error.final else TAKEN, text=str(error))
+        return Answer(target_id, name, mapping.port, tuple(mapping.addresses))
 
-    def unregister(self, target_ids: Any) -> None:
+    def unregister(self, target_ids: Iterable[int]) -> None:
         """Closes mappings: no new visitors; open streams go on."""
-        for target_id in target_ids if isinstance(target_ids, list) else []:
-            if isinstance(target_id, int) and target_id in self.mappings:
+        for target_id in target_ids:
+            if target_id in self.mappings:
                 self._registry.drop_mapping(self.mappings[target_id])
 
     def kick(self) -> None:
@@ -177,16 +169,6 @@ class Worker:
         """Ends every session; the last one takes the worker off the registry."""
         for carrier in list(self.carriers):
             carrier.end(code, text)
-
-
-def _checked(wanted: dict[str, Any]) -> tuple[str, str, int]:
-    name, local, remote = wanted.get("name"), wanted.get("local"), wanted.get("remote", 0)
-    if not isinstance(name, str) or not isinstance(local, str) or wanted.get("proto", "tcp") != "tcp":
-        raise ConfigError("a target needs a name, a local address and the protocol tcp")
-    if isinstance(remote, bool) or not isinstance(remote, int) or not 0 <= remote <= 65535:
-        raise ConfigError("a remote port is a number from 0 to 65535")
-    check_name(name)
-    return name, str(Address.parse(local)), remote
 
 
 class Registry:

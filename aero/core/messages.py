@@ -1,0 +1,468 @@
+"""What the two ends say in JSON, as types: JOIN, JOINED and the control messages (PROTOCOL.md, same names).
+
+Each type packs itself; `parse_join`, `parse_joined` and `parse_control` read a payload, check every field's type,
+length and characters, and raise RemoteProtocolError for one that does not fit. Nothing outside this module knows a
+key's name. Keys that are not named here are ignored, so that later versions can add some.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Callable, NamedTuple, Union
+
+from aero.address import Address, check_name, check_tag, host
+from aero.core import frames
+from aero.core.codes import Close
+from aero.errors import ConfigError, RemoteProtocolError
+
+# --- the state of joining --------------------------------------------------------------------------
+
+NEW, WE_ASKED, THEY_ASKED, AGREED = "new", "we asked", "they asked", "agreed"
+OUR_JOIN, THEIR_JOIN, OUR_JOINED, THEIR_JOINED = "our JOIN", "their JOIN", "our JOINED", "their JOINED"
+
+#: State × what is said → state, for both ends of a link. What is missing may not be said.
+JOINING = {
+    (NEW, OUR_JOIN): WE_ASKED,
+    (NEW, THEIR_JOIN): THEY_ASKED,
+    (WE_ASKED, THEIR_JOINED): AGREED,
+    (THEY_ASKED, OUR_JOINED): AGREED,
+}
+
+# --- fields ----------------------------------------------------------------------------------------
+
+#: What a link may be for. Only a worker's end is served yet; the others are reserved.
+WORKER = "worker"
+ROLES = (WORKER, "visitor", "node")
+#: Seconds between pings: what a worker may ask for, and what counts when it asks for nothing.
+PING_S = (1, 3600)
+DEFAULT_PING_S = 60
+#: Seconds that a session without a link is kept: at most a day.
+MAX_RESUME_S = 86_400
+#: Identities, ids and secrets are printable ASCII without blanks; ours have 32 hexadecimal digits at most.
+TOKEN = re.compile(r"[!-~]{1,64}")
+MAX_VERSION_CHARS = 64
+MAX_ID = 0xFFFF  # ids of targets have 16 bits in OPEN
+MAX_PORT = 0xFFFF
+MAX_POSITION = (1 << 64) - 1  # positions have 64 bits in ACK
+#: Targets that one register message is read for; one more than any worker may have, so that it is told so.
+MAX_TARGETS = 128
+#: Addresses that one mapping listens on; a host with more has a list by mistake.
+MAX_LISTEN = 64
+MAX_LISTEN_CHARS = 80  # "[" + 45 characters of IPv6 + "%zone]:65535", and some
+#: Options of one target: a key is a short word, a value a line of text, a number, yes or no, or a list of lines.
+MAX_OPTIONS = 32
+OPTION = re.compile(r"[a-z][a-z0-9-]{0,31}")
+MAX_OPTION_CHARS = 1024
+MAX_OPTION_ITEMS = 64
+
+PROTOCOLS = ("tcp",)
+
+#: Why a target has no mapping.
+INVALID, DUPLICATE, TOO_MANY, OUT_OF_RANGE, TAKEN = (
+    "invalid",
+    "duplicate",
+    "too many",
+    "out of range",
+    "taken",
+)
+MAX_ERROR_CHARS = 32
+
+Option = Union[str, int, bool, "list[str]"]
+Options = Mapping[str, Option]
+NO_OPTIONS: Options = MappingProxyType({})
+
+
+def _wrong(message: str, key: str, what: str) -> RemoteProtocolError:
+    return RemoteProtocolError(Close.FRAME, f"{message}: {key} is not {what}")
+
+
+def _token(message: str, data: dict[str, Any], key: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str) or not TOKEN.fullmatch(value):
+        raise _wrong(message, key, "1 to 64 printable ASCII characters")
+    return value
+
+
+def _text(message: str, data: dict[str, Any], key: str, most: int) -> str:
+    """A text for people; "" where there is none."""
+    value = data.get(key, "")
+    if not isinstance(value, str) or len(value) > most:
+        raise _wrong(message, key, f"a text of at most {most} characters")
+    return value
+
+
+def _count(message: str, data: dict[str, Any], key: str, least: int, most: int) -> int:
+    value = data.get(key)
+    if type(value) is not int or not least <= value <= most:
+        raise _wrong(message, key, f"a number from {least} to {most}")
+    return value
+
+
+def _seconds(
+    message: str, data: dict[str, Any], key: str, default: float, least: float, most: float
+) -> float:
+    value: float = data.get(key, default)
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise _wrong(message, key, f"a number of seconds from {least} to {most}")
+    return value
+
+
+def _version(message: str, data: dict[str, Any]) -> str:
+    return _text(message, data, "v", MAX_VERSION_CHARS)
+
+
+def _word(message: str, data: dict[str, Any], key: str, check: Callable[[str], str]) -> str:
+    """A word that people choose at the other end: what is wrong with it is said as they would read it there."""
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise _wrong(message, key, "a text")
+    try:
+        return check(value)
+    except ConfigError as error:
+        raise RemoteProtocolError(Close.DENIED, f"{message}: {key}: {error}") from None
+
+
+def _options(data: dict[str, Any]) -> Options:
+    """The options of a target. Raises ConfigError."""
+    options = data.get("options", {})
+    if not isinstance(options, dict) or len(options) > MAX_OPTIONS:
+        raise ConfigError(f"options are an object of at most {MAX_OPTIONS} keys")
+    for key, value in options.items():
+        items = value if isinstance(value, list) else [value]
+        good = all(isinstance(item, str) and len(item) <= MAX_OPTION_CHARS for item in items)
+        number = isinstance(value, int) and abs(value) <= MAX_POSITION
+        if not OPTION.fullmatch(key) or not (good or number) or len(items) > MAX_OPTION_ITEMS:
+            raise ConfigError(
+                f"option {key[:MAX_ERROR_CHARS]!r} is not a short text, number, or list of texts"
+            )
+    return options
+
+
+# --- JOIN and JOINED -------------------------------------------------------------------------------
+
+
+class JoinNew(NamedTuple):
+    """JOIN that asks for a new worker with its first session."""
+
+    version: str
+    ping_s: float
+    identity: str
+    tag: str
+    host: str
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json(
+            {"v": self.version, "ping": self.ping_s}
+            | {"identity": self.identity, "tag": self.tag, "host": self.host}
+        )
+
+
+class JoinBeside(NamedTuple):
+    """JOIN that asks for one more session of the worker whose session ``beside`` is; ``secret`` is that one's."""
+
+    version: str
+    ping_s: float
+    beside: str
+    secret: str
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json(
+            {"v": self.version, "ping": self.ping_s, "beside": self.beside, "secret": self.secret}
+        )
+
+
+class JoinTakeOver(NamedTuple):
+    """JOIN that asks for a session to go on: as its ``link``-th link, from ``received`` of the server's sequence."""
+
+    version: str
+    ping_s: float
+    session: str
+    secret: str
+    link: int
+    received: int
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json(
+            {
+                "v": self.version,
+                "ping": self.ping_s,
+                "session": self.session,
+                "secret": self.secret,
+                "link": self.link,
+                "received": self.received,
+            }
+        )
+
+
+Join = Union[JoinNew, JoinBeside, JoinTakeOver]
+
+
+def parse_join(payload: memoryview) -> Join:
+    """The JOIN in a frame's payload.
+
+    Raises RemoteProtocolError: Close.FRAME for a field that does not fit, Close.DENIED for a name or a role that
+    may not be.
+    """
+    data = frames.unpack_json(payload, frames.JOIN)
+    role = data.get("role", WORKER)
+    if role != WORKER:
+        known = f"the role {role} is not served here" if role in ROLES else "its role is not known here"
+        raise RemoteProtocolError(Close.DENIED, f"JOIN: {known}")
+    version = _version("JOIN", data)
+    ping_s = _seconds("JOIN", data, "ping", DEFAULT_PING_S, *PING_S)
+    if "session" in data:
+        return JoinTakeOver(
+            version,
+            ping_s,
+            _token("JOIN", data, "session"),
+            _token("JOIN", data, "secret"),
+            _count("JOIN", data, "link", 1, MAX_POSITION),
+            _count("JOIN", data, "received", 0, MAX_POSITION),
+        )
+    if "beside" in data:
+        return JoinBeside(version, ping_s, _token("JOIN", data, "beside"), _token("JOIN", data, "secret"))
+    return JoinNew(
+        version,
+        ping_s,
+        _token("JOIN", data, "identity"),
+        _word("JOIN", data, "tag", check_tag),
+        _word("JOIN", data, "host", host),
+    )
+
+
+class JoinedNew(NamedTuple):
+    """JOINED with a new session: the worker's ``cid``, the session's id and secret, how long it is kept unlinked."""
+
+    version: str
+    cid: str
+    session: str
+    secret: str
+    resume_s: float
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json(
+            {
+                "v": self.version,
+                "cid": self.cid,
+                "session": self.session,
+                "secret": self.secret,
+                "resume": self.resume_s,
+            }
+        )
+
+
+class JoinedAgain(NamedTuple):
+    """JOINED for a session that goes on, from ``received`` of the worker's sequence."""
+
+    version: str
+    session: str
+    received: int
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json({"v": self.version, "session": self.session, "received": self.received})
+
+
+Joined = Union[JoinedNew, JoinedAgain]
+
+
+def parse_joined(payload: memoryview) -> Joined:
+    """The JOINED in a frame's payload. Raises RemoteProtocolError."""
+    data = frames.unpack_json(payload, frames.JOINED)
+    version = _version("JOINED", data)
+    session = _token("JOINED", data, "session")
+    if "received" in data:
+        return JoinedAgain(version, session, _count("JOINED", data, "received", 0, MAX_POSITION))
+    return JoinedNew(
+        version,
+        _token("JOINED", data, "cid"),
+        session,
+        _token("JOINED", data, "secret"),
+        _seconds("JOINED", data, "resume", 0, 0, MAX_RESUME_S),
+    )
+
+
+# --- control messages ------------------------------------------------------------------------------
+
+
+class Wanted(NamedTuple):
+    """One target that a worker registers.
+
+    ``local`` is its address, for people; ``remote`` the listening port that it asks for and ``had`` the one that it
+    had before, both 0 for none; ``options`` what else it wants.
+    """
+
+    id: int
+    name: str
+    local: str
+    remote: int = 0
+    had: int = 0
+    proto: str = "tcp"
+    options: Options = NO_OPTIONS
+
+
+class Answer(NamedTuple):
+    """What becomes of one target: a mapping (``port``, ``listen``, the options that are honoured), or an ``error``."""
+
+    id: int
+    name: str = ""
+    port: int = 0
+    listen: tuple[str, ...] = ()
+    options: Options = NO_OPTIONS
+    error: str = ""
+    text: str = ""
+
+
+class Register(NamedTuple):
+    """A worker's targets. One that cannot be stands here as the answer that it gets."""
+
+    targets: tuple[Wanted | Answer, ...]
+
+    def pack(self) -> bytes:
+        """The payload."""
+        targets = []
+        for each in self.targets:
+            if isinstance(each, Answer):
+                continue
+            said: dict[str, Any] = {
+                "id": each.id,
+                "name": each.name,
+                "proto": each.proto,
+                "local": each.local,
+                "remote": each.remote,
+            }
+            if each.had:
+                said["had"] = each.had
+            if each.options:
+                said["options"] = dict(each.options)
+            targets.append(said)
+        return frames.pack_json({"do": "register", "targets": targets})
+
+
+class Registered(NamedTuple):
+    """The server's answers, in one message or in several."""
+
+    targets: tuple[Answer, ...]
+
+    def pack(self) -> bytes:
+        """The payload."""
+        targets = []
+        for each in self.targets:
+            said: dict[str, Any] = {"id": each.id, "name": each.name}
+            if each.error:
+                said |= {"error": each.error, "text": each.text[: frames.MAX_TEXT_BYTES]}
+            else:
+                said |= {"port": each.port, "listen": list(each.listen)}
+                if each.options:
+                    said["options"] = dict(each.options)
+            targets.append(said)
+        return frames.pack_json({"do": "registered", "targets": targets})
+
+
+class Unregister(NamedTuple):
+    """Targets that are gone, by their ids; streams that are open go on."""
+
+    ids: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json({"do": "unregister", "ids": list(self.ids)})
+
+
+class Unknown(NamedTuple):
+    """A message of another version, which is ignored; ``do`` is its name."""
+
+    do: str
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json({"do": self.do})
+
+
+Control = Union[Register, Registered, Unregister, Unknown]
+
+
+def parse_control(payload: memoryview) -> Control:
+    """The control message in a frame's payload. Raises RemoteProtocolError for one that is known and does not fit."""
+    data = frames.unpack_json(payload, frames.CONTROL)
+    do = data.get("do")
+    parse = _PARSERS.get(do) if isinstance(do, str) else None
+    return parse(data) if parse is not None else Unknown(str(do))
+
+
+def _list(message: str, data: dict[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    if not isinstance(value, list):
+        raise _wrong(message, key, "a list")
+    return value
+
+
+def _parse_register(data: dict[str, Any]) -> Register:
+    return Register(tuple(_wanted(each) for each in _list("register", data, "targets")[: MAX_TARGETS + 1]))
+
+
+def _wanted(data: Any) -> Wanted | Answer:
+    """One target of a register message: a slip in one spoils no other, so it is answered and ends nothing."""
+    number = data.get("id") if isinstance(data, dict) else None
+    if type(number) is not int or not 0 < number <= MAX_ID:
+        return Answer(0, error=INVALID, text=f"a target needs an id from 1 to {MAX_ID}")
+    name = data.get("name")
+    try:
+        return _checked(number, data)
+    except ConfigError as error:
+        # A name that is none goes back as far as one could have been read.
+        called = name[:MAX_ERROR_CHARS] if isinstance(name, str) else ""
+        return Answer(number, called, error=INVALID, text=str(error)[: frames.MAX_TEXT_BYTES])
+
+
+def _checked(number: int, data: dict[str, Any]) -> Wanted:
+    name, local, proto = data.get("name"), data.get("local"), data.get("proto", "tcp")
+    if not isinstance(name, str) or not isinstance(local, str) or proto not in PROTOCOLS:
+        raise ConfigError("a target needs a name, a local address and the protocol tcp")
+    remote, had = data.get("remote", 0), data.get("had", 0)
+    if not all(type(port) is int and 0 <= port <= MAX_PORT for port in (remote, had)):
+        raise ConfigError(f"a remote port is a number from 0 to {MAX_PORT}")
+    return Wanted(number, check_name(name), str(Address.parse(local)), remote, had, proto, _options(data))
+
+
+def _parse_registered(data: dict[str, Any]) -> Registered:
+    return Registered(tuple(_answer(each) for each in _list("registered", data, "targets")))
+
+
+def _answer(data: Any) -> Answer:
+    what = "registered"
+    if not isinstance(data, dict):
+        raise _wrong(what, "targets", "a list of objects")
+    number, name = _count(what, data, "id", 0, MAX_ID), _text(what, data, "name", frames.MAX_TEXT_BYTES)
+    if "error" in data:
+        error = _text(what, data, "error", MAX_ERROR_CHARS)
+        text = _text(what, data, "text", frames.MAX_TEXT_BYTES)
+        return Answer(number, name, error=error or INVALID, text=text)
+    port, listen = _count(what, data, "port", 1, MAX_PORT), data.get("listen", [])
+    good = isinstance(listen, list) and len(listen) <= MAX_LISTEN
+    if not good or not all(isinstance(each, str) and len(each) <= MAX_LISTEN_CHARS for each in listen):
+        raise _wrong(what, "listen", "a list of addresses")
+    try:
+        return Answer(number, name, port, tuple(listen), _options(data))
+    except ConfigError as error:
+        raise RemoteProtocolError(Close.FRAME, f"{what}: {error}") from None
+
+
+def _parse_unregister(data: dict[str, Any]) -> Unregister:
+    ids = _list("unregister", data, "ids")
+    if not all(type(each) is int and 0 < each <= MAX_ID for each in ids):
+        raise _wrong("unregister", "ids", f"a list of numbers from 1 to {MAX_ID}")
+    return Unregister(tuple(ids))
+
+
+_PARSERS: dict[str, Callable[[dict[str, Any]], Control]] = {
+    "register": _parse_register,
+    "registered": _parse_registered,
+    "unregister": _parse_unregister,
+}
