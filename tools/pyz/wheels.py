@@ -122,8 +122,10 @@ def relock(build: Path, wishes: list[tuple[Target, dict[str, str]]], path: Path)
         for target, pins in wishes:
             pip_download(pip, target, folder, [f"{project}=={version}" for project, version in pins.items()])
         lines = ["# The wheels that aero.pyz is made of and with. Written by tools/build_pyz.py --relock.\n"]
-        for wheel in sorted(folder.glob("*.whl")):
-            lines.append(f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}  {wheel.name}\n")
+        lines += [
+            f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}  {wheel.name}\n"
+            for wheel in sorted(folder.glob("*.whl"))
+        ]
         path.write_text("".join(lines))
 
 
