@@ -6,7 +6,7 @@ Knows no option and no source of text; opens no socket.
 from __future__ import annotations
 
 import re
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from aero.errors import ConfigError
 
@@ -22,6 +22,8 @@ CID = re.compile(r"c[0-9abcdefghjkmnpqrstvwxyz]{12}")
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: Host names to dial. Underscores are not DNS-clean, but container networks use them and resolvers answer.
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+#: Letters and joiners that the standards of 2003 and 2008 turn into different names (RFC 5894, section 7.2).
+_TWO_MEANINGS = "\u00df\u03c2\u200c\u200d"
 #: What listens everywhere, and what nobody elsewhere can dial.
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -60,16 +62,27 @@ def is_ip(text: str) -> bool:
 
 
 def host(text: str) -> str:
-    """A host name or IP address to dial or listen on (without brackets), as written."""
-    last = text.rstrip(".").rpartition(".")[2]
-    if ":" in text or last.isdigit():
+    """A host name or IP address to dial or listen on, without brackets; a name in another script as ``xn--...``."""
+    name = text if text.isascii() else _ascii(text)
+    last = name.rstrip(".").rpartition(".")[2]
+    if ":" in name or last.isdigit():
         # A name whose last label is a number is an IPv4 address or a slip of the pen.
-        good = is_ip(text)
+        good = is_ip(name)
     else:
-        good = len(text) <= HOST_CHARS and ".." not in text and HOST.fullmatch(text) is not None
+        good = len(name) <= HOST_CHARS and ".." not in name and HOST.fullmatch(name) is not None
     if not good:
         raise ConfigError(f"{text!r} is not a host name or address")
-    return text
+    return name
+
+
+def _ascii(text: str) -> str:
+    """A host name as DNS has it (RFC 3490, ToASCII); "" where there is none."""
+    if any(letter in _TWO_MEANINGS for letter in text):
+        raise ConfigError(f"{text!r} is written in two ways in DNS, write the one you mean as xn--...")
+    try:
+        return text.encode("idna").decode() if len(text) <= HOST_CHARS else ""
+    except UnicodeError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:
@@ -128,38 +141,6 @@ class Target(NamedTuple):
     host: str
     port: int
     remote: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read ``name@host:port`` or ``name:host:port``, with options after ``?`` (``?remote=15432``)."""
-        main, _, query = text.partition("?")
-        if "://" in main:
-            raise ConfigError(f"{text!r} is a URL, write a name and where it is, as in web@127.0.0.1:80")
-        match = re.fullmatch(r"([^@:\[\]]*)[@:](.+:.+)", main)
-        if match is None:
-            raise ConfigError(f"{text!r} is not a target, write name@host:port, for example web@127.0.0.1:80")
-        try:
-            called = check_name(match[1])
-            where = Address.parse(match[2])
-            options = cls._options(query) if "?" in text else {}
-        except ConfigError as error:
-            raise ConfigError(f"target {text!r}: {error}") from None
-        return cls(called, where.host, where.port, options.get("remote", 0))
-
-    @staticmethod
-    def _options(query: str) -> dict[str, int]:
-        known: dict[str, Callable[[str], int]] = {"remote": port_number}
-        found: dict[str, int] = {}
-        for part in query.split("&"):
-            key, _, value = part.partition("=")
-            if key not in known:
-                raise ConfigError(
-                    f"unknown option {key!r}, known are: {', '.join(known)} (as in ?remote=15432)"
-                )
-            if key in found:
-                raise ConfigError(f"option {key!r} is given twice")
-            found[key] = known[key](value)
-        return found
 
     @property
     def address(self) -> Address:

@@ -176,6 +176,8 @@ names. The command line beats the environment, the environment beats the file.
 The file's table is [{table}], its keys are the options' names:
   [{table}]
 {example}
+SECONDS can have a unit: 30, 30s, 10m, 2h, 7d. SIZE is in bytes, or with K M G
+or KiB MiB GiB (1024-based), KB MB GB (1000-based), kbit mbit gbit.
 """
 
 EXITS = """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
 from aero import __version__
 from aero.cli import help
 from aero.config import sources, values
+from aero.config.hints import instead, shown
 from aero.config.option import Options
 from aero.config.roles import ClientConfig, DemoConfig, ListConfig, ServerConfig, ServiceConfig, WorkerConfig
 from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
@@ -205,8 +206,8 @@ def _no_command(word: str) -> str:
     if not word:
         return "say what to run: aero server, aero client or aero demo; aero --help tells more"
     if word.startswith("-"):
-        return f"options stand after a command, as in: aero client {sources.shown(word)} ..., see aero --help"
-    return f"unknown command {sources.shown(word)}: {sources.instead(word, COMMANDS)} (aero --help)"
+        return f"options stand after a command, as in: aero client {shown(word)} ..., see aero --help"
+    return f"unknown command {shown(word)}: {instead(word, COMMANDS)} (aero --help)"
 
 
 def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Options:
@@ -228,15 +229,14 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     try:
         # What follows the options is for people: docopt would take an example's "--tag" for a declaration.
         grammar = help.text(word).partition("\nExamples:")[0]
-        parsed = docopt.docopt(grammar, [word, *sources.canonical(given), *others], False)
+        docopt.docopt(grammar, [word, *sources.canonical(given), *others], False)
     except docopt.DocoptExit:
         if argument and not others:
             raise ConfigError(f"say which worker: aero {word} CID; aero list shows them") from None
-        extra = " ".join(map(sources.shown, others[1:] if argument else others))
+        extra = " ".join(map(shown, others[1:] if argument else others))
         raise ConfigError(f"unexpected {extra!r}: {_takes(word, argument)}") from None
     gathered = Options(
-        {name: parsed.get(f"--{name}") for name in known}
-        | ({argument: parsed[argument.upper()]} if argument else {}),
+        {name: where.value for name, where in given.items()} | ({argument: others[0]} if argument else {}),
         {name: where.place for name, where in given.items()}
         | ({argument: argument.upper()} if argument else {}),
     )

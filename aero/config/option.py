@@ -18,7 +18,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 V = TypeVar("V")
 C = TypeVar("C", bound="Config")
-Raw = Union[str, bool, list[str], None]
+#: A value as its source has it; the items of a list are texts, or tables of a file (aero.config.targets).
+Raw = Union[str, bool, list[Any], None]
 
 #: Where the help's second column begins, and the last column that it may use.
 _COLUMN, _WIDTH = 21, 79
@@ -99,7 +100,7 @@ def flag(name: str, help: str, *, live: bool = False, part: str = "") -> bool:
 
 
 def repeated(
-    name: str, metavar: str, parse: Callable[[list[str]], T], default: T, help: str, *, live: bool = False
+    name: str, metavar: str, parse: Callable[[list[Any]], T], default: T, help: str, *, live: bool = False
 ) -> T:
     """Declares an option that may be given several times; ``parse`` gets all its values, none too."""
     return cast(T, Option(name, metavar, parse, default, help, repeats=True, live=live))

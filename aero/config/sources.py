@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
+from aero.config.hints import instead, nearest, shown
 from aero.config.option import Option
+from aero.config.targets import Table
 from aero.config.values import FILE_BYTES, path
 from aero.errors import ConfigError
 
-Value = Union[str, bool, list[str]]
+#: A raw value: the items of a list are texts, or tables of a file.
+Value = Union[str, bool, list[Any]]
 
 #: These make no sense in the environment or a file; --config names the file itself.
 ARGV_ONLY = ("help", "version", "config")
+#: Tables below a table of the file, a name each, and the option that they are further items of.
+TABLES = {"targets": "target"}
 SWITCH = {
     "1": True,
     "true": True,
@@ -118,11 +123,15 @@ def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Option]])
         known = {key: option for key, option in tables[name].items() if key not in ARGV_ONLY}
         for key, value in content.items():
             place = f"{file} [{name}] {shown(key)}"
-            if key not in known:
+            option = known.get(TABLES.get(str(key), str(key)))
+            if option is None:
                 raise ConfigError(f"{place}: unknown option, {instead(key, known)}")
-            checked = _toml_value(place, known[key], value)
+            checked = _tables(place, value) if key in TABLES else _toml_value(place, option, value)
             if name == table:
-                given[key] = Given(checked, place)
+                earlier = given.get(option.name)
+                if earlier is not None and isinstance(earlier.value, list) and isinstance(checked, list):
+                    checked = [*earlier.value, *checked]
+                given[option.name] = Given(checked, place)
     return given
 
 
@@ -141,28 +150,6 @@ def canonical(given: Mapping[str, Given]) -> list[str]:
         else:
             argv += [f"--{name}={each}" for each in ([value] if isinstance(value, str) else value)]
     return argv
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like an unknown one, "" when none is."""
-    import difflib
-
-    if len(word) < 3:
-        return ""  # a letter or two are like anything
-    return next(iter(difflib.get_close_matches(word.lower().replace("_", "-"), list(known), 1)), "")
-
-
-def instead(word: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown word, as the end of a message."""
-    names = list(known)
-    meant = nearest(word, names)
-    return f"did you mean {meant}?" if meant else f"known are {', '.join(names)}"
-
-
-def shown(word: str) -> str:
-    """A word from outside as it may stand in a message: short, printable."""
-    word = word if len(word) <= 60 else word[:60] + "..."
-    return word if word.isprintable() else ascii(word)
 
 
 def _bare(dashed: str) -> str:
@@ -209,6 +196,27 @@ def _toml_value(place: str, option: Option, value: object) -> Value:
             return value if option.repeats else ",".join(value)
         raise ConfigError(f"{place}: write one string or a list of strings")
     raise ConfigError(f'{place}: write a string, for example {option.name} = "{option.metavar}"')
+
+
+def _tables(place: str, value: object) -> list[Table]:
+    """Tables below a table: ``[client.targets.web]`` and the like."""
+    if not isinstance(value, dict) or not all(isinstance(keys, dict) for keys in value.values()):
+        raise ConfigError(f"{place}: write a table for each, for example [client.targets.web]")
+    return [
+        Table(name, {key: _text(f"{place}.{shown(name)} {shown(key)}", each) for key, each in keys.items()})
+        for name, keys in value.items()
+    ]
+
+
+def _text(place: str, value: object) -> str:
+    """A value as it would stand on a command line; the items of a list are joined by +."""
+    if isinstance(value, list):
+        return "+".join(_text(place, each) for each in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value:
+        return value
+    raise ConfigError(f"{place}: write a string, a number, or a list of them")
 
 
 def file_of(given: Mapping[str, Given]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from aero.address import Address, Target, check_tag, host
 from aero.config import values
 from aero.config.option import Config, argument, flag, option, repeated, secret
+from aero.config.targets import target_list
 
 
 class RoleOptions(Config):
@@ -33,7 +34,7 @@ class RoleOptions(Config):
         "text, or json for machines", live=True,
     )  # fmt: skip
     log_size: int = option(
-        "log-size", "SIZE", values.log_size, 10 * 1024 * 1024,
+        "log-size", "SIZE", values.size(*values.LOG_BYTES), 10 * 1024 * 1024,
         "Begin a new log file at this size; one old one stays as FILE.1", show=values.size_text, live=True,
     )  # fmt: skip
     lock: str | None = option(
@@ -69,9 +70,10 @@ class ServerOptions(RoleOptions):
         "Code that workers must know, or @FILE to read it from a file. Without one, any worker is let in.",
         live=True,
     )
-    # Above nearly every registered service, and room for ten thousand leases and more to come back to.
+    # Above nearly every registered service, below what Linux gives outgoing connections (32768 and up), and room for
+    # ten thousand leases and more to come back to.
     ports: tuple[int, int] = option(
-        "ports", "LO-HI", values.port_range, (20000, 39999),
+        "ports", "LO-HI", values.port_range, (20000, 32767),
         "Ports that targets get; 0 leaves the choice to the system", show=values.port_range_text,
     )  # fmt: skip
     api: Address | None = option(
@@ -99,13 +101,13 @@ class ServerOptions(RoleOptions):
     )  # fmt: skip
     # A laptop's lid, a router's restart, a change of network.
     resume_s: int = option(
-        "resume", "SECONDS", values.integer(*values.RESUME_S, "seconds"), 60,
+        "resume", "SECONDS", values.duration(*values.RESUME_S), 60,
         "How long a worker whose link broke may come back to its open streams; 0 resets them at once",
         live=True,
     )  # fmt: skip
     # Requests end within it; downloads and shells would take longer than anybody waits for a restart.
     drain_s: int = option(
-        "drain", "SECONDS", values.integer(*values.DRAIN_S, "seconds"), 5,
+        "drain", "SECONDS", values.duration(*values.DRAIN_S), 5,
         "How long open streams may go on after SIGTERM", live=True,
     )  # fmt: skip
     user: str = option(
@@ -119,7 +121,7 @@ class ClientOptions(RoleOptions):
     WORDS = {"named_after": "server, tag and targets"}
 
     targets: tuple[Target, ...] = repeated(
-        "target", "LIST", values.target_list, (),
+        "target", "LIST", target_list, (),
         "Services to offer, separated by commas; may repeat. Each is NAME@HOST:PORT or NAME:HOST:PORT, IPv6 as"
         " NAME@[::1]:80; ?remote=PORT at its end asks the server for that port.",
         live=True,
@@ -138,7 +140,7 @@ class ClientOptions(RoleOptions):
         computed=values.machine_host,
     )  # fmt: skip
     ping_s: int = option(
-        "ping", "SECONDS", values.integer(*values.PING_S, "seconds"), 60,
+        "ping", "SECONDS", values.duration(*values.PING_S), 60,
         "Between signs of life, 1 to 3600; a link that is silent for twice as long is replaced", live=True,
     )  # fmt: skip
     pool: int = option(

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable
 
-from aero.address import CID, HOST_CHARS, NAME, NAME_CHARS, Address, Target, check_name, is_ip, port_number
+from aero.address import CID, HOST_CHARS, NAME, NAME_CHARS, Address, check_name, host, is_ip, port_number
 from aero.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 #: What is left of a host name when a tag, a target name and two dots stand before the domain.
 DOMAIN_CHARS = HOST_CHARS - 2 * (NAME_CHARS + 1)
-#: A registration (63 + 253 characters and about 80 of JSON per target) has to fit 64 KiB of control message.
-TARGETS = 128
 #: Far beyond any code that people or generators write, and little enough to hand to scrypt for nothing.
 AUTH_BYTES = 1024
 #: Every address of a well connected host; more is a mistake in a list.
@@ -48,6 +46,18 @@ LOG_BYTES = (16 * 1024, 1024 * 1024 * 1024)
 #: A configuration file is written by hand; this is about twenty thousand lines.
 FILE_BYTES = 1024 * 1024
 
+
+#: Units of sizes, in bits. K, M and G are what memory and disks are counted in, KB what links are sold in; small
+#: letters alone are no unit, as b could be bits: those are written out.
+SIZES = {"": 8, "kbit": 1000, "mbit": 1000**2, "gbit": 1000**3}
+SIZES.update({f"{unit}{end}": 8 * 1024**power for power, unit in enumerate("KMG", 1) for end in ("", "iB")})
+SIZES.update({f"{unit}B": 8 * 1000**power for power, unit in enumerate("KMG", 1)})
+SIZE_UNITS = (
+    "bytes, or K M G or KiB MiB GiB (1024-based), KB MB GB (1000-based), kbit mbit gbit: for example 10M"
+)
+#: Units of durations, in seconds.
+DURATIONS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION_UNITS = "seconds, or with a unit, as in 30, 30s, 10m, 2h or 7d"
 
 AEADS = ("cryptography", "openssl", "pycryptodome")
 LOG_FORMATS = ("text", "json")
@@ -82,7 +92,7 @@ def port_range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
     low, high = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= low <= high <= 65535:
-        raise ConfigError(f"{text!r} is not a range of ports, write for example 20000-39999")
+        raise ConfigError(f"{text!r} is not a range of ports, write for example 20000-32767")
     return low, high
 
 
@@ -91,12 +101,23 @@ def port_range_text(ports: tuple[int, int]) -> str:
     return f"{ports[0]}-{ports[1]}"
 
 
-def size(text: str) -> int:
-    """A number of bytes: ``65536``, ``512K``, ``10M``, ``1G`` (powers of 1024)."""
-    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper())
-    if not match:
-        raise ConfigError(f"{text!r} is not a size, write for example 512K or 10M")
-    return int(match[1]) << 10 * " KMG".index(match[2] or " ")
+def size(lowest: int, highest: int) -> Callable[[str], int]:
+    """A parser for numbers of bytes: ``65536``, ``512K``, ``10MiB``, ``1GB``, ``8mbit``."""
+
+    def parse(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,12})([A-Za-z]*)", text)
+        unit = SIZES.get(match[2]) if match else None
+        if match is None or unit is None:
+            raise ConfigError(f"{text!r} is not a size, write {SIZE_UNITS}")
+        count = int(match[1]) * unit // 8
+        if not lowest <= count <= highest:
+            small = count < lowest
+            raise ConfigError(
+                f"{text!r} is too {'small' if small else 'large'}, write {size_text(lowest)} to {size_text(highest)}"
+            )
+        return count
+
+    return parse
 
 
 def size_text(count: int) -> str:
@@ -107,12 +128,31 @@ def size_text(count: int) -> str:
     return str(count)
 
 
-def log_size(text: str) -> int:
-    """A size that a log file may have, in bytes."""
-    count = size(text)
-    if not LOG_BYTES[0] <= count <= LOG_BYTES[1]:
-        raise ConfigError(f"{text!r} is too {'small' if count < LOG_BYTES[0] else 'large'}, write 16K to 1G")
-    return count
+def duration(lowest: int, highest: int) -> Callable[[str], int]:
+    """A parser for whole seconds: ``30``, ``30s``, ``10m``, ``2h``, ``7d``."""
+
+    def parse(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+        if match is None:
+            raise ConfigError(f"{text!r} is not a time, write {DURATION_UNITS}")
+        seconds = int(match[1]) * DURATIONS[match[2]]
+        if not lowest <= seconds <= highest:
+            short = seconds < lowest
+            raise ConfigError(
+                f"{text!r} is too {'short' if short else 'long'},"
+                f" write {duration_text(lowest)} to {duration_text(highest)}"
+            )
+        return seconds
+
+    return parse
+
+
+def duration_text(seconds: int) -> str:
+    """The shortest text that `duration` reads back as ``seconds``."""
+    for unit in "dhm":
+        if seconds and seconds % DURATIONS[unit] == 0:
+            return f"{seconds // DURATIONS[unit]}{unit}"
+    return f"{seconds}s"
 
 
 def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
@@ -135,7 +175,8 @@ def user(text: str) -> str:
 
 def domain(text: str) -> str:
     """The domain under which ``<tag>.<name>.<domain>`` is served, lower case, without dots around it."""
-    folded = text.strip(".").lower()
+    name = text.strip(".")
+    folded = (name if name.isascii() else host(name)).lower()
     if len(folded) > DOMAIN_CHARS or not all(NAME.fullmatch(label) for label in folded.split(".")):
         raise ConfigError(
             f"{text!r} is not a domain of up to {DOMAIN_CHARS} characters, write for example aero.example.org"
@@ -273,28 +314,8 @@ def default_state(environ: Mapping[str, str] | None = None, uid: int | None = No
 
 
 # ----------------------------------------------------------------------------
-# Addresses and targets
+# Addresses and names
 # ----------------------------------------------------------------------------
-
-
-def target_list(texts: list[str]) -> tuple[Target, ...]:
-    """Targets from comma-separated lists; each name, and each port asked for, once."""
-    targets = tuple(Target.parse(part.strip()) for text in texts for part in text.split(",") if part.strip())
-    if not targets:
-        raise ConfigError("no target is given, write name@host:port, for example web@127.0.0.1:80")
-    if len(targets) > TARGETS:
-        raise ConfigError(f"{len(targets)} targets are too many, write at most {TARGETS}")
-    names: dict[str, Target] = {}
-    remotes: dict[int, Target] = {}
-    for target in targets:
-        if target.name in names:
-            raise ConfigError(
-                f"the name {target.name!r} stands for both {names[target.name]} and {target}, choose another"
-            )
-        if target.remote and target.remote in remotes:
-            raise ConfigError(f"{remotes[target.remote]} and {target} ask for the same port")
-        names[target.name] = remotes[target.remote] = target
-    return targets
 
 
 def server_address(text: str) -> Address:
@@ -316,9 +337,10 @@ def tag_list(text: str) -> tuple[str, ...]:
 
 def cid(text: str) -> str:
     """A worker's id."""
-    if not CID.fullmatch(text.lower()):
+    folded = text.lower() if text.isascii() else ""
+    if not CID.fullmatch(folded):
         raise ConfigError(f"{text!r} is not a worker's id; aero list shows them")
-    return text.lower()
+    return folded
 
 
 def listening_address(text: str) -> Address | None:

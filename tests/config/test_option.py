@@ -20,7 +20,9 @@ class Base(Config):
     """What two commands share."""
 
     debug: bool = flag("debug", "Say more", live=True)
-    log_size: int = option("log-size", "SIZE", values.size, 1024, "How much of {what}", show=values.size_text)
+    log_size: int = option(
+        "log-size", "SIZE", values.size(1, 9999), 1024, "How much of {what}", show=values.size_text
+    )
 
 
 class Sample(Base):
@@ -127,6 +129,13 @@ def test_every_option_is_declared_once_with_one_name_in_three_sources(command: s
         assert re.fullmatch("[a-z]+(-[a-z]+)*", each.name)
         assert each.positional or each.help.strip() == each.help != ""
         assert not each.part or each.part in {other.name for other in options}
+
+
+@pytest.mark.parametrize("command", help.PAGES)
+def test_the_default_in_the_help_is_the_default(command: str) -> None:
+    for each in help.PAGES[command][1].OPTIONS:
+        if each.default_text:
+            assert each.parse(each.default_text) == each.default
 
 
 def test_messages_say_where_a_value_came_from() -> None:

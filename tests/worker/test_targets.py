@@ -6,7 +6,7 @@ import gevent
 
 from aero import address
 from aero.address import Target
-from aero.config import values
+from aero.config import targets
 from aero.core import frames
 from aero.core.messages import INVALID, MAX_TARGETS, TAKEN, Answer, Register, Unregister, Wanted
 from aero.worker.targets import Services
@@ -68,10 +68,10 @@ def test_ids_go_round_and_skip_those_in_use() -> None:
 
 def test_all_targets_of_a_worker_fit_into_one_message() -> None:
     host = "h" * address.HOST_CHARS
-    names = (f"{number:x<{address.NAME_CHARS}}" for number in range(values.TARGETS))
+    names = (f"{number:x<{address.NAME_CHARS}}" for number in range(targets.MOST))
     table, _ = services(*(Target(name, host, 65535, 65535) for name in names))
     (message,) = table.messages()
-    assert len(wanted(message)) == values.TARGETS == MAX_TARGETS
+    assert len(wanted(message)) == targets.MOST == MAX_TARGETS
     assert len(message.pack()) < 50 * 1024 < frames.MAX_JSON_BYTES
 
 

@@ -1,0 +1,121 @@
+"""The text of a target, its options, and the table that stands for it in the file."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aero.config import targets
+from aero.config.targets import Table
+from aero.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("web@127.0.0.1:80", ("web", "127.0.0.1", 80, 0)),
+        ("web:127.0.0.1:80", ("web", "127.0.0.1", 80, 0)),
+        ("web@[::1]:80", ("web", "::1", 80, 0)),
+        ("web:[::1]:80", ("web", "::1", 80, 0)),
+        ("Web-2@nas.local:80", ("web-2", "nas.local", 80, 0)),
+        ("db@127.0.0.1:5432?remote=15432", ("db", "127.0.0.1", 5432, 15432)),
+        ("web@b\u00fccher.local:80", ("web", "xn--bcher-kva.local", 80, 0)),
+    ],
+)
+def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
+    parsed = targets.target(text)
+    assert parsed == expected
+    assert targets.target(str(parsed)) == parsed
+    assert parsed.address == expected[1:3]
+
+
+@pytest.mark.parametrize(
+    "text, hint",
+    [
+        ("web", "write name@host:port"),
+        ("127.0.0.1:80", "write name@host:port"),
+        ("[::1]:80", "write name@host:port"),
+        ("web@:80", "write name@host:port"),
+        ("@127.0.0.1:80", "'' is not a name"),
+        ("my_web@127.0.0.1:80", "letters, digits and inner hyphens"),
+        ("a.b@127.0.0.1:80", "letters, digits and inner hyphens"),
+        ("-a@127.0.0.1:80", "not a name"),
+        ("a-@127.0.0.1:80", "not a name"),
+        ("x" * 64 + "@127.0.0.1:80", "not a name"),
+        ("web@127.0.0.1", "write name@host:port"),
+        ("web@127.0.0.1:0", "not a port"),
+        ("web@::1:80", "[::1]:PORT"),
+        ("web@127.0.0.1:80?", "unknown option ''"),
+        ("web@127.0.0.1:80?remote", "'' is not a port"),
+        ("web@127.0.0.1:80?remote=0", "'0' is not a port"),
+        ("web@127.0.0.1:80?port=1", "unknown option 'port', known are remote"),
+        ("web@127.0.0.1:80?remtoe=1", "unknown option 'remtoe', did you mean remote?"),
+        ("web@127.0.0.1:80?remote=1+2", "remote: '1+2' is not a port"),
+        ("web@127.0.0.1:80?remote=1&remote=2", "given twice"),
+        ("dns@127.0.0.1:53/udp", "UDP targets are not offered yet, leave out /udp"),
+        ("dns@[::1]:53/udp?remote=53", "UDP targets are not offered yet"),
+        ("web@127.0.0.1:80/index.html", "has a path"),
+        ("http://127.0.0.1:80", "is a URL"),
+        ("\u212aey@127.0.0.1:80", "is not a name"),
+        ("web@127.0.0.1:80?remote=1?remote=2", "not a port"),
+    ],
+)
+def test_targets_that_cannot_be(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(hint)):
+        targets.target(text)
+
+
+def test_a_list_of_targets() -> None:
+    parsed = targets.target_list(["a@h:1, b@h:2,", "c@h:3"])
+    assert [target.name for target in parsed] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "texts, hint",
+    [
+        ([], "no target is given"),
+        ([","], "no target is given"),
+        (["web@h:1,WEB@h:2"], "the name 'web' stands for both web@h:1 and web@h:2"),
+        (["a@h:1?remote=7", "b@h:2?remote=7"], "ask for the same port"),
+        ([",".join(f"n{i}@h:1" for i in range(targets.MOST + 1))], "too many"),
+    ],
+)
+def test_lists_of_targets_that_cannot_be(texts: list[str], hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        targets.target_list(texts)
+
+
+def test_a_table_is_the_same_target() -> None:
+    table = Table("db", {"address": "127.0.0.1:5432", "remote": "15432"})
+    assert targets.target_list([table, "web@h:1"]) == targets.target_list(
+        ["db@127.0.0.1:5432?remote=15432", "web@h:1"]
+    )
+
+
+@pytest.mark.parametrize(
+    "keys, hint",
+    [
+        ({}, 'write where it is, as in address = "127.0.0.1:80"'),
+        ({"adress": "h:1"}, "write where it is"),
+        ({"address": "h:1", "remtoe": "7"}, "unknown option 'remtoe', did you mean remote?"),
+        ({"address": "h:1", "remote": "0"}, "remote: '0' is not a port"),
+        ({"address": "h:1/udp"}, "UDP targets are not offered yet"),
+        ({"address": "h:1?remote=7"}, "is not a port"),
+    ],
+)
+def test_tables_that_cannot_be(keys: dict[str, str], hint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape("[client.targets.db]: ")) as error:
+        targets.from_table(Table("db", keys))
+    assert hint in str(error.value)
+
+
+@given(st.text())
+def test_any_text_is_a_target_or_a_config_error(text: str) -> None:
+    for read in (lambda: targets.target(text), lambda: targets.from_table(Table(text, {"address": text}))):
+        try:
+            read()
+        except ConfigError as error:
+            assert str(error).isprintable()
