@@ -34,7 +34,6 @@ FIN = 0x04
 RESET = 0x05
 WINDOW = 0x06
 GOAWAY = 0x07
-DATAGRAM = 0x08  # reserved: a feature bit will allow it
 
 # Link frames
 JOIN = 0x41

@@ -22,6 +22,7 @@ import hmac
 import struct
 from typing import Any, Callable, NamedTuple
 
+from aero.core import features
 from aero.core.codes import Close
 from aero.core.record import hkdf_expand
 from aero.core.spake2 import CONFIRMATION_BYTES, SCALAR_BYTES, SHARE_BYTES, Keys, Password, Spake2
@@ -37,14 +38,12 @@ MAX_USER_BYTES = 64
 HELLO, SERVER_HELLO, CONFIRM, FAIL = 1, 2, 3, 15
 NAMES = {HELLO: "HELLO", SERVER_HELLO: "SERVER_HELLO", CONFIRM: "CONFIRM", FAIL: "FAIL"}
 
-FEATURES = 0  # bits that this version offers: none is defined yet
-
 _U32 = struct.Struct("!I")
 _WRONG_CODE = "wrong auth code"  # and unknown user: whoever asks must not learn which
 
 
 class LinkSecrets(NamedTuple):
-    """What a finished handshake gives: 32 bytes for each direction's records, and what both sides can do."""
+    """What a finished handshake gives: 32 bytes for each direction's records, and the features.py bits of both."""
 
     ours: bytes
     theirs: bytes
@@ -141,28 +140,29 @@ class _Handshake:
         return data[:size]
 
 
-def _link_secrets(keys: Keys, aad: bytes, features: int) -> tuple[LinkSecrets, LinkSecrets]:
+def _link_secrets(keys: Keys, aad: bytes, agreed: int) -> tuple[LinkSecrets, LinkSecrets]:
     """(worker's, server's) secrets; PROTOCOL.md, section "Keys"."""
     root = hmac.digest(
         hashlib.sha256(aad).digest(), keys.secret, hashlib.sha256
     )  # HKDF-Extract, salt: the hellos
     upward = hkdf_expand(root, b"aero worker to server", 32)
     downward = hkdf_expand(root, b"aero server to worker", 32)
-    return LinkSecrets(upward, downward, features), LinkSecrets(downward, upward, features)
+    return LinkSecrets(upward, downward, agreed), LinkSecrets(downward, upward, agreed)
 
 
 class WorkerHandshake(_Handshake):
     """The dialling side."""
 
-    def __init__(self, password: Password, user: str, random: bytes) -> None:
+    def __init__(self, password: Password, user: str, random: bytes, offered: int = features.OFFERED) -> None:
         """``random``: SCALAR_BYTES fresh bytes; ``user``: "" or a name of at most MAX_USER_BYTES."""
         super().__init__()
+        self._offered = offered
         #: set once the CONFIRM is on its way: what we seal from here on only a server that knows the code can
         #: open, so the first record need not wait for its proof
         self.our_secret = b""
         self._spake = Spake2("A", password, b"worker", b"server", random)
         name = user.encode("utf-8")
-        self._hello = message(HELLO, self._spake.share + _U32.pack(FEATURES) + bytes((len(name),)) + name)
+        self._hello = message(HELLO, self._spake.share + _U32.pack(offered) + bytes((len(name),)) + name)
         cls = WorkerHandshake  # functions, not methods: nothing here holds itself
         self._table = {(0, SERVER_HELLO): cls._handle_server_hello, (1, CONFIRM): cls._handle_confirm}
 
@@ -173,10 +173,10 @@ class WorkerHandshake(_Handshake):
     def _handle_server_hello(self, whole: bytes, body: bytes) -> bytes:
         if len(body) != SHARE_BYTES + 4:
             raise RemoteProtocolError(Close.FRAME, f"SERVER_HELLO of {len(body)} bytes")
-        features = _U32.unpack_from(body, SHARE_BYTES)[0] & FEATURES
+        agreed = _U32.unpack_from(body, SHARE_BYTES)[0] & self._offered
         aad = self._hello + whole
         self._keys = self._spake.finish(body[:SHARE_BYTES], aad)
-        self._unproved = _link_secrets(self._keys, aad, features)[0]
+        self._unproved = _link_secrets(self._keys, aad, agreed)[0]
         self.our_secret = self._unproved.ours
         return message(CONFIRM, self._keys.our_confirmation)
 
@@ -190,11 +190,14 @@ class WorkerHandshake(_Handshake):
 class ServerHandshake(_Handshake):
     """The listening side."""
 
-    def __init__(self, find_password: Callable[[str], Password], random: bytes) -> None:
+    def __init__(
+        self, find_password: Callable[[str], Password], random: bytes, offered: int = features.OFFERED
+    ) -> None:
         """``find_password``: user name -> Password, one that nobody knows for an unknown user."""
         super().__init__()
         self._find_password = find_password
         self._random = random
+        self._offered = offered
         self.user = ""
         cls = ServerHandshake
         self._table = {(0, HELLO): cls._handle_hello, (1, CONFIRM): cls._handle_confirm}
@@ -213,8 +216,8 @@ class ServerHandshake(_Handshake):
         except UnicodeDecodeError:
             raise RemoteProtocolError(Close.FRAME, "the user name in HELLO is not UTF-8") from None
         spake = Spake2("B", self._find_password(self.user), b"worker", b"server", self._random)
-        self._features = _U32.unpack_from(body, SHARE_BYTES)[0] & FEATURES
-        answer = message(SERVER_HELLO, spake.share + _U32.pack(self._features))
+        self._agreed = _U32.unpack_from(body, SHARE_BYTES)[0] & self._offered
+        answer = message(SERVER_HELLO, spake.share + _U32.pack(self._agreed))
         self._aad = whole + answer
         self._keys = spake.finish(body[:SHARE_BYTES], self._aad)
         return answer
@@ -222,7 +225,7 @@ class ServerHandshake(_Handshake):
     def _handle_confirm(self, whole: bytes, body: bytes) -> bytes:
         if not hmac.compare_digest(body, self._keys.their_confirmation):
             raise SecurityError(_WRONG_CODE)
-        self.secrets = _link_secrets(self._keys, self._aad, self._features)[1]
+        self.secrets = _link_secrets(self._keys, self._aad, self._agreed)[1]
         return message(CONFIRM, self._keys.our_confirmation)
 
 

@@ -58,13 +58,16 @@ class LinkMachine:
         ping_s: float,
         now: float,
         joining: str = messages.NEW,
+        features: int = 0,
     ) -> None:
         """``plain``: MAX_PLAIN_BYTES of scratch that records are opened into; may be shared by all links.
 
-        ``joining``: messages.WE_ASKED where our JOIN has left with the handshake.
+        ``joining``: messages.WE_ASKED where our JOIN has left with the handshake; ``features``: the bits of
+        features.py that both ends agreed on there.
         """
         self.handler = handler
         self.session: Session | None = None
+        self.features = features
         self.heard_at = now
         self.ping_s = ping_s
         self.closing = False  # a CLOSE of ours is on its way out: nothing follows it
@@ -196,6 +199,7 @@ class LinkMachine:
     def carry(self, session: Session) -> None:
         """From here on this link carries ``session``, whose sequence the JOIN and JOINED have agreed on."""
         self.session = session
+        session.features = self.features
         self._acked = session.received
         self._ping_at = min(self._ping_at, self.heard_at + self.ping_s)
         self._tell_round_trip()

@@ -16,7 +16,8 @@ from typing import Protocol
 from aero.core.codes import Close
 from aero.errors import RemoteProtocolError, SecurityError
 
-SESSION = 1  # record types
+# Record types; 3 is reserved for datagrams (core/features.py).
+SESSION = 1
 LINK = 2
 
 HEADER = struct.Struct("!I")

@@ -109,6 +109,9 @@ class Session:
         self.on_output = _nothing  # called once when there is something to send
         # The link knows that there is: only the link that carries the session takes this back, once all is out.
         self.dirty = False
+        self.features = (
+            0  # what both ends can do, of features.py: as the link that carries the session agreed
+        )
         self.resumable = True  # both ends agree: what was sent is kept until acknowledged; or it is not
         self.leaving = False  # no new streams: one side said goaway
         self.ended = False  # the outbox is gone: nothing may be put into it any more

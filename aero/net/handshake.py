@@ -32,12 +32,15 @@ _HTTP_TEXT = (
 
 
 class Keyed(NamedTuple):
-    """What a finished handshake leaves: both directions' records, the first bytes behind it, and who it was."""
+    """What a finished handshake leaves: both directions' records, the first bytes behind it, who it was, and the bits
+    of core/features.py that both ends agreed on.
+    """
 
     writer: RecordWriter
     reader: RecordReader
     early: bytes
     user: str
+    features: int
 
 
 def greet_server(
@@ -64,7 +67,9 @@ def greet_server(
                 _send(sock, answer)
     if writer is None:
         raise RemoteProtocolError(Close.STATE, "the handshake ended before it began")
-    return Keyed(writer, RecordReader(backend, machine.secrets.theirs), machine.rest, user)
+    return Keyed(
+        writer, RecordReader(backend, machine.secrets.theirs), machine.rest, user, machine.secrets.features
+    )
 
 
 def greet_worker(
@@ -107,6 +112,7 @@ def greet_worker(
         RecordReader(backend, machine.secrets.theirs),
         machine.rest,
         machine.user,
+        machine.secrets.features,
     )
 
 

@@ -57,13 +57,14 @@ class Link:
         ping_s: float,
         early: bytes = b"",
         joining: str = messages.NEW,
+        features: int = 0,
     ) -> None:
         """``sock``: connected, non-blocking, handshake done; ``early``: what came behind the handshake;
-        ``joining``: messages.WE_ASKED where our JOIN has left with it.
+        ``joining``: messages.WE_ASKED where our JOIN has left with it; ``features``: what both ends agreed on there.
         """
         self.owner = owner
         self.ended = False
-        self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic(), joining)
+        self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic(), joining, features)
         self.machine.on_output = self.schedule
         self.sent_bytes = 0
         self.received_bytes = len(early)

@@ -109,7 +109,14 @@ class Lane:
             prepare(sock)
             keyed = greet_server(sock, self.app.password, "", self.app.backend, self._join().pack())
             link = self.link = Link(
-                sock, self, keyed.writer, keyed.reader, config.ping_s, keyed.early, messages.WE_ASKED
+                sock,
+                self,
+                keyed.writer,
+                keyed.reader,
+                config.ping_s,
+                keyed.early,
+                messages.WE_ASKED,
+                keyed.features,
             )
             sock = None
         except (AeroError, OSError) as failure:

@@ -6,7 +6,7 @@ from typing import Callable
 
 import pytest
 
-from aero.core import handshake
+from aero.core import features, handshake
 from aero.core.codes import Close
 from aero.core.handshake import (
     CONFIRM,
@@ -90,6 +90,27 @@ def test_one_code_gives_both_ends_the_same_keys(user: str) -> None:
     assert secrets_of(ours).ours != secrets_of(ours).theirs
     assert {len(secret) for secret in secrets_of(ours)[:2]} == {32}
     assert ours.our_secret == secrets_of(ours).ours
+
+
+def test_both_ends_agree_on_what_both_have() -> None:
+    for theirs_have, agreed in (
+        (0, 0),
+        (features.ZSTD, features.ZSTD),
+        (1 << 31 | features.HEALTH, 0),
+        (15, 9 | 2),
+    ):
+        ours = WorkerHandshake(
+            RIGHT, "", WORKER_RANDOM, features.DATAGRAMS | features.ZSTD | features.LARGE_WINDOWS
+        )
+        theirs = ServerHandshake(find_password, SERVER_RANDOM, theirs_have)
+        meet(ours, theirs)
+        assert secrets_of(ours).features == secrets_of(theirs).features == agreed
+
+
+def test_what_nobody_has_offered_is_off_whatever_the_other_says() -> None:
+    ours, theirs = worker(), ServerHandshake(find_password, SERVER_RANDOM, 0xFFFFFFFF)
+    meet(ours, theirs)
+    assert secrets_of(ours).features == secrets_of(theirs).features == features.OFFERED
 
 
 def test_byte_by_byte() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aero.config import values
-from aero.core import codes, frames, handshake, link, messages, record, session, spake2
+from aero.core import codes, features, frames, handshake, link, messages, record, session, spake2
 from aero.core.aead import BACKENDS, Backend, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
 from aero.core.link import LinkMachine
@@ -67,8 +67,8 @@ def test_the_handshake_is_the_examples() -> None:
     assert theirs.receive(example("worker-confirm")) == example("server-confirm")
     assert ours.receive(example("server-confirm")) == b""
     assert ours._keys.secret == theirs._keys.secret == example("ke")
-    assert ours.secrets == (example("upward"), example("downward"), handshake.FEATURES)
-    assert theirs.secrets == (example("downward"), example("upward"), handshake.FEATURES)
+    assert ours.secrets == (example("upward"), example("downward"), features.OFFERED)
+    assert theirs.secrets == (example("downward"), example("upward"), features.OFFERED)
 
 
 def test_the_first_key_and_iv() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.core import aead, frames, messages, record
+from aero.core import aead, features, frames, messages, record
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
@@ -110,3 +110,15 @@ def test_a_link_that_carries_a_session_with_nothing_to_say_hears_of_its_first_wo
     gevent.sleep(0)
     silent.control(messages.Unknown("1"))
     until("its word", lambda: peer.read() == frame(1))
+
+
+def test_what_the_handshake_agreed_on_reaches_the_session() -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    keys = RecordWriter(BACKEND, DOWN), RecordReader(BACKEND, UP)
+    link = Link(near, Owner(), *keys, 60.0, features=features.ZSTD)  # type: ignore[arg-type]
+    carried = session()
+    link.carry(carried)
+    assert link.machine.features == carried.features == features.ZSTD
+    link.abandon(AeroError("the test is over"))
+    far.close()

@@ -111,7 +111,9 @@ class Gate:
                 partial(self._failed, guest),
             )
             arrival = Arrival(server, keyed.user, guest.address)
-            arrival.link = Link(sock, arrival, keyed.writer, keyed.reader, PING_S, keyed.early)
+            arrival.link = Link(
+                sock, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
+            )
             guest.handed_over = True
             self._results["ok"] += 1
             arrival.start()

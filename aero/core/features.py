@@ -1,0 +1,15 @@
+"""What two ends may agree on in the handshake, bit by bit (PROTOCOL.md, section "Versions, and what is reserved").
+
+The worker offers bits, the server answers those that it has as well; what both have said holds for the link, and for
+the session while that link carries it. A bit is given a meaning once and never another one.
+"""
+
+from __future__ import annotations
+
+DATAGRAMS = 1 << 0  # records of type 3 carry datagrams
+ZSTD = 1 << 1  # streams may be compressed
+HEALTH = 1 << 2  # limits and health in control messages
+LARGE_WINDOWS = 1 << 3  # windows above 16 MiB, up to 64
+
+#: What this version offers: all bits are reserved, and none has a meaning yet.
+OFFERED = 0
