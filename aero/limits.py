@@ -111,15 +111,22 @@ class Limits:
     # each with jitter, so that a thousand workers do not come back in one second.
     RETRY_FIRST_S = 0.5
     RETRY_MOST_S = 30.0
+    # While a session can be resumed, its visitors wait: then the longest wait between two tries is this one for five
+    # minutes, and after that a 20th of the time that the server keeps the session, so that one try that fails by chance
+    # costs little of it. A server takes some 300 handshakes a second: 1,000 workers are back within 4 s.
+    RETRY_RESUME_S = 4.0
+    RESUME_EAGER_S = 300.0
+    RESUME_TRIES = 20
+    # A worker keeps its half of a session that much longer than the server said: the server noticed the end of the link
+    # later, perhaps, and only the server knows when it has given the session up.
+    RESUME_MARGIN_S = 15.0
     # A link that was up this long, or carried this much, was good: it is dialled again at once when it is lost. After
     # any other each try waits longer, or a server that drops every link would be dialled a thousand times a second.
     RETRY_GOOD_S = 3.0
     RETRY_GOOD_BYTES = 256 * 1024
-    # After a wrong code, or when another with our identity took our place: slow enough to be no nuisance, quick enough
-    # to come back by itself when the code is mended.
+    # After a wrong code, an operator's kick, or when another with our identity took our place: slow enough to be no
+    # nuisance and to let an operator change what was wrong, quick enough to come back by itself when it is mended.
     RETRY_REFUSED_S = 30.0
-    # After an operator's kick: long enough to see that it is gone and to change what was wrong, e.g. its code.
-    RETRY_KICKED_S = 30.0
     # A target whose port could not be had asks again: whoever holds the port may be gone.
     REGISTER_RETRY_S = 30.0
     # Connecting to a target, which is near the worker.

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aero import logs
 from aero.host.facts import facts
-
-if TYPE_CHECKING:
-    from aero.worker.app import WorkerApp
+from aero.worker.crew import Crew
+from aero.worker.ground import Ground
+from aero.worker.lane import STATE_NAMES
+from aero.worker.targets import Services
 
 log = logs.get("state")
 
 
-def dump(app: WorkerApp) -> None:
+def dump(ground: Ground, crew: Crew, services: Services) -> None:
     """One line for the process, one for each lane, one for each target."""
+    sessions = crew.sessions()
     log.info(
         "worker",
-        cid=app.cid,
-        server=app.config.server,
-        links=sum(lane.link is not None for lane in app.lanes),
-        sessions=sum(lane.session is not None for lane in app.lanes),
-        streams=sum(len(lane.session.streams) for lane in app.lanes if lane.session is not None),
-        blocks=app.pool.taken,
+        cid=crew.cid,
+        server=ground.config.server,
+        links=sum(lane.link is not None for lane in crew.lanes),
+        sessions=len(sessions),
+        streams=sum(len(session.core.streams) for session in sessions),
+        blocks=ground.pool.taken,
         **facts(),
     )
-    for lane in app.lanes:
+    for lane in crew.lanes:
         session = lane.session
         log.info(
             "lane",
             lane=lane.number,
+            state=STATE_NAMES[lane.state],
             link="up" if lane.link is not None else "down",
-            session=lane.session_id if session is not None else "",
-            streams=len(session.streams) if session is not None else 0,
-            kept_kib=session.outbox.kept_bytes >> 10 if session is not None else 0,
+            session=session.id if session is not None else "",
+            streams=len(session.core.streams) if session is not None else 0,
+            kept_kib=session.core.outbox.kept_bytes >> 10 if session is not None else 0,
         )
-    for service in app.services:
+    for service in services:
         log.info("target", target=service.target, port=service.port, streams=len(service.streams))

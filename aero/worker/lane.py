@@ -1,26 +1,32 @@
 """A lane: one of the worker's parallel links, kept up for as long as the worker runs. Dials, joins, takes over.
 
-A lane has a session or none. While its session lives, every new link takes it over; where that is refused, a lane
-asks for a session beside a sister's, or, when no lane has any, for a new worker's first.
+    state \\ event    dial      keyed     joined    ended
+    RESTING          DIALLING  -         -         -
+    DIALLING         -         JOINING   -         RESTING
+    JOINING          -         -         UP        RESTING
+    UP               -         -         -         RESTING
+
+An event that is missing from the table is an error of this program: what the server may say when is core/messages.py's.
+
+A lane has a session or none. While it has one, every new link takes it over. Where that is refused, the lane asks for
+a session beside a sister's, or, when no lane has any, for a new worker's first.
 """
 
 from __future__ import annotations
 
-import random
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple, Protocol
 
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
 from aero.core import messages
-from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close, Reset
-from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
-from aero.core.session import WORKER_FIRST_ID, Session
-from aero.core.stream import Stream
+from aero.core.codes import RESUMABLE, Close
+from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
 from aero.errors import (
     AeroError,
     LinkClosed,
+    LocalProtocolError,
     NetworkError,
     ProtocolError,
     Rejected,
@@ -32,82 +38,121 @@ from aero.net.dial import dial
 from aero.net.handshake import greet_server
 from aero.net.link import Link
 from aero.net.pipe import prepare
-
-if TYPE_CHECKING:
-    from aero.worker.app import WorkerApp
+from aero.worker import patience
+from aero.worker.ground import Ground
+from aero.worker.patience import Patience
+from aero.worker.session import Desk, WorkerSession
 
 log = logs.get("link")
 
-_REFUSED = (Close.AUTH, Close.DENIED, Close.REPLACED)
+RESTING, DIALLING, JOINING, UP = range(4)
+STATE_NAMES = ("resting", "dialling", "joining", "up")
+
+DIAL, KEYED, JOINED, ENDED = "dial", "keyed", "joined", "ended"
+
+TRANSITIONS = {
+    (RESTING, DIAL): DIALLING,
+    (DIALLING, KEYED): JOINING,
+    (DIALLING, ENDED): RESTING,
+    (JOINING, JOINED): UP,
+    (JOINING, ENDED): RESTING,
+    (UP, ENDED): RESTING,
+}
+
+_REFUSED = (Close.AUTH, Close.DENIED, Close.REPLACED, Close.KICKED)
 # The server answers a JOIN at once, or when a former link of ours had its two seconds to show that it lives.
 _JOIN_ANSWER_S = 10.0
 
 
-class Lane:
-    """Owner of one link at a time; handler of one session at a time."""
+class Crew(Protocol):
+    """What a lane asks and tells the worker's other lanes. Only ``wait_turn`` may block; nothing may raise."""
 
-    def __init__(self, app: WorkerApp, number: int) -> None:
-        self.app = app
+    stopping: bool
+
+    def wait_turn(self, lane: Lane, delay_s: float) -> None:
+        """Blocks a lane until it may dial: for ``delay_s`` at the most, unless it has nobody to join yet."""
+
+    def sister(self, lane: Lane) -> WorkerSession | None:
+        """The session of another lane."""
+
+    def reached(self, lane: Lane) -> None:
+        """The lane has reached the server."""
+
+    def session_begun(self, session: WorkerSession) -> None:
+        """A lane has a new session, and its link carries it."""
+
+    def session_lost(self) -> None:
+        """A lane's session is gone for good; the lane does not have it any more."""
+
+    def session_gone(self, session: WorkerSession, text: str) -> None:
+        """The server does not know this session any more, whichever lane has it."""
+
+
+class _Try(NamedTuple):
+    """One try to have a link: what its JOIN asks for, and what it has come to.
+
+    ``takes``: the lane's session, to go on with it; or ``beside``: a sister's, to have another beside it.
+    """
+
+    takes: WorkerSession | None
+    beside: WorkerSession | None
+    answered: Event  # the JOIN, by JOINED or by the link's end
+    over: AsyncResult[tuple[str, AeroError]]  # how the link ended or never began
+
+
+class Lane:
+    """Owner of at most one link, and of at most one session."""
+
+    def __init__(self, ground: Ground, crew: Crew, desk: Desk, number: int) -> None:
+        """``desk``: where its sessions' events go; ``number``: what the log calls this lane."""
         self.number = number
-        self.session: Session | None = None
-        self.session_id = self.secret = ""
-        self.resume_s = 0.0  # how long the server keeps our session without a link, and so do we
+        self.state = RESTING
         self.link: Link | None = None
+        self.session: WorkerSession | None = None
         self.hurry = Event()  # set when another lane has reached the server: do not wait any longer
-        self._links = 0  # of this session, those included that failed: says which of two is newer
-        self._asked: Session | None = None  # what our JOIN wants to take over
-        self._beside = ""  # or the session that it wants one beside
-        self._failures = 0  # in a row
-        self._joined_at = 0.0  # when this link got its JOINED; 0: it did not
-        self._was_good = False
-        self._answered = Event()  # our JOIN, by JOINED or by the link's end
-        self._over: AsyncResult[AeroError] = AsyncResult()
-        self._lost: Any = None  # the timer of a session that no link carries
+        self.patience = Patience()
+        self._ground = ground
+        self._crew = crew
+        self._desk = desk
+        self._try = _Try(None, None, Event(), AsyncResult())
+        self._joined_at = 0.0  # when the link that is UP got its JOINED
+
+    def _move(self, event: str) -> None:
+        state = TRANSITIONS.get((self.state, event))
+        if state is None:
+            raise LocalProtocolError(Close.STATE, f"{event} on a lane that is {STATE_NAMES[self.state]}")
+        self.state = state
 
     def run(self) -> None:
         """Keeps a link up until the greenlet is killed. Raises what ends a worker that runs with --once."""
-        delay = 0.0
+        delay_s = 0.0
         while True:
-            self.app.wait_turn(self, delay)
-            error = self._connect_and_wait()
-            if self.app.stopping:
+            self._crew.wait_turn(self, delay_s)
+            what, end, error = self._have_link()
+            if self._crew.stopping:
                 return
-            if self.app.config.once:
-                log.warning("link down", lane=self.number, why=error)
+            if self._ground.config.once:
+                log.warning(what, lane=self.number, why=error)
                 raise error
-            delay = self._delay_after(error)
-            log.warning("link down", lane=self.number, why=error, retry_s=round(delay, 1))
+            session = self.session
+            if session is not None and session.hopeless:
+                self.end_session(f"not resumed within {session.resume_s:.0f} s")
+                session = None
+            resume_s, away_s = (session.resume_s, session.away_s) if session is not None else (0.0, 0.0)
+            delay_s = self.patience.after(end, resume_s, away_s)
+            log.warning(what, lane=self.number, why=error, retry_s=round(delay_s, 1))
 
-    def _delay_after(self, error: AeroError) -> float:
-        """Seconds until the next try."""
-        code = error.code if isinstance(error, Rejected) else None
-        if isinstance(error, SecurityError) or code in _REFUSED:
-            self._failures = 1
-            return Limits.RETRY_REFUSED_S * random.uniform(1.0, 1.5)
-        if code == Close.KICKED:
-            self._failures = 1
-            return Limits.RETRY_KICKED_S * random.uniform(1.0, 1.5)
-        if code == Close.GONE and (self._asked is not None or self._beside):
-            return 0.0  # what we asked for is forgotten by now, so this cannot go on for long
-        if self._was_good:
-            self._failures = 0
-        self._failures += 1
-        if self._failures == 1:
-            return 0.0
-        doubled: float = Limits.RETRY_FIRST_S * 2.0 ** min(self._failures - 2, 16)
-        return min(doubled, Limits.RETRY_MOST_S) * random.uniform(0.5, 1.0)
-
-    def _connect_and_wait(self) -> AeroError:
-        """One link from dial to end; the reason why it ended or never began."""
-        config = self.app.config
-        self._over = AsyncResult()
-        self._joined_at, self._was_good = 0.0, False
-        self._answered.clear()
+    def _have_link(self) -> tuple[str, str, AeroError]:
+        """One link from dial to end: what the log says of it, how it ended for our patience, and why."""
+        self._move(DIAL)
+        config = self._ground.config
+        self._try = attempt = self._aim()
         sock = None
         try:
             sock = dial(config.server.host, config.server.port)
             prepare(sock)
-            keyed = greet_server(sock, self.app.password, "", self.app.backend, self._join().pack())
+            keyed = greet_server(sock, self._ground.password, "", self._ground.backend, self._join().pack())
+            self._move(KEYED)
             link = self.link = Link(
                 sock,
                 self,
@@ -120,62 +165,59 @@ class Lane:
             )
             sock = None
         except (AeroError, OSError) as failure:
-            return failure if isinstance(failure, AeroError) else LinkClosed(failure.strerror or str(failure))
+            self._move(ENDED)
+            error = (
+                failure if isinstance(failure, AeroError) else LinkClosed(failure.strerror or str(failure))
+            )
+            end = self._how(error)
+            return _words(end), end, error
         finally:
             if sock is not None:
                 sock.close()
         link.start()
-        if not self._answered.wait(_JOIN_ANSWER_S):
+        if not attempt.answered.wait(_JOIN_ANSWER_S):
             link.abandon(NetworkError(f"the server did not answer our JOIN ({_JOIN_ANSWER_S:.0f} s)"))
-        error: AeroError = self._over.get()
-        return error
+        was_up = self.state == UP
+        end, error = attempt.over.get()
+        return "link lost" if was_up else _words(end), end, error
+
+    def _aim(self) -> _Try:
+        beside = self._crew.sister(self) if self.session is None else None
+        return _Try(self.session, beside, Event(), AsyncResult())
 
     def _join(self) -> Join:
-        config = self.app.config
-        self._asked, self._beside = self.session, ""
-        if self.session is not None:
-            self._links += 1
-            received = self.session.received
-            return JoinTakeOver(
-                __version__, config.ping_s, self.session_id, self.secret, self._links, received
-            )
-        sister = self.app.sister(self)
-        if sister is not None:
-            self._beside = sister.session_id
-            return JoinBeside(__version__, config.ping_s, sister.session_id, sister.secret)
-        return JoinNew(__version__, config.ping_s, self.app.identity, config.tag, config.host)
+        """The JOIN of the present try."""
+        config, takes, beside = self._ground.config, self._try.takes, self._try.beside
+        if takes is not None:
+            return takes.takeover(config.ping_s)
+        if beside is not None:
+            return JoinBeside(__version__, config.ping_s, beside.id, beside.secret)
+        return JoinNew(__version__, config.ping_s, self._ground.identity, config.tag, config.host)
 
     # Link events
 
     def joining(self, message: Join | Joined) -> None:
         """PROTOCOL.md, section "Joining"."""
-        link = self.link
+        link, takes = self.link, self._try.takes
         if link is None:
             return
-        if self._asked is not None and self._asked is not self.session:
+        if takes is not None and takes is not self.session:
             link.close(Close.GONE, "the session ended here in the meantime")
             return
-        self._joined_at = monotonic()
-        self._answered.set()
-        if isinstance(message, JoinedAgain) and self.session is not None:
-            self.session.take_over(message.received)
-            self._stop_waiting()
-            link.carry(self.session)
+        if isinstance(message, JoinedAgain) and takes is not None:
+            takes.go_on(link, message)
             log.info("link resumed", lane=self.number)
-        elif isinstance(message, JoinedNew) and self.session is None:
-            self._begin_session(link, message)
+        elif isinstance(message, JoinedNew) and takes is None:
+            self.session = session = WorkerSession(self._ground, self._desk, message)
+            link.carry(session.core)
+            log.info("link up", lane=self.number, server=self._ground.config.server, cid=session.cid)
+            self._crew.session_begun(session)
         else:
             raise RemoteProtocolError(Close.STATE, "JOINED answers another JOIN than ours")
-        self.app.reached(self)
-
-    def _begin_session(self, link: Link, joined: JoinedNew) -> None:
-        self.resume_s = joined.resume_s
-        self.session_id, self.secret, self._links = joined.session, joined.secret, 1
-        self.session = Session(self, WORKER_FIRST_ID, self.app.pool, self.app.session_limits, monotonic())
-        self.session.resumable = self.resume_s > 0
-        link.carry(self.session)
-        log.info("link up", lane=self.number, server=self.app.config.server, cid=joined.cid)
-        self.app.joined(self, joined.cid)
+        self._joined_at = monotonic()
+        self._move(JOINED)
+        self._try.answered.set()
+        self._crew.reached(self)
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         """The server is there."""
@@ -191,25 +233,36 @@ class Lane:
     def link_ended(self, link: Link, error: AeroError) -> None:
         """The socket is closed."""
         self.link = None
-        up_s = monotonic() - self._joined_at if self._joined_at else 0.0
-        carried = link.sent_bytes + link.received_bytes
-        self._was_good = up_s >= Limits.RETRY_GOOD_S or (up_s > 0.0 and carried >= Limits.RETRY_GOOD_BYTES)
+        attempt, session = self._try, self.session
+        end = self._how(error, link)
+        was_up = self.state == UP
+        self._move(ENDED)
         code = error.code if isinstance(error, (ProtocolError, Rejected)) else Close.SILENT
-        if code == Close.GONE and self._beside:
-            self.app.session_gone(self._beside, str(error))
-            self.app.reached(self)
-        elif code not in RESUMABLE and (self._asked is None or self._asked is self.session):
-            self.end_session(str(error))
-            if code == Close.GONE:
-                self.app.reached(self)
-        elif self.session is not None and self._lost is None:
-            if self.resume_s:
-                self._lost = self.app.loop.timer(self.resume_s)
-                self._lost.start(self.end_session, f"not resumed within {self.resume_s:.0f} s")
+        if code == Close.GONE and not was_up and attempt.beside is not None:
+            self._crew.session_gone(attempt.beside, str(error))
+        elif session is not None and (was_up or attempt.takes is session):
+            if code in RESUMABLE and session.resume_s:
+                session.lose_link()
             else:
                 self.end_session(str(error))
-        self._answered.set()
-        self._over.set(error)
+        if code == Close.GONE:
+            self._crew.reached(self)
+        attempt.answered.set()
+        attempt.over.set((end, error))
+
+    def _how(self, error: AeroError, link: Link | None = None) -> str:
+        """How a try has ended, in the words of our patience; asked while the state still tells how far it came."""
+        code = error.code if isinstance(error, Rejected) else None
+        if isinstance(error, SecurityError) or code in _REFUSED:
+            return patience.REFUSED
+        if self.state != UP:
+            asked = self._try.takes is not None or self._try.beside is not None
+            return patience.FORGOTTEN if code == Close.GONE and asked else patience.FAILED
+        carried = link.sent_bytes + link.received_bytes if link is not None else 0
+        good = monotonic() - self._joined_at >= Limits.RETRY_GOOD_S or carried >= Limits.RETRY_GOOD_BYTES
+        return patience.LOST if good else patience.FAILED
+
+    # Ends
 
     def gone(self, text: str) -> None:
         """The server does not know our session any more."""
@@ -219,31 +272,12 @@ class Lane:
 
     def end_session(self, text: str) -> None:
         """The session cannot be taken over any more: its streams are reset."""
-        self._stop_waiting()
-        if self.session is not None:
-            self.session.end(Reset.LOST, text)
-            self.session = None
-            self.app.session_lost(self)
+        session, self.session = self.session, None
+        if session is not None:
+            session.end(text)
+            self._crew.session_lost()
 
-    def _stop_waiting(self) -> None:
-        if self._lost is not None:
-            self._lost.stop()
-            self._lost.close()
-            self._lost = None
 
-    # Session events
-
-    def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
-        """A visitor came."""
-        self.app.services.connect(stream, target_id, visitor)
-
-    def control_received(self, message: messages.Control) -> None:
-        """PROTOCOL.md, section "Control messages"."""
-        if isinstance(message, messages.Registered):
-            self.app.registered(message.targets)
-        else:
-            log.debug("! control message without a meaning here", message=message)
-
-    def goaway_received(self, code: int, text: str) -> None:
-        """The server takes no new streams; it closes the link when the open ones are done."""
-        log.info("the server is sending us away", why=text, code=CLOSE_NAMES.get(code, code))
+def _words(end: str) -> str:
+    """What the log says of a try that did not come as far as a link that is up."""
+    return "cannot reach the server" if end == patience.FAILED else "the server refused the link"

@@ -261,7 +261,7 @@ def test_a_kicked_worker_ends_its_streams_first_and_stays_away(api: ApiServer) -
         assert any(each["cid"] == cid for each in api.workers())
         visitor.shutdown(socket.SHUT_WR)
         poll("it to leave", lambda: all(each["cid"] != cid for each in api.workers()))
-    retry_s = worker.says(r"link down .*kicked|link down .*operator.* retry_s=([0-9.]+)")[1]
+    retry_s = worker.says(r"link lost .*operator.* retry_s=([0-9.]+)")[1]
     assert float(retry_s) >= 30
     worker.stop()
 

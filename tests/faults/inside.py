@@ -253,14 +253,14 @@ class Inside:
         uplinks = self.server.uplinks.values()
         return bool(uplinks) and all(
             uplink.alive and lane.link is not None and lane.link.machine.session is not None
-            for uplink, lane in zip(uplinks, self.worker.lanes)
+            for uplink, lane in zip(uplinks, self.worker.crew.lanes)
         )
 
     @property
     def streams(self) -> tuple[int, int]:
         """At the server, at the worker."""
-        lanes = [lane for lane in self.worker.lanes if lane.session is not None]
-        return self.server.registry.streams, sum(len(lane.session.streams) for lane in lanes if lane.session)
+        sessions = self.worker.crew.sessions()
+        return self.server.registry.streams, sum(len(session.core.streams) for session in sessions)
 
     def quiet(self) -> None:
         """Waits until no stream is left, at any side."""
@@ -284,7 +284,7 @@ class Inside:
         self.close()
         if kind is None:
             assert not self.server.registry.workers and not self.server.uplinks
-            assert not self.server.pool.taken and not self.worker.pool.taken
+            assert not self.server.pool.taken and not self.worker.ground.pool.taken
 
             until(f"all to be as before: {self._before}, now {facts()}", self._nothing_more)
 

@@ -98,12 +98,13 @@ def test_visitors_that_send_to_a_target_that_accepts_and_never_reads() -> None:
         stuck = Target("stuck", LOOPBACK, target.getsockname()[1])
         lab.config = lab.config.replace(targets=(*lab.config.targets, stuck))
         lab.worker = lab.new_worker()
-        lab.worker.session_limits = lab.worker.session_limits._replace(held_bytes=limit)
+        ground = lab.worker.ground
+        ground.session_limits = ground.session_limits._replace(held_bytes=limit)
         lab.start()
         (worker,) = lab.server.registry.workers.values()
         until("both mappings", lambda: len(worker.mappings) == 2)
         ports = {mapping.name: mapping.port for mapping in worker.mappings.values()}
-        session = lab.worker.lanes[0].session
+        session = lab.worker.crew.speaker()
         assert session is not None
         most = 0
 

@@ -14,9 +14,9 @@ def test_visitors_come_and_stay_while_the_ids_go_round() -> None:
         with ask(lab.port, ECHO) as first, ask(lab.port, ECHO) as second:
             exchange(first, b"one")
             exchange(second, b"one")
-            (uplink,), (lane,) = lab.server.uplinks.values(), lab.worker.lanes
-            assert lane.session is not None and sorted(lane.session.streams) == [1, 3]
-            lane.session._their_last = LARGEST - 20
+            (uplink,), (lane,) = lab.server.uplinks.values(), lab.worker.crew.lanes
+            assert lane.session is not None and sorted(lane.session.core.streams) == [1, 3]
+            lane.session.core._their_last = LARGEST - 20
             uplink.session._next_id = LARGEST - 18
             with pieces() as running:
                 for number in range(20):

@@ -373,7 +373,7 @@ def test_sighup_reloads_a_workers_targets_and_disturbs_no_other(lab: Lab, echo: 
         assert exchange(visitor) and exchange(leaving), "open connections go on"
         file.write_text("[client]\ntarget = 5 = 6\n")
         worker.send(signal.SIGHUP)
-        worker.says("cannot be read again")
+        worker.says("reload failed, keeping the previous configuration")
         assert exchange(visitor) and echoes(first) and echoes(third)
 
 

@@ -162,8 +162,9 @@ def test_a_link_that_was_held_up_cannot_take_the_session_back() -> None:
     with Inside() as lab, ask(lab.port, ECHO) as visitor:
         exchange(visitor, b"one")
         (uplink,) = lab.server.uplinks.values()
-        (lane,) = lab.worker.lanes
-        stale = lane._join()  # a JOIN that never gets through, then one that does
+        (lane,) = lab.worker.crew.lanes
+        assert lane.session is not None
+        stale = lane.session.takeover(60)  # never gets through; a later one does
         lab.relay.cut()
         until("the takeover", lambda: lab.resumed and uplink.link_number > stale.link)
         exchange(visitor, b"two")
@@ -341,8 +342,8 @@ def test_names_that_do_not_resolve_for_a_while(monkeypatch: pytest.MonkeyPatch) 
         lab.config = lab.config.replace(server=Address("aero.test", lab.relay.port), targets=(target,))
         lab.worker = lab.new_worker()
         lab.worker.start()
-        (lane,) = lab.worker.lanes
-        until("some tries", lambda: lane._failures > 3)
+        (lane,) = lab.worker.crew.lanes
+        until("some tries", lambda: lane.patience.failures > 3)
         known[b"aero.test"] = True
         until("the mapping", lambda: lab.port)
         with pytest.raises(ConnectionResetError), ask(lab.port, ECHO) as visitor:
@@ -356,8 +357,9 @@ def test_a_session_that_ends_here_while_its_takeover_is_under_way() -> None:
     with Inside() as lab:
         with ask(lab.port, ECHO) as visitor:
             exchange(visitor, b"one")
-            (lane,) = lab.worker.lanes
-            old = lane.session_id
+            (lane,) = lab.worker.crew.lanes
+            assert lane.session is not None
+            old = lane.session.id
             lab.relay.holding = True
             lab.relay.cut()
             until("a dial", lambda: lab.relay.held)

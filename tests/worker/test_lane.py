@@ -1,4 +1,4 @@
-"""A lane's patience: at once after a good link, longer each time after a bad one, slowly where it is not wanted."""
+"""A lane's states: the table is whole, and what the server says at the wrong time ends the link, not the worker."""
 
 from __future__ import annotations
 
@@ -7,62 +7,46 @@ from typing import Any, cast
 import pytest
 
 from aero.core.codes import Close
-from aero.errors import AeroError, DialError, LinkClosed, Rejected, SecurityError
-from aero.limits import Limits
-from aero.worker.lane import Lane
+from aero.core.messages import JoinedAgain
+from aero.errors import LocalProtocolError, RemoteProtocolError
+from aero.worker import lane as lanes
+from aero.worker.lane import ENDED, JOINED, JOINING, TRANSITIONS, Lane
+
+EVENTS = (lanes.DIAL, lanes.KEYED, JOINED, ENDED)
 
 
 @pytest.fixture
 def lane() -> Lane:
-    return Lane(cast(Any, None), 1)
+    return Lane(cast(Any, None), cast(Any, None), cast(Any, None), 1)
 
 
-def said_no(code: int) -> Rejected:
-    return Rejected(code, "no", final=False)
+def test_every_state_can_be_reached_and_left() -> None:
+    states = set(range(len(lanes.STATE_NAMES)))
+    assert {state for state, _ in TRANSITIONS} == states == set(TRANSITIONS.values())
 
 
-def test_the_first_try_is_at_once_then_they_become_rare(lane: Lane) -> None:
-    delays = [lane._delay_after(DialError("refused")) for _ in range(40)]
-    assert delays[0] == 0.0
-    assert 0.5 * Limits.RETRY_FIRST_S <= delays[1] <= Limits.RETRY_FIRST_S
-    assert all(0.0 < delay <= Limits.RETRY_MOST_S for delay in delays[1:])
-    assert min(delays[20:]) >= 0.5 * Limits.RETRY_MOST_S
-    assert len(set(delays[20:])) > 15, "a thousand workers must not come back in one second"
+def test_the_picture_is_the_table() -> None:
+    """The module's docstring draws the table: a row for each state, a column for each event."""
+    assert lanes.__doc__ is not None
+    names = [name.upper() for name in lanes.STATE_NAMES]
+    rows = [line.split() for line in lanes.__doc__.splitlines() if line.strip().split(" ")[0] in names]
+    drawn = {
+        (names.index(row[0]), event): names.index(cell)
+        for row in rows
+        for event, cell in zip(EVENTS, row[1:])
+        if cell != "-"
+    }
+    assert drawn == TRANSITIONS
 
 
-def test_a_good_link_makes_the_next_try_immediate(lane: Lane) -> None:
-    for _ in range(5):
-        lane._delay_after(DialError("refused"))
-    lane._was_good = True
-    assert lane._delay_after(LinkClosed("cut")) == 0.0
+def test_an_answer_to_another_join_than_ours_is_the_servers_error(lane: Lane) -> None:
+    lane.state, lane.link = JOINING, cast(Any, object())
+    with pytest.raises(RemoteProtocolError) as found:
+        lane.joining(JoinedAgain("1", "s", 0))
+    assert found.value.code == Close.STATE
+    assert lane.state == JOINING
 
 
-def test_a_server_that_drops_every_link_is_not_dialled_in_a_circle(lane: Lane) -> None:
-    assert [lane._delay_after(LinkClosed("dropped")) > 0.0 for _ in range(6)] == [False] + [True] * 5
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        SecurityError("proof"),
-        said_no(Close.AUTH),
-        said_no(Close.DENIED),
-        said_no(Close.REPLACED),
-        said_no(Close.KICKED),
-    ],
-)
-def test_who_is_not_wanted_comes_back_slowly(lane: Lane, error: AeroError) -> None:
-    lane._was_good = True
-    assert all(30.0 <= lane._delay_after(error) <= 45.0 for _ in range(20))
-    lane._was_good = False
-    assert lane._delay_after(DialError("refused")) > 0.0
-
-
-def test_a_session_that_is_gone_is_asked_for_once(lane: Lane) -> None:
-    lane._asked = cast(Any, object())
-    assert lane._delay_after(said_no(Close.GONE)) == 0.0
-    lane._asked = None
-    lane._failures = 1
-    assert lane._delay_after(said_no(Close.GONE)) > 0.0, (
-        "nobody asked for a session: the server makes no sense"
-    )
+def test_what_is_not_in_the_table_is_our_error(lane: Lane) -> None:
+    with pytest.raises(LocalProtocolError, match="keyed on a lane that is resting"):
+        lane._move(lanes.KEYED)

@@ -1,0 +1,29 @@
+"""What the parts of one worker share. Knows no lane, no session and no target."""
+
+from __future__ import annotations
+
+from aero.config.roles import ClientConfig
+from aero.core import aead, spake2
+from aero.core.outbox import BlockPool
+from aero.core.session import SessionLimits
+from aero.limits import Limits
+from aero.net.loop import event_loop
+from aero.worker.identity import identity
+
+
+class Ground:
+    """Loop, memory and configuration of one worker process.
+
+    A reload replaces ``config`` and ``password``; nobody keeps a copy of either. What a lane reads there counts from
+    its next link on.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works."""
+        self.config = config
+        self.password = spake2.Password(spake2.stretch(config.auth, ""))
+        self.backend = aead.choose(config.aead)
+        self.identity = identity(config)
+        self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)
+        self.session_limits = SessionLimits()
+        self.loop = event_loop()

@@ -1,0 +1,95 @@
+"""One session of this worker: what the server calls it, its streams, and until when it is kept without a link.
+
+The core's Session does the work. This is its handler, and what a JOIN has to say to take it over. Lanes carry it.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Protocol
+
+from aero import __version__, logs
+from aero.core.codes import CLOSE_NAMES, Reset
+from aero.core.messages import Answer, Control, JoinedAgain, JoinedNew, JoinTakeOver, Registered
+from aero.core.session import WORKER_FIRST_ID, Session
+from aero.core.stream import Stream
+from aero.limits import Limits
+from aero.net.link import Link
+from aero.worker.ground import Ground
+
+log = logs.get("link")
+
+
+class Desk(Protocol):
+    """Where the events of every session of a worker go. Nothing here may raise or block."""
+
+    def visitor_came(self, stream: Stream, target_id: int, visitor: str) -> None:
+        """A visitor wants to reach a target: owes ``session.accept`` or ``stream.abort``, now or later."""
+
+    def answered(self, answers: tuple[Answer, ...]) -> None:
+        """The server's answers to a register message, or some of them."""
+
+
+class WorkerSession:
+    """One session, whether a link carries it or not."""
+
+    def __init__(self, ground: Ground, desk: Desk, joined: JoinedNew) -> None:
+        """``joined``: the server's answer to a JOIN for a new session."""
+        self.id, self.secret, self.cid = joined.session, joined.secret, joined.cid
+        self.resume_s = joined.resume_s  # how long the server keeps it without a link
+        self.core = Session(self, WORKER_FIRST_ID, ground.pool, ground.session_limits, monotonic())
+        self.core.resumable = self.resume_s > 0
+        self._desk = desk
+        self._links = 1  # those that failed included: the number says which of two JOINs is newer
+        self._lost_at = 0.0  # when its last link was lost; 0 while a link carries it
+
+    # Taking over
+
+    def takeover(self, ping_s: float) -> JoinTakeOver:
+        """A JOIN that asks to go on with this session; each one is newer than those before."""
+        self._links += 1
+        return JoinTakeOver(__version__, ping_s, self.id, self.secret, self._links, self.core.received)
+
+    def go_on(self, link: Link, joined: JoinedAgain) -> None:
+        """The server agreed to a takeover: ``link`` carries the session from here on.
+
+        Raises RemoteProtocolError where its position cannot be.
+        """
+        self.core.take_over(joined.received)
+        self._lost_at = 0.0
+        link.carry(self.core)
+
+    def lose_link(self) -> None:
+        """No link carries it any more."""
+        self._lost_at = self._lost_at or monotonic()
+
+    @property
+    def away_s(self) -> float:
+        """Seconds since its last link was lost, 0 while a link carries it."""
+        return monotonic() - self._lost_at if self._lost_at else 0.0
+
+    @property
+    def hopeless(self) -> bool:
+        """True when the server has certainly given it up: nobody needs to ask for it any more."""
+        return bool(self._lost_at) and self.away_s > self.resume_s + Limits.RESUME_MARGIN_S
+
+    def end(self, text: str) -> None:
+        """It cannot be taken over any more: its streams are reset."""
+        self.core.end(Reset.LOST, text)
+
+    # Events
+
+    def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
+        """A visitor came."""
+        self._desk.visitor_came(stream, target_id, visitor)
+
+    def control_received(self, message: Control) -> None:
+        """PROTOCOL.md, section "Control messages"."""
+        if isinstance(message, Registered):
+            self._desk.answered(message.targets)
+        else:
+            log.debug("! control message without a meaning here", message=message)
+
+    def goaway_received(self, code: int, text: str) -> None:
+        """The server takes no new streams; it closes the link when the open ones are done."""
+        log.info("the server is sending us away", why=text, code=CLOSE_NAMES.get(code, code))
