@@ -1,4 +1,4 @@
-"""pywsgi's server as the API and the mux use it: without descriptors it waits a moment, and says so in one line.
+"""pywsgi's server as the API uses it: without descriptors it waits a moment, and says so in one line.
 
 Knows sockets, not what they lead to.
 """

@@ -1,7 +1,8 @@
-"""Bodies of HTTP/1 messages on their way through: where one ends, and how it is framed for the other side.
+"""Bodies of HTTP/1 messages: what bytes belong to one and what they say, and the framing of one in chunks.
 
-Pure, and keeps nothing but the piece of a line that is not complete. What goes out is framed anew from what was
-understood: chunk extensions end here. Raises MessageError for what breaks the grammar of RFC 9112, section 7.1.
+Pure, and keeps nothing but the piece of a line that is not complete. Whatever comes in chunks is read to plain bytes
+and framed anew for the other side: chunk extensions end here. Raises MessageError for what breaks the grammar of
+RFC 9112, section 7.1.
 """
 
 from __future__ import annotations
@@ -22,31 +23,40 @@ TRAILER_FIELDS = 32
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _AT_SIZE, _IN_DATA, _AT_DATA_END, _IN_TRAILERS = range(4)
-_LAST_CHUNK = b"0\r\n"
 _CRLF = b"\r\n"
 _NOTHING = b""
 
 
+def chunk(data: Bytes) -> list[Bytes]:
+    """``data`` as one chunk, in pieces; nothing for no data, since an empty chunk would end the body."""
+    return [b"%x\r\n" % len(data), data, _CRLF] if len(data) else []
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a body in chunks. ``trailers``: whole lines."""
+    return b"0\r\n%b\r\n" % trailers
+
+
 class Transfer:
-    """One body. ``done``: its end was seen; ``left``: bytes still to come, where that is known, else -1."""
+    """One body as it comes in. ``done``: its end was seen; ``left``: bytes still to come, where that is known, else -1;
+    ``trailers``: lines that came behind it, once it is done."""
 
-    __slots__ = ("_chunked_in", "_chunked_out", "_extensions", "_line", "_state", "_trailers", "done", "left")
+    __slots__ = ("_chunked", "_extensions", "_line", "_state", "done", "left", "trailers")
 
-    def __init__(self, length: int, chunked_out: bool = False) -> None:
-        """``length``: bytes, or one of head's NO_BODY, CHUNKED, UNTIL_CLOSE; ``chunked_out``: frame it in chunks."""
+    def __init__(self, length: int) -> None:
+        """``length``: bytes, or one of head's NO_BODY, CHUNKED, UNTIL_CLOSE."""
         self.done = length in (NO_BODY, 0)
         self.left = length if length > 0 else -1
-        self._chunked_in = length == CHUNKED
-        self._chunked_out = chunked_out
+        self.trailers = _NOTHING
+        self._chunked = length == CHUNKED
         self._state = _AT_SIZE
         self._line = _NOTHING
-        self._trailers = _NOTHING
         self._extensions = 0
 
     @property
     def verbatim(self) -> bool:
         """True when bytes pass as they come; then ``passed`` may count them instead of ``feed``."""
-        return not (self._chunked_in or self._chunked_out)
+        return not self._chunked
 
     def passed(self, count: int) -> None:
         """``count`` bytes, at most ``left``, went through by themselves."""
@@ -55,34 +65,26 @@ class Transfer:
             self.done = not self.left
 
     def feed(self, data: Bytes) -> tuple[Bytes, int]:
-        """What to send for ``data``, and how much of it belonged to this body: less than all only when done."""
-        if self._chunked_in:
+        """The body's bytes in ``data``, and how much of it belonged to the body: less than all only when done."""
+        if self._chunked:
             return self._feed_chunks(bytes(data))
         count = len(data) if self.left < 0 else min(self.left, len(data))
-        piece = data[:count]
         self.passed(count)
-        if not self._chunked_out or not count:
-            return piece, count
-        return b"".join((b"%x\r\n" % count, piece, _CRLF)), count
+        return data[:count], count
 
-    def finish(self) -> bytes:
-        """The sender has ended its direction: what to send last. Raises MessageError when the body is incomplete."""
-        if self.done:
-            return _NOTHING
-        if self.left >= 0 or self._chunked_in:
+    def finish(self) -> None:
+        """The sender has ended its direction. Raises MessageError when the body is incomplete."""
+        if not self.done and (self.left >= 0 or self._chunked):
             raise MessageError(400, "the body ends too early")
         self.done = True
-        return _LAST_CHUNK + _CRLF if self._chunked_out else _NOTHING
 
-    def _feed_chunks(self, data: bytes) -> tuple[bytes, int]:
+    def _feed_chunks(self, data: bytes) -> tuple[Bytes, int]:
         view, at, end = memoryview(data), 0, len(data)
-        pieces: list[Bytes] = []
-        size = 0
+        pieces: list[memoryview] = []
         while at < end and not self.done:
             if self._state == _IN_DATA:
                 count = min(self.left, end - at)
                 pieces.append(view[at : at + count])
-                size += count
                 at += count
                 self.left -= count
                 if not self.left:
@@ -96,20 +98,16 @@ class Transfer:
                 self._take_line(line)
             else:
                 self._line = self._incomplete(line)
-        if self._chunked_out and size:
-            pieces = [b"%x\r\n" % size, *pieces, _CRLF]
         if self.done:
             self.left = 0
-            if self._chunked_out:
-                pieces += [_LAST_CHUNK, self._trailers, _CRLF]
-        return b"".join(pieces), at
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), at
 
     def _incomplete(self, line: bytes) -> bytes:
         if self._state == _AT_DATA_END and line != b"\r":
             raise MessageError(400, "a chunk is longer than its size")
         if len(line) >= LINE_BYTES and self._state == _AT_SIZE:
             raise MessageError(400, "an overlong chunk extension")
-        if len(line) + len(self._trailers) > TRAILERS_BYTES:
+        if len(line) + len(self.trailers) > TRAILERS_BYTES:
             raise MessageError(400, f"more than {TRAILERS_BYTES} bytes of trailers")
         return line
 
@@ -121,10 +119,10 @@ class Transfer:
         elif self._state == _AT_SIZE:
             self._take_size(line)
         elif line == _CRLF:
-            self._trailers = parse_trailers(self._trailers, TRAILER_FIELDS)
+            self.trailers = parse_trailers(self.trailers, TRAILER_FIELDS)
             self.done = True
         else:
-            self._trailers += self._incomplete(line)
+            self.trailers += self._incomplete(line)
 
     def _take_size(self, line: bytes) -> None:
         match = _SIZE.fullmatch(line)

@@ -16,8 +16,8 @@ RETRY_AFTER_S = 5  # about what a worker takes to come back after a lost link
 WHY_CHARS = 300  # of what a worker says went wrong
 
 
-class Answer(NamedTuple):
-    """One answer of the mux's own: ``kind`` is a key of TEXTS, ``fields`` fill it in, ``extra`` are header lines."""
+class Page(NamedTuple):
+    """One page of the mux's own: ``kind`` is a key of TEXTS, ``fields`` fill it in, ``extra`` are header lines."""
 
     kind: str
     fields: dict[str, str]
@@ -110,21 +110,21 @@ _ACCEPT = re.compile(rb"^accept: (.*)\r$", re.I | re.M)
 _LANGUAGE = re.compile(rb"^accept-language: (.*)\r$", re.I | re.M)
 
 
-def render(answer: Answer, request: Request | None, keep_alive: bool, status: int = 0) -> bytes:
+def render(page: Page, request: Request | None, keep_alive: bool, status: int = 0) -> bytes:
     """The whole response. ``request``: None where it could not be read; ``status``: other than the kind's own."""
-    text = TEXTS[answer.kind]
+    text = TEXTS[page.kind]
     status = status or text.status
     reason = REASONS[status]
     kept = request.kept if request is not None else b""
     lang = "zh" if _first(_LANGUAGE, kept).lower().startswith(b"zh") else "en"
-    fields = {key: value[:WHY_CHARS] for key, value in answer.fields.items()}
+    fields = {key: value[:WHY_CHARS] for key, value in page.fields.items()}
     accept = _first(_ACCEPT, kept).lower()
     if b"text/html" in accept:
         said = html.escape(_fill(text, lang, fields))
         kind, body = "text/html", _PAGE.format(lang=lang, status=status, reason=reason, text=said)
     elif b"json" in accept:
         said = _fill(text, "en", fields)
-        content = {"status": status, "error": answer.kind, "message": said}
+        content = {"status": status, "error": page.kind, "message": said}
         kind, body = "application/json", json.dumps(content) + "\n"
     else:
         kind, body = "text/plain", _plain(f"{status} {reason}: {_fill(text, lang, fields)}") + "\n"
@@ -145,7 +145,7 @@ def render(answer: Answer, request: Request | None, keep_alive: bool, status: in
         lines.append("Connection: close")
     elif request is not None and request.minor == 0:
         lines.append("Connection: keep-alive")
-    head = "\r\n".join(lines).encode() + b"\r\n" + answer.extra + b"\r\n"
+    head = "\r\n".join(lines).encode() + b"\r\n" + page.extra + b"\r\n"
     return head if request is not None and request.method == b"HEAD" else head + data
 
 

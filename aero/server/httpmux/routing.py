@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aero.address import CID
 from aero.errors import MessageError
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
-from aero.server.httpmux.pages import Answer
+from aero.server.httpmux.pages import Page
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.registry import Registry, Worker
 from aero.server.store.leases import Leases
@@ -56,7 +56,7 @@ class Router:
         """Stops listening to the registry."""
         self._registry.events.listeners.discard(self._on_event)
 
-    def wanted(self, request: Request) -> Wanted | Answer:
+    def wanted(self, request: Request) -> Wanted | Page:
         """What the request is for, or why it is for nothing here. Raises MessageError."""
         if not self._domain:
             by_path = _by_path if len(request.target) <= CACHED_BYTES else _by_path.__wrapped__
@@ -81,7 +81,7 @@ class Router:
         shown = request.host.replace(mark, b"", 1) if mark else request.host
         return Wanted(text, is_cid, name.decode(), b"", request.target, shown)
 
-    def mappings(self, wanted: Wanted) -> list[Mapping] | Answer:
+    def mappings(self, wanted: Wanted) -> list[Mapping] | Page:
         """The mappings that lead there: those of workers with a link, whose turn it is first."""
         name = wanted.name
         if wanted.is_cid:
@@ -108,12 +108,12 @@ class Router:
                 self._workers[tag] = workers
         return workers
 
-    def _why_not(self, wanted: Wanted, workers: list[Worker]) -> Answer:
+    def _why_not(self, wanted: Wanted, workers: list[Worker]) -> Page:
         fields = {"tag": wanted.who, "name": wanted.name}
         if any(worker.mapping(wanted.name) is not None for worker in workers):
-            return Answer("link down", fields)
+            return Page("link down", fields)
         if not wanted.is_cid and (wanted.who, wanted.name) in self._known:
-            return Answer("no worker", fields)
+            return Page("no worker", fields)
         if workers:
             there = sorted({mapping.name for worker in workers for mapping in worker.mappings.values()})
             return self._nothing("unknown name", fields, there)
@@ -127,12 +127,12 @@ class Router:
         self._turns[key] = turn + 1
         return mappings[turn:] + mappings[:turn]
 
-    def _nothing(self, kind: str, fields: dict[str, str], there: list[str] | None = None) -> Answer:
+    def _nothing(self, kind: str, fields: dict[str, str], there: list[str] | None = None) -> Page:
         if self._debug:
             if there is None:
                 there = sorted({worker.tag for worker in self._registry.workers.values()})
             fields = {**fields, "there": ", ".join(there) or "-"}
-        return Answer(kind, fields)
+        return Page(kind, fields)
 
     def _on_event(self, event: Event) -> None:
         if event.what in ("worker up", "worker down"):
@@ -142,8 +142,8 @@ class Router:
 
 
 @lru_cache(CACHED_HEADS)
-def _by_path(target: bytes, host: bytes) -> Wanted | Answer | None:
-    """What a path asks for; an Answer when a slash is missing, None when it has another form."""
+def _by_path(target: bytes, host: bytes) -> Wanted | Page | None:
+    """What a path asks for; a Page when a slash is missing, None when it has another form."""
     if b"@" in host or b"%" in host:
         raise MessageError(400, "bad Host")  # a worker's id with its mark stands in the path here
     match = _BY_PATH.fullmatch(target)
@@ -152,7 +152,7 @@ def _by_path(target: bytes, host: bytes) -> Wanted | Answer | None:
     who, mark, name, path, query = match.groups()
     if path is None:
         # Relative, so that it holds behind a proxy with a prefix of its own too.
-        return Answer("add slash", {}, b"Location: %b/%b\r\n" % (name, query or b""))
+        return Page("add slash", {}, b"Location: %b/%b\r\n" % (name, query or b""))
     text = who.decode().lower()
     is_cid = mark is not None or CID.fullmatch(text) is not None
     called = name.decode().lower()

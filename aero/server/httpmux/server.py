@@ -1,7 +1,6 @@
-"""The mux as a part of the server: accepts visitors on pywsgi's server, counts them, and sees to their time.
+"""The mux as a part of the server: accepts visitors, counts them, and sees to their time.
 
-Knows sockets and limits; what a visitor says is visitor.py's. docs/mux.md tells why pywsgi accepts the connections
-but its handler does not serve them.
+Knows sockets and limits; what a visitor says is visitor.py's. docs/mux.md tells why pywsgi does not serve them.
 """
 
 from __future__ import annotations
@@ -9,18 +8,18 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from aero import logs
 from aero.address import Address
 from aero.limits import Limits
-from aero.net.listen import listen_at
+from aero.net.listen import Listener, listen_at
+from aero.net.loop import Loop
 from aero.net.pipe import make_abrupt, refuse
-from aero.server.api.acceptor import Acceptor
-from aero.server.httpmux.pages import TEXTS, Answer, render
+from aero.server.httpmux.kept import KeptConnections
+from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router
-from aero.server.httpmux.upstream import Pool
 from aero.server.httpmux.visitor import Visitor, end_well
 
 if TYPE_CHECKING:
@@ -33,58 +32,36 @@ if TYPE_CHECKING:
 log = logs.get("mux")
 
 SWEEP_S = 1.0  # how exactly deadlines are kept; one look at every visitor costs less than a timer for each
-Connected = Callable[[socket.socket, Any], None]
-
-
-class _Acceptor(Acceptor):
-    """pywsgi's server on one listening socket; connections go to ``connected`` at once, without a greenlet."""
-
-    def __init__(self, listener: socket.socket, connected: Connected) -> None:
-        super().__init__(listener, spawn=None, log=None, error_log=None)
-        self._connected = connected
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """A plain socket: its bytes are moved by watchers."""
-        accepted: tuple[socket.socket, Any] = self.socket.accept()
-        return accepted
-
-    def handle(self, sock: socket.socket, address: Any) -> None:
-        """In place of pywsgi's handler."""
-        self._connected(sock, address)
-
-    def do_close(self, *_: Any) -> None:
-        """The connection goes on after ``handle`` has returned."""
 
 
 class Mux:
     """All visitors that come by HTTP."""
 
     def __init__(
-        self, loop: Any, config: ServerConfig, where: Address, registry: Registry, leases: Leases
+        self, loop: Loop, config: ServerConfig, where: Address, registry: Registry, leases: Leases
     ) -> None:
         """Listens at once. Raises ListenError."""
         self.loop = loop
         self.router = Router(registry, leases, config.domain, config.debug)
-        self.pool = Pool()
+        self.kept = KeptConnections()
         self.draining = False
         self._counters = registry.counters
         self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
         self._trusted = config.trust_proxy
         self._visitors: set[Visitor] = set()
         self._addresses: Counter[bytes] = Counter()
-        self._acceptors: list[_Acceptor] = []
+        self._listeners: list[Listener] = []
         for sock in listen_at(where, "--mux"):
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
-            acceptor = _Acceptor(sock, self._connected)
-            acceptor.start()
-            self._acceptors.append(acceptor)
+            self._listeners.append(Listener(loop, sock, self._connected))
+        self._address = Address(*self._listeners[0].address)
         self._timer = loop.timer(SWEEP_S, SWEEP_S)
         self._timer.start(self._sweep)
 
     @property
     def address(self) -> Address:
         """Where it listens, the first of several."""
-        return Address(*self._acceptors[0].address[:2])
+        return self._address
 
     def _connected(self, sock: socket.socket, address: Any) -> None:
         """A visitor came."""
@@ -103,7 +80,7 @@ class Mux:
                 counted and self._addresses[counted] >= Limits.MUX_VISITORS_PER_ADDRESS
             ):
                 log.debug("! too many visitors", visitor=text)
-                busy = Answer("busy", {})
+                busy = Page("busy", {})
                 self.count(busy)
                 sock.send(render(busy, None, False))
                 end_well(sock)
@@ -129,31 +106,34 @@ class Mux:
         now = monotonic()
         for visitor in [visitor for visitor in self._visitors if visitor.deadline <= now]:
             visitor.expired()
-        self.pool.sweep(now)
+        self.kept.sweep(now)
 
-    def count(self, answer: Answer) -> None:
+    def count(self, page: Page) -> None:
         """Counts what a visitor gets in place of a target's answer."""
-        if TEXTS[answer.kind].status >= 400:
-            self._counters.error(f"mux: {answer.kind}")
+        if TEXTS[page.kind].status >= 400:
+            self._counters.error(f"mux: {page.kind}")
 
     def drain(self) -> None:
         """Takes no new visitors, ends what is idle; responses that are under way are their connections' last."""
         self.draining = True
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self._stop_listening()
         for visitor in [visitor for visitor in self._visitors if visitor.idle]:
             visitor.close()
-        self.pool.sweep(monotonic())
+        self.kept.sweep(monotonic())
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
     def close(self) -> None:
         """Stops listening and ends every visitor's connection."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self._stop_listening()
         self._timer.stop()
         self._timer.close()
         for visitor in list(self._visitors):
             visitor.close()
-        self.pool.close()
+        self.kept.close()
         self.router.close()
 
 

@@ -1,12 +1,12 @@
-"""One connection to a target: a stream that speaks HTTP, used by one visitor at a time, kept for the next.
+"""One connection to a target: a stream that speaks HTTP/1, used by one visitor at a time, kept for the next.
 
-Receiver of its stream: callbacks from the session, which never block and never raise. Knows the visitor by a handful
-of verbs; routes and retries are the visitor's.
+It reads what the target says and hands it on as structure: heads, pieces of a body, its end. What becomes of that on
+the visitor's side, by which version of HTTP, is the user's; so are routes and repetitions. Receiver of its stream:
+callbacks from the session, which never block and never raise.
 """
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Protocol
 
 from aero.core import stream as streams
@@ -14,8 +14,7 @@ from aero.core.codes import Reset
 from aero.core.stream import Stream
 from aero.errors import MessageError
 from aero.limits import Limits
-from aero.server.httpmux import rewrite
-from aero.server.httpmux.body import Transfer
+from aero.server.httpmux.body import Bytes, Transfer
 from aero.server.httpmux.head import (
     NO_BODY,
     UNTIL_CLOSE,
@@ -32,25 +31,51 @@ _DONE = Transfer(NO_BODY)
 
 
 class User(Protocol):
-    """The visitor, as the connection to its target sees it. Nothing here may raise or block."""
+    """The visitor, as the connection to its target sees it. Nothing here may raise or block.
 
-    def put(self, data: bytes | memoryview, credit: int) -> None:
-        """Sends to the visitor; owes ``stream.consume`` of ``credit`` when it is written."""
+    What ``interim``, ``head``, ``switched``, ``body`` and ``end`` say may be gathered until ``flush``, which always
+    follows in the same call of the session's; bytes are valid until then.
+    """
 
-    def answered(self, response: Response, length: int) -> tuple[bool, bytes, bytes, tuple[bytes, ...]]:
-        """The final head came: whether to send chunks, the value of Connection, the prefix, the target's hosts."""
+    def interim(self, response: Response) -> None:
+        """A 1xx other than 101."""
 
-    def upgraded(self) -> None:
-        """101 was sent: from here on bytes pass both ways."""
+    def head(self, response: Response, length: int) -> None:
+        """The final head; ``length`` of the body to come, as head.body_length gives it."""
+
+    def switched(self, response: Response) -> None:
+        """101: from here on bytes pass both ways, as ``body``."""
+
+    def body(self, data: Bytes) -> None:
+        """More of the body, without its framing."""
+
+    def end(self, trailers: bytes) -> None:
+        """The response is whole; ``trailers``: the lines behind its body."""
+
+    def flush(self, credit: int) -> None:
+        """That is all for now. Owes ``stream.consume`` of ``credit`` when what was gathered is written."""
 
     def resume(self) -> None:
         """The target takes more."""
 
-    def complete(self) -> None:
-        """All of the response was given to ``put``."""
-
     def failed(self, kind: str, code: int, why: str) -> None:
-        """There will be no (more) response: an answer's kind, a reset code, words. The connection is over."""
+        """There will be no (more) response: a page's kind, a reset code, words. The connection is over."""
+
+
+class Keeper(Protocol):
+    """Where connections go that are not in use."""
+
+    def put(self, upstream: Upstream) -> None:
+        """Keeps a connection for the next request, or retires it."""
+
+    def drop(self, upstream: Upstream) -> None:
+        """Forgets a connection that waits there; harmless when it does not."""
+
+    def retired(self, upstream: Upstream) -> None:
+        """The connection has sent its last byte and waits for the target's end."""
+
+    def over(self, upstream: Upstream) -> None:
+        """The connection's stream has ended."""
 
 
 class Upstream:
@@ -58,9 +83,11 @@ class Upstream:
 
     __slots__ = (
         "_checked",
+        "_fin_waits",
         "_head",
         "_interim_bytes",
         "_interims",
+        "_keeper",
         "_last",
         "_method",
         "_minor",
@@ -68,24 +95,22 @@ class Upstream:
         "_transfer",
         "_unsent",
         "_upgrade",
-        "fin_waits",
         "idle_since",
         "mapping",
-        "pool",
         "route",
         "stream",
         "used",
         "user",
     )
 
-    def __init__(self, pool: Pool, mapping: Mapping, visitor: str) -> None:
+    def __init__(self, keeper: Keeper, mapping: Mapping, visitor: str) -> None:
         """Opens the stream at once. Raises StreamError."""
-        self.pool = pool
+        self._keeper = keeper
         self.mapping = mapping
         self.user: User | None = None
         self.used = False  # served a request before: the target may be about to close it
         self.idle_since = 0.0
-        self.fin_waits = False
+        self._fin_waits = False
         self._unsent = memoryview(_NOTHING)
         self._forget()
         self.route: Route = mapping.worker.route(mapping.target_id)
@@ -102,7 +127,7 @@ class Upstream:
         self._minor = 1
         self._upgrade = False
         self._reusable = False
-        self._transfer: Transfer | None = None
+        self._transfer: Transfer | None = None  # of the response's body, once its head has come
 
     # To the target
 
@@ -113,7 +138,7 @@ class Upstream:
         self._method, self._minor, self._upgrade = method, minor, upgrade
         self.send(data)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Bytes) -> None:
         """Sends more; what is not taken at once waits here: look at ``backlogged`` before giving more."""
         view = memoryview(data)
         if not self._unsent:
@@ -130,15 +155,15 @@ class Upstream:
     def finish_sending(self) -> None:
         """The visitor sends no more, ever: so do we."""
         if self._unsent:
-            self.fin_waits = True
+            self._fin_waits = True
         elif not self.stream.state & streams.OURS_ENDED:
-            self.fin_waits = False
+            self._fin_waits = False
             self.stream.finish()
-            self._look()
+            self._forget_if_closed()
 
     def serve_last(self) -> None:
-        """This response is the connection's last: it began before the request was complete, and who knows whether the
-        target takes the rest of it for what it is."""
+        """Do not use this connection again: the response began before the request's body was fully sent, so the target
+        may take the rest of that body for the next request."""
         self._last = True
 
     def resume(self) -> None:
@@ -147,7 +172,7 @@ class Upstream:
             self._unsent = self._unsent[self.stream.send(self._unsent) :]
             if self._unsent:
                 return
-            if self.fin_waits:
+            if self._fin_waits:
                 self.finish_sending()
         if self.user is not None:
             self.user.resume()
@@ -156,18 +181,19 @@ class Upstream:
 
     def data(self, view: memoryview) -> None:
         """Part of a response."""
-        user = self.user
+        user, transfer = self.user, self._transfer
         if user is None:
-            self.pool.drop(self)
+            self._keeper.drop(self)
             self.abort()  # nobody asked
             return
         try:
-            if self._transfer is None:
+            if transfer is None:
                 self._take_head(user, view)
-            elif not self._transfer.done:
-                out, used = self._transfer.feed(view)
-                user.put(out, len(view))
-                self._check_end(user, used < len(view))
+            elif not transfer.done:
+                data, used = transfer.feed(view)
+                user.body(data)
+                self._end_if_done(user, transfer, used < len(view))
+                user.flush(len(view))
             else:
                 self.stream.consume(len(view), self.stream.session.now)
                 self._reusable = False  # the response was over
@@ -192,7 +218,7 @@ class Upstream:
                 check_beginning(data, self._checked, Limits.MUX_HEAD_BYTES, b"HTTP/1.")
                 self._head = data if self._head else bytearray(data)
                 self._checked = len(data)
-                self.stream.consume(credit, self.stream.session.now)
+                user.flush(credit)
                 return
             response = parse_response(bytes(data[:end]), Limits.MUX_HEAD_FIELDS)
             data = bytes(data[end:])
@@ -205,49 +231,46 @@ class Upstream:
             if self._interims > Limits.MUX_INTERIM_HEADS or self._interim_bytes > Limits.MUX_HEAD_BYTES:
                 raise MessageError(502, "too many interim responses")
             if self._minor == 1:
-                user.put(rewrite.interim_head(response), 0)
-                if self.user is not user:
-                    return  # the visitor has gone
-        self._take_final(user, response, data, credit)
+                user.interim(response)
+        self._take_final(user, response, data)
+        user.flush(credit)
 
-    def _take_final(self, user: User, response: Response, rest: bytes, credit: int) -> None:
+    def _take_final(self, user: User, response: Response, rest: bytes) -> None:
+        """``rest``: what came behind the head."""
         if response.status == 101:
             if not self._upgrade or not response.upgrade:
                 raise MessageError(502, "a change of protocols that nobody asked for")
             self._transfer = Transfer(UNTIL_CLOSE)
-            head = rewrite.response_head(response, NO_BODY, False, b"Upgrade", _NOTHING, ())
-            user.put(head + rest, credit)
-            if self.user is user:
-                user.upgraded()
+            user.switched(response)
+            user.body(rest)
             return
         length = body_length(self._method, response)
-        chunked, connection, prefix, hosts = user.answered(response, length)
+        user.head(response, length)
         # Small bodies mostly come with their head: then there is nothing to follow.
         whole = length == len(rest) > 0
-        self._transfer = transfer = _DONE if whole else Transfer(length, chunked)
+        self._transfer = transfer = _DONE if whole else Transfer(length)
         self._reusable = response.keep_alive and length != UNTIL_CLOSE and not self._last
-        head = rewrite.response_head(response, length, chunked, connection, prefix, hosts)
         used = 0
         if whole:
-            head += rest
+            user.body(rest)
             used = length
         elif rest and not transfer.done:
-            out, used = transfer.feed(rest)
-            head += out
-        user.put(head, credit)
-        self._check_end(user, used < len(rest))
+            data, used = transfer.feed(rest)
+            user.body(data)
+        self._end_if_done(user, transfer, used < len(rest))
 
-    def _check_end(self, user: User, more: bool) -> None:
-        if self.user is user and self._transfer is not None and self._transfer.done:
+    def _end_if_done(self, user: User, transfer: Transfer, more: bool) -> None:
+        """``more``: bytes came that belong to no response."""
+        if transfer.done:
             if more:
-                self._reusable = False  # bytes that belong to no response
-            user.complete()
+                self._reusable = False
+            user.end(transfer.trailers)
 
     def finished(self) -> None:
         """The target sends no more."""
         user, transfer = self.user, self._transfer
         if user is None:
-            self.pool.drop(self)
+            self._keeper.drop(self)
             self.retire()
         elif transfer is None:
             self._fail("target failed", Reset.CANCELLED, "it closed the connection")
@@ -255,21 +278,19 @@ class Upstream:
             self._reusable = False
         else:
             try:
-                last = transfer.finish()
+                transfer.finish()
             except MessageError as error:
                 self._fail("target failed", Reset.CANCELLED, str(error))
                 return
-            if last:
-                user.put(last, 0)
-            if self.user is user:
-                user.complete()
+            user.end(_NOTHING)
+            user.flush(0)
 
     def reset(self, code: int, text: str) -> None:
         """The stream is over."""
-        self._look()
+        self._forget_if_closed()
         user, self.user = self.user, None
         if user is None:
-            self.pool.drop(self)
+            self._keeper.drop(self)
         else:
             kind = "target slow" if code == Reset.TIMEOUT else "target failed"
             user.failed("no worker" if code == Reset.LOST else kind, code, text or "it reset the connection")
@@ -283,95 +304,34 @@ class Upstream:
     # Ends
 
     def release(self, clean: bool) -> None:
-        """The visitor is done with it; ``clean``: the whole request was sent. Goes to the pool where it can."""
+        """The visitor is done with it; ``clean``: the whole request was sent. It is kept where it can be."""
         self.user = None
         if clean and self._reusable and self.stream.state == streams.OPEN and not self._unsent:
             self.used = True
-            self.pool.put(self)
+            self._keeper.put(self)
         elif clean and not self._unsent:
             self.retire()
         else:
             self.abort()
 
     def retire(self) -> None:
-        """Ends it politely: no more from us, then the target's end. Bounded in time by the pool."""
+        """Ends it politely: no more from us, then the target's end. The keeper bounds how long that may take."""
         self.user = None
         if not self.stream.state & streams.OURS_ENDED:
             self.stream.finish()
-        if not self._look():
-            self.pool.retiring[self] = monotonic() + Limits.MUX_RETIRE_S
+        if not self._forget_if_closed():
+            self._keeper.retired(self)
 
     def abort(self) -> None:
         """Ends it at once."""
         self.user = None
         self.stream.abort(Reset.CANCELLED)
-        self._look()
+        self._forget_if_closed()
 
-    def _look(self) -> bool:
-        """Takes an ended stream off the lists; whether it has ended."""
+    def _forget_if_closed(self) -> bool:
+        """Removes a stream that has ended from its mapping's tally and from the keeper; whether it has."""
         if self.stream.state != streams.CLOSED:
             return False
         self.mapping.left(self.stream)
-        self.pool.retiring.pop(self, None)
+        self._keeper.over(self)
         return True
-
-
-class Pool:
-    """Connections to targets that wait for their next request. Bounded in number and time."""
-
-    def __init__(self) -> None:
-        self.retiring: dict[Upstream, float] = {}  # and until when
-        self._idle: dict[Mapping, list[Upstream]] = {}
-        self._count = 0
-
-    def take(self, mapping: Mapping, longest_s: float) -> Upstream | None:
-        """A connection last used at most ``longest_s`` ago, over a link that is up; None when there is none."""
-        idle = self._idle.get(mapping)
-        if not idle:
-            return None
-        upstream = idle[-1]
-        if not upstream.route.alive or monotonic() - upstream.idle_since > longest_s:
-            return None
-        self._count -= 1
-        idle.pop()
-        if not idle:
-            del self._idle[mapping]
-        return upstream
-
-    def put(self, upstream: Upstream) -> None:
-        """Keeps a connection, or retires it when there are enough."""
-        idle = self._idle.setdefault(upstream.mapping, [])
-        if len(idle) >= Limits.MUX_POOLED_PER_TARGET or self._count >= Limits.MUX_POOLED:
-            if not idle:
-                del self._idle[upstream.mapping]
-            upstream.retire()
-            return
-        upstream.idle_since = monotonic()
-        idle.append(upstream)
-        self._count += 1
-
-    def drop(self, upstream: Upstream) -> None:
-        """A connection is over; harmless when it does not wait here."""
-        idle = self._idle.get(upstream.mapping)
-        if idle and upstream in idle:
-            idle.remove(upstream)
-            self._count -= 1
-            if not idle:
-                del self._idle[upstream.mapping]
-
-    def sweep(self, now: float) -> None:
-        """Retires what was idle for too long, or would keep a worker from leaving; ends what does not end itself."""
-        for idle in list(self._idle.values()):
-            for upstream in list(idle):
-                if now - upstream.idle_since > Limits.MUX_POOLED_S or upstream.stream.session.leaving:
-                    self.drop(upstream)
-                    upstream.retire()
-        for upstream, until in list(self.retiring.items()):
-            if now > until:
-                upstream.abort()
-
-    def close(self) -> None:
-        """Ends everything that waits here."""
-        for upstream in [*self.retiring, *(each for idle in self._idle.values() for each in idle)]:
-            self.drop(upstream)
-            upstream.abort()

@@ -17,9 +17,9 @@ from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import CLOSED, Stream
 from aero.server.httpmux import head, routing
 from aero.server.httpmux.body import Transfer
-from aero.server.httpmux.pages import Answer
+from aero.server.httpmux.kept import KeptConnections
+from aero.server.httpmux.pages import Page
 from aero.server.httpmux.rewrite import Peer
-from aero.server.httpmux.upstream import Pool
 from aero.server.httpmux.visitor import Visitor
 from aero.server.registry.route import LocalRoute
 
@@ -127,7 +127,7 @@ class Scene:
         # As a mux, a mapping and a worker are used
         self.loop = self.router = self.worker = self
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
-        self.pool = Pool()
+        self.kept = KeptConnections()
         self.carried = SimpleNamespace(session=self.session, alive=True)
         self.visitor = Visitor(self, self.sock, "192.0.2.1:1", PEER)  # type: ignore[arg-type]
 
@@ -142,7 +142,7 @@ class Scene:
 
     def wanted(self, request: head.Request) -> Any:
         self.requests += 1
-        return routing._by_path(request.target, request.host) or Answer("no address", {"expected": "/"})
+        return routing._by_path(request.target, request.host) or Page("no address", {"expected": "/"})
 
     def mappings(self, _: Any) -> list[Any]:
         return self.found[:]
@@ -158,7 +158,7 @@ class Scene:
 
     def gone(self, _: Visitor) -> None: ...
 
-    def count(self, answer: Answer) -> None:
+    def count(self, answer: Page) -> None:
         self.counted.append(answer.kind)
 
     # What happens
@@ -252,7 +252,7 @@ class Scene:
         for stream in self.open:
             assert stream.state != CLOSED, "a stream is over and nobody was told"
             assert stream.consumed == stream.received, "the target's bytes are not all accounted for"
-        self.pool.close()
+        self.kept.close()
         assert not self.open and not self.session.streams
         self.session.end(0, "over")
         assert not self.memory.taken

@@ -154,7 +154,7 @@ def test_what_waits_for_a_slow_visitor_is_bounded_though_chunks_are_larger_than_
     for _ in range(40):
         while stream.received < stream.limit:
             scene.session.receive(byte, 0.0)
-        most = max(most, len(scene.visitor._pending or b""))
+        most = max(most, len(scene.visitor._sending._pending or b""))
         scene.sock.full, scene.sock.stubborn, scene.sock.step = True, True, 100_000  # once
         scene.turn()
         scene.sock.full, scene.sock.stubborn = True, False
@@ -195,7 +195,7 @@ def test_interim_responses_without_end() -> None:
             assert scene.open
             target_sends(scene, b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * size + b"\r\n\r\n")
         assert not scene.open, "the target is given up"
-        assert len(scene.visitor._pending or b"") < 2 * Limits.MUX_HEAD_BYTES
+        assert len(scene.visitor._sending._pending or b"") < 2 * Limits.MUX_HEAD_BYTES
         scene.sock.full = False
         scene.run()
         assert b"HTTP/1.1 502 " in scene.sock.taken

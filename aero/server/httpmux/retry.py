@@ -1,0 +1,81 @@
+"""The tries of one request: at which mapping the next one is made, and whether there may be a next one at all.
+
+Pure but for the streams that it opens. A request is made again only where that cannot be its second time, or where a
+second time does no harm.
+"""
+
+from __future__ import annotations
+
+from aero.core.codes import Reset
+from aero.errors import StreamError
+from aero.limits import Limits
+from aero.server.httpmux.body import Bytes
+from aero.server.httpmux.head import IDEMPOTENT
+from aero.server.httpmux.kept import KeptConnections
+from aero.server.httpmux.upstream import Upstream
+from aero.server.registry.mapping import Mapping
+
+#: The target saw nothing of the request: it can be made again, whatever it asks for.
+NOT_REACHED = (Reset.REFUSED, Reset.UNREACHABLE, Reset.TIMEOUT, Reset.NO_TARGET, Reset.LIMIT)
+
+
+class Tries:
+    """What is known of one request's tries. ``sent``: the part of its body that every new try begins with."""
+
+    __slots__ = ("_count", "_failed", "_idempotent", "_left", "_new_only", "sent")
+
+    def __init__(self, mappings: list[Mapping], method: bytes, sent: bytes) -> None:
+        """``mappings``: where the request may go, in order; ``sent``: what has come of its body already."""
+        self._left = mappings
+        self._idempotent = method in IDEMPOTENT
+        self._count = 0
+        self._new_only = False  # a kept connection of the first mapping was dead
+        self._failed = ("no worker", "")  # the last failure: a page's kind, and why
+        self.sent: bytes | None = sent  # None: so much was sent that it is not kept
+
+    def next(self, kept: KeptConnections, visitor: str) -> Upstream | None:
+        """A connection to the first mapping that gives one: a kept one at first, after that failed a new one."""
+        if self.sent is None or self._count >= Limits.MUX_TRIES:
+            return None
+        longest_s = Limits.MUX_POOLED_S if self._idempotent else Limits.MUX_POOLED_FRESH_S
+        self._count += 1
+        while self._left:
+            mapping = self._left[0]
+            if not self._new_only:
+                upstream = kept.take(mapping, longest_s)
+                if upstream is not None:
+                    return upstream
+            self._new_only = False
+            del self._left[0]
+            try:
+                return Upstream(kept, mapping, visitor)
+            except StreamError as error:
+                self._failed = ("busy" if error.code == Reset.LIMIT else "no worker", "")
+        return None
+
+    @property
+    def failure(self) -> tuple[str, str]:
+        """Why the last try failed: a page's kind, and words."""
+        return self._failed
+
+    def remember(self, data: Bytes) -> None:
+        """Keeps a small body until the response begins, to send it again elsewhere."""
+        if self.sent is not None:
+            kept = len(self.sent) + len(data) <= Limits.MUX_REPLAY_BYTES
+            self.sent = self.sent + data if kept else None
+
+    def begun(self) -> None:
+        """The response has begun, or so much was sent that there is no going back: there will be no other try."""
+        self.sent = None
+
+    def failed(self, upstream: Upstream | None, kind: str, code: int, why: str) -> bool:
+        """A try has failed; whether another one may follow.
+
+        ``code``: the reset code; ``kind`` and ``why``: what a page says of it.
+        """
+        self._failed = (kind, why)
+        if self.sent is None or kind == "target talks nonsense":
+            return False
+        not_reached = code in NOT_REACHED
+        self._new_only = upstream is not None and upstream.used and not not_reached
+        return not_reached or self._idempotent
