@@ -21,18 +21,30 @@ for name in [name for name in os.environ if name.startswith("AERO_") and not nam
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--soak`` runs what takes minutes: a gigabyte through cut links, ten thousand visitors, long fuzzing."""
+    """``--soak``: what takes minutes, a gigabyte through cut links, ten thousand visitors, long fuzzing.
+
+    ``--programs``: what every real program does; without it there is one of each kind.
+    """
     parser.addoption("--soak", action="store_true", help="run the long tests, and only them")
+    parser.addoption("--programs", action="store_true", help="run the tests of every real program, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name our marker."""
-    config.addinivalue_line("markers", "soak(timeout): takes minutes; runs with --soak only")
+    """Names our markers."""
+    config.addinivalue_line("markers", "soak: takes minutes; runs with --soak only")
+    config.addinivalue_line(
+        "markers", "programs: a further real program of its kind; runs with --programs only"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Either the long tests or all the others."""
-    wanted = bool(config.getoption("--soak"))
-    chosen = [item for item in items if bool(item.get_closest_marker("soak")) == wanted]
+    """Either the long tests or all the others; of these, further programs only where they are asked for."""
+    soak, programs = bool(config.getoption("--soak")), bool(config.getoption("--programs"))
+    chosen = [
+        item
+        for item in items
+        if bool(item.get_closest_marker("soak")) == soak
+        and (programs or soak or not item.get_closest_marker("programs"))
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
