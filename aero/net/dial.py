@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from aero.errors import DialError
 from aero.net.loop import WRITE, Loop, Watcher, event_loop, stopped
+from aero.net.transport import TcpTransport, Transport
 
 DIAL_TIMEOUT_S = 15.0  # all addresses together
 STAGGER_S = 0.25  # RFC 8305, section 5: the next address gets its chance while the first is still silent
@@ -109,8 +110,8 @@ def _ignore(sock: socket.socket | None, code: int) -> None:
         sock.close()
 
 
-def dial(host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) -> socket.socket:
-    """A connected, non-blocking socket to the first address that answers; blocks the greenlet.
+def dial(host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) -> Transport:
+    """A connection to the first address that answers, for a link; blocks the greenlet.
 
     Raises DialError with every address's reason.
     """
@@ -150,4 +151,4 @@ def dial(host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) -> socket.sock
     if not connected:
         reasons = ", ".join(failed) or f"no answer within {timeout_s:.0f} s"
         raise DialError(f"cannot reach {host} port {port} ({reasons})")
-    return connected[0]
+    return TcpTransport(connected[0])

@@ -1,19 +1,18 @@
-"""The handshake over a socket: blocks its greenlet, has a deadline, and hands over keys or the reason why not."""
+"""The handshake over a connection: blocks its greenlet, has a deadline, and hands over keys or the reason why not."""
 
 from __future__ import annotations
 
 import os
-import socket
 from typing import Callable, NamedTuple
 
 import gevent
-from gevent.socket import wait_read
 
 from aero.core import frames, handshake, record
 from aero.core.codes import Close
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.spake2 import Password
 from aero.errors import AeroError, LinkClosed, NetworkError, RemoteProtocolError, SecurityError
+from aero.net.transport import Transport, wait
 
 # Four short messages: two round trips and two point multiplications, on the slowest path and host that we know of.
 TIMEOUT_S = 10.0
@@ -44,19 +43,18 @@ class Keyed(NamedTuple):
 
 
 def greet_server(
-    sock: socket.socket, password: Password, user: str, backend: record.Backend, join: bytes
+    transport: Transport, password: Password, user: str, backend: record.Backend, join: bytes
 ) -> Keyed:
-    """Worker's side on a connected, non-blocking socket; the JOIN, of which ``join`` is the payload, travels with
-    our proof.
+    """Worker's side on a new connection; the JOIN, of which ``join`` is the payload, travels with our proof.
 
     Raises RemoteProtocolError, SecurityError, Rejected, LinkClosed or NetworkError (time-out).
     """
     machine = handshake.WorkerHandshake(password, user, os.urandom(handshake.SCALAR_BYTES))
     writer = None
     with _deadline("the server did not answer the handshake"):
-        _send(sock, machine.start())
+        _send(transport, machine.start())
         while machine.secrets is None:
-            answer = machine.receive(_receive(sock))
+            answer = machine.receive(_receive(transport))
             if machine.our_secret and writer is None:
                 writer = RecordWriter(backend, machine.our_secret)
                 payload = frames.pack(frames.JOIN, 0, join)
@@ -64,7 +62,7 @@ def greet_server(
                 writer.seal(record.LINK, memoryview(payload), memoryview(out))
                 answer += out
             if answer:
-                _send(sock, answer)
+                _send(transport, answer)
     if writer is None:
         raise RemoteProtocolError(Close.STATE, "the handshake ended before it began")
     return Keyed(
@@ -73,7 +71,7 @@ def greet_server(
 
 
 def greet_worker(
-    sock: socket.socket,
+    transport: Transport,
     find_password: Callable[[str], Password],
     backend: record.Backend,
     hold: Callable[[], None],
@@ -87,25 +85,25 @@ def greet_worker(
     machine = handshake.ServerHandshake(find_password, os.urandom(handshake.SCALAR_BYTES))
     try:
         with _deadline("no handshake in time"):
-            data = _receive(sock)
+            data = _receive(transport)
             if handshake.MAGIC.startswith(data[: len(handshake.MAGIC)]):
                 hold()
             while True:
                 answer = machine.receive(data)
                 if answer:
-                    _send(sock, answer)
+                    _send(transport, answer)
                 if machine.secrets is not None:
                     break
-                data = _receive(sock)
+                data = _receive(transport)
     except AeroError as error:
         if machine.begun:
             failed(isinstance(error, SecurityError))
         if isinstance(error, RemoteProtocolError) and handshake.describe(data) == "HTTP":
-            say_goodbye(sock, _HTTP_ANSWER % (len(_HTTP_TEXT), _HTTP_TEXT))
+            say_goodbye(transport, _HTTP_ANSWER % (len(_HTTP_TEXT), _HTTP_TEXT))
         elif isinstance(error, RemoteProtocolError):
-            say_goodbye(sock, handshake.fail(error.code, str(error)))
+            say_goodbye(transport, handshake.fail(error.code, str(error)))
         elif isinstance(error, SecurityError):
-            say_goodbye(sock, handshake.fail(Close.AUTH, str(error)))
+            say_goodbye(transport, handshake.fail(Close.AUTH, str(error)))
         raise
     return Keyed(
         RecordWriter(backend, machine.secrets.ours),
@@ -116,15 +114,15 @@ def greet_worker(
     )
 
 
-def say_goodbye(sock: socket.socket, words: bytes) -> None:
+def say_goodbye(transport: Transport, words: bytes) -> None:
     """Sends last words and reads the rest away for a moment: closing over unread bytes would destroy them."""
     try:
         with gevent.Timeout(_DRAIN_S, False):
-            sock.send(words)
-            sock.shutdown(socket.SHUT_WR)
+            transport.send(memoryview(words))
+            transport.shut()
             drained = 0
             while drained < _DRAIN_BYTES:
-                drained += len(_receive(sock))
+                drained += len(_receive(transport))
     except (OSError, LinkClosed):
         return  # it has hung up already: nobody to tell
 
@@ -133,25 +131,27 @@ def _deadline(text: str) -> gevent.Timeout:
     return gevent.Timeout(TIMEOUT_S, NetworkError(f"{text} ({TIMEOUT_S:.0f} s)"))
 
 
-def _receive(sock: socket.socket) -> bytes:
+def _receive(transport: Transport) -> bytes:
+    buffer = memoryview(bytearray(_READ_BYTES))
     while True:
         try:
-            data = sock.recv(_READ_BYTES)
+            count = transport.receive_into(buffer)
         except BlockingIOError:
-            wait_read(sock.fileno())
+            wait(transport, transport.receive_waits_for)
             continue
         except OSError as error:
             raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error
-        if not data:
+        if not count:
             raise LinkClosed("the peer hung up in the handshake")
-        return data
+        return bytes(buffer[:count])
 
 
-def _send(sock: socket.socket, data: bytes) -> None:
-    """A handshake message fits into a fresh socket's buffer; one that does not is a peer that reads nothing."""
-    try:
-        count = sock.send(data)
-    except OSError as error:
-        raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error
-    if count != len(data):
-        raise LinkClosed("the peer takes nothing in the handshake")
+def _send(transport: Transport, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[transport.send(rest) :]
+        except BlockingIOError:  # our deadline bounds how long a peer may read nothing
+            wait(transport, transport.send_waits_for)
+        except OSError as error:
+            raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error

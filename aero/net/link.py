@@ -1,4 +1,4 @@
-"""A link's socket: two persistent watchers, two reused buffers, and the core's LinkMachine between them.
+"""A link over its connection: two persistent watchers, two reused buffers, and the core's LinkMachine between them.
 
 Nothing waits here: callbacks do one recv or one send per event. What the streams put into the session during one
 turn of the loop leaves as one record when the turn ends.
@@ -6,11 +6,8 @@ turn of the loop leaves as one record when the turn ends.
 
 from __future__ import annotations
 
-import socket
 from time import monotonic
 from typing import Protocol
-
-import gevent
 
 from aero.core import messages, record
 from aero.core.codes import Close
@@ -20,16 +17,17 @@ from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session
 from aero.errors import AeroError, LinkClosed, ProtocolError, RemoteProtocolError
+from aero.net.loop import READ, WRITE, Watcher, event_loop, stopped
+from aero.net.transport import Transport
 
-READ_BYTES = record.MAX_RECORD_BYTES  # one recv takes a whole record of the largest size
-SMALL_BYTES = (
-    32 * 1024
-)  # an incomplete record up to this size is moved to the front; of a larger one just the rest is read
+READ_BYTES = record.MAX_RECORD_BYTES  # one call takes a whole record of the largest size
+# Of an incomplete record up to this size, what has come is moved to the buffer's front; of a larger one only the
+# missing bytes are received, so that the next one begins at the front by itself.
+SMALL_BYTES = 32 * 1024
 _BUFFER_BYTES = SMALL_BYTES + READ_BYTES + record.MAX_RECORD_BYTES
 RECORDS_A_TURN = 8  # then the other sockets have their turn
 LINGER_S = 2.0  # how long the peer has to take our last words
 ROOM_RETRY_S = 0.05  # when another session holds the memory that this one's streams wait for
-_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 _NO_BYTES = memoryview(b"")
 _ENDED = LinkClosed("closed")
@@ -42,15 +40,15 @@ class LinkOwner(LinkHandler, Protocol):
     """The role's side of a link: the core's events, and the end."""
 
     def link_ended(self, link: Link, error: AeroError) -> None:
-        """The link is over and its socket closed; called once."""
+        """The link is over and its connection closed; called once."""
 
 
 class Link:
-    """One link with its socket."""
+    """One link with its connection."""
 
     def __init__(
         self,
-        sock: socket.socket,
+        transport: Transport,
         owner: LinkOwner,
         writer: RecordWriter,
         reader: RecordReader,
@@ -59,7 +57,7 @@ class Link:
         joining: str = messages.NEW,
         features: int = 0,
     ) -> None:
-        """``sock``: connected, non-blocking, handshake done; ``early``: what came behind the handshake;
+        """``transport``: its handshake is done; ``early``: what came behind the handshake;
         ``joining``: messages.WE_ASKED where our JOIN has left with it; ``features``: what both ends agreed on there.
         """
         self.owner = owner
@@ -68,8 +66,9 @@ class Link:
         self.machine.on_output = self.schedule
         self.sent_bytes = 0
         self.received_bytes = len(early)
-        self._sock = sock
-        self._loop = gevent.get_hub().loop
+        self._transport = transport
+        self._receive_into, self._send = transport.receive_into, transport.send
+        self._loop = event_loop()
         self._pacing = Pacing()
         self._in = memoryview(pages(_BUFFER_BYTES))
         self._in_start, self._in_end = 0, len(early)
@@ -79,11 +78,12 @@ class Link:
         self._scheduled = False
         self._last_words = False
         self._error: AeroError = _ENDED  # why, from our last words on
-        self._reading = self._loop.io(sock.fileno(), 1)
-        self._writing = self._loop.io(sock.fileno(), 2)
-        self._timer = self._loop.timer(0)
+        self._send_waits_for = 0  # READ or WRITE while the connection took only a part of what it was given
+        self._reading = self._loop.io(transport.fileno(), READ)
+        self._writing = self._loop.io(transport.fileno(), WRITE)
+        self._timer: Watcher = self._loop.timer(0)
         self._timer_at = float("inf")
-        self._set_lowat()
+        transport.keep_unsent(self._pacing.burst_bytes)
 
     @property
     def open(self) -> bool:
@@ -96,6 +96,7 @@ class Link:
         self._take_in()
         if self.open:
             self._arm()
+            self._after_receive()
 
     def carry(self, session: Session) -> None:
         """From here on the link carries ``session``."""
@@ -136,6 +137,7 @@ class Link:
     # Reading
 
     def _on_readable(self) -> None:
+        """Receives once, to where the next record or the rest of one belongs, and processes what is whole."""
         start, end = self._in_start, self._in_end
         want = READ_BYTES
         if start == end:
@@ -149,9 +151,10 @@ class Link:
                 self._in[:left] = bytes(self._in[start:end])
                 start, end = 0, left
         try:
-            count = self._sock.recv_into(self._in[end : end + want])
+            count = self._receive_into(self._in[end : end + want])
         except BlockingIOError:
             self._in_start, self._in_end = start, end
+            self._after_receive()
             return
         except OSError as error:
             self._end(LinkClosed(f"the link broke: {error.strerror or error}"))
@@ -163,8 +166,25 @@ class Link:
         self._in_start, self._in_end = start, end + count
         if self._last_words:
             self._in_start = self._in_end  # only waiting for the peer to hang up
+        else:
+            self._take_in()
+        self._after_receive()
+
+    def _after_receive(self) -> None:
+        """Does what a layer in the connection may need, and TCP alone never does."""
+        transport = self._transport
+        if self.ended:
             return
-        self._take_in()
+        if transport.receive_waits_for == WRITE:
+            self._writing.start(self._on_writable)
+        if transport.pending:  # no event will announce it
+            self._loop.run_callback(self._on_pending)
+        if self._send_waits_for == READ:
+            self._send_again()
+
+    def _on_pending(self) -> None:
+        if not self.ended:
+            self._on_readable()
 
     def _take_in(self) -> None:
         machine = self.machine
@@ -189,7 +209,7 @@ class Link:
 
     def _write(self) -> None:
         """Sends records until there are none, the socket is full, or others should have their turn."""
-        machine, out, send = self.machine, self._out, self._sock.send
+        machine, out, send = self.machine, self._out, self._send
         session = machine.session
         for _ in range(RECORDS_A_TURN):
             if self._out_start == self._out_end:
@@ -212,7 +232,9 @@ class Link:
             self._out_start += count
             if self._out_start < self._out_end:
                 self._pacing.blocked(monotonic())
-                self._writing.start(self._on_writable)
+                self._send_waits_for = self._transport.send_waits_for
+                if self._send_waits_for == WRITE:
+                    self._writing.start(self._on_writable)
                 return
         self.schedule()
 
@@ -220,7 +242,7 @@ class Link:
         """All is out."""
         if self._last_words:
             try:
-                self._sock.shutdown(socket.SHUT_WR)
+                self._transport.shut()
             except OSError as error:
                 self._end(LinkClosed(f"the link broke: {error.strerror or error}"))
             return
@@ -235,18 +257,19 @@ class Link:
 
     def _on_writable(self) -> None:
         self._writing.stop()
+        if self._send_waits_for == WRITE:
+            self._send_again()
+        if not self.ended and self._transport.receive_waits_for == WRITE:
+            self._on_readable()
+
+    def _send_again(self) -> None:
+        """The connection takes more again."""
+        self._send_waits_for = 0
         if self._pacing.drained(monotonic()):
-            self._set_lowat()
+            self._transport.keep_unsent(self._pacing.burst_bytes)
             if self.machine.session is not None:
                 self.machine.session.burst_bytes = self._pacing.burst_bytes
         self._write()
-
-    def _set_lowat(self) -> None:
-        if _NOTSENT_LOWAT is not None:
-            try:
-                self._sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, self._pacing.burst_bytes)
-            except OSError:
-                pass  # a kernel without it: the queue in the kernel is longer, nothing else changes
 
     # Time and end
 
@@ -284,9 +307,8 @@ class Link:
         self.ended = True
         self._drop_session()
         for watcher in (self._reading, self._writing, self._timer):
-            watcher.stop()
-            watcher.close()
-        self._sock.close()
+            stopped(watcher)
+        self._transport.close()
         # Keys and buffers go now, not when the garbage collector comes: logins would pile up megabytes until then.
         self.machine.on_output = _nothing
         self._in = self._out = _NO_BYTES

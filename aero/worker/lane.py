@@ -37,7 +37,6 @@ from aero.limits import Limits
 from aero.net.dial import dial
 from aero.net.handshake import greet_server
 from aero.net.link import Link
-from aero.net.pipe import prepare
 from aero.worker import patience
 from aero.worker.ground import Ground
 from aero.worker.patience import Patience
@@ -147,14 +146,15 @@ class Lane:
         self._move(DIAL)
         config = self._ground.config
         self._try = attempt = self._aim()
-        sock = None
+        transport = None
         try:
-            sock = dial(config.server.host, config.server.port)
-            prepare(sock)
-            keyed = greet_server(sock, self._ground.password, "", self._ground.backend, self._join().pack())
+            transport = dial(config.server.host, config.server.port)
+            keyed = greet_server(
+                transport, self._ground.password, "", self._ground.backend, self._join().pack()
+            )
             self._move(KEYED)
             link = self.link = Link(
-                sock,
+                transport,
                 self,
                 keyed.writer,
                 keyed.reader,
@@ -163,7 +163,7 @@ class Lane:
                 messages.WE_ASKED,
                 keyed.features,
             )
-            sock = None
+            transport = None
         except (AeroError, OSError) as failure:
             self._move(ENDED)
             error = (
@@ -172,8 +172,8 @@ class Lane:
             end = self._how(error)
             return _words(end), end, error
         finally:
-            if sock is not None:
-                sock.close()
+            if transport is not None:
+                transport.close()
         link.start()
         if not attempt.answered.wait(_JOIN_ANSWER_S):
             link.abandon(NetworkError(f"the server did not answer our JOIN ({_JOIN_ANSWER_S:.0f} s)"))

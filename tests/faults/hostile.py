@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import socket
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import gevent
 from gevent.socket import wait_read, wait_write
 
 from aero.core import aead, frames, record, spake2
 from aero.net.handshake import Keyed, greet_server
+from aero.net.transport import TcpTransport
 from tests.faults.inside import CODE, DEADLINE_S, LOOPBACK
 
 BACKEND = aead.choose("")
@@ -33,17 +34,19 @@ def connect(port: int, source: str = LOOPBACK) -> socket.socket:
     return sock
 
 
-class _Heard:
-    """The socket during the handshake, with somebody who listens."""
+class _Heard(TcpTransport):
+    """The connection during the handshake, with somebody who listens."""
 
     def __init__(self, worker: Hostile) -> None:
-        self._worker = worker
-        self.recv, self.fileno = worker.sock.recv, worker.sock.fileno
+        super().__init__(worker.sock)
+        take = self.send
 
-    def send(self, data: bytes) -> int:
-        count = self._worker.sock.send(data)
-        self._worker.spoken += data[:count]
-        return count
+        def send(data: memoryview) -> int:
+            count = take(data)
+            worker.spoken += data[:count]
+            return count
+
+        self.send = send
 
 
 JOIN = {"v": "0", "identity": "hostile", "tag": "hostile", "host": "hostile", "ping": 60}
@@ -67,7 +70,7 @@ class Hostile:
         self._buffer = b""
         try:
             keyed: Keyed = greet_server(
-                cast(socket.socket, _Heard(self)),
+                _Heard(self),
                 password(code),
                 "",
                 BACKEND,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -15,6 +16,8 @@ from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.errors import AeroError
 from aero.net.link import Link
+from aero.net.loop import READ, WRITE
+from aero.net.transport import TcpTransport
 from tests.faults.inside import until
 
 BACKEND = aead.choose("")
@@ -61,20 +64,94 @@ class Peer:
         return bytes(self.said)
 
 
+class Layered:
+    """A transport that holds bytes of its own, and whose each direction may wait for the other's event, as TLS does."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._inner = TcpTransport(sock)
+        self.receive_waits_for = READ
+        self.send_waits_for = WRITE
+        self.held = bytearray()
+        self.stuck_send = False  # until something was received
+        self.stuck_receive = False  # until something was sent, or the descriptor could be written
+        self.events: list[str] = []
+
+    @property
+    def pending(self) -> int:
+        return len(self.held)
+
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
+    def receive_into(self, buffer: memoryview) -> int:
+        self.events.append("receive")
+        if self.stuck_receive:
+            self.stuck_receive = False
+            self.receive_waits_for = WRITE
+            raise BlockingIOError
+        self.receive_waits_for = READ
+        self.stuck_send = False
+        if not self.held:  # a layer takes all that the kernel has, and gives it out in pieces
+            everything = memoryview(bytearray(1 << 20))
+            self.held += everything[: self._inner.receive_into(everything)]
+        count = min(len(self.held), len(buffer), 10)
+        buffer[:count] = self.held[:count]
+        del self.held[:count]
+        return count
+
+    def send(self, data: memoryview) -> int:
+        self.events.append("send")
+        if self.stuck_send:
+            self.send_waits_for = READ
+            raise BlockingIOError
+        self.send_waits_for = WRITE
+        return self._inner.send(data)
+
+    def keep_unsent(self, count: int) -> None:
+        self._inner.keep_unsent(count)
+
+    def in_flight(self) -> int:
+        return self._inner.in_flight()
+
+    def shut(self) -> None:
+        self._inner.shut()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.fixture
+def layered() -> Iterator[tuple[Link, Peer, Layered]]:
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    transport = Layered(near)
+    link = Link(transport, Owner(), RecordWriter(BACKEND, DOWN), RecordReader(BACKEND, UP), 60.0)  # type: ignore[arg-type]
+    link.start()
+    yield link, Peer(far), transport
+    link.abandon(AeroError("the test is over"))
+    far.close()
+
+
+def said(writer: RecordWriter, payload: bytes) -> bytes:
+    """A session record of the peer's."""
+    out = bytearray(len(payload) + record.OVERHEAD_BYTES)
+    writer.seal(record.SESSION, memoryview(payload), memoryview(out))
+    return bytes(out)
+
+
 @pytest.fixture
 def joined() -> Iterator[tuple[Link, Peer]]:
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    link = Link(near, Owner(), RecordWriter(BACKEND, DOWN), RecordReader(BACKEND, UP), 60.0)  # type: ignore[arg-type]
+    link = Link(TcpTransport(near), Owner(), RecordWriter(BACKEND, DOWN), RecordReader(BACKEND, UP), 60.0)  # type: ignore[arg-type]
     link.start()
     yield link, Peer(far)
     link.abandon(AeroError("the test is over"))
     far.close()
 
 
-def session() -> Session:
-    handler: Any = None
+def session(handler: Any = None) -> Session:
     return Session(handler, SERVER_FIRST_ID, BlockPool(8, 8), SessionLimits(), 0.0)
 
 
@@ -116,9 +193,52 @@ def test_what_the_handshake_agreed_on_reaches_the_session() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
     keys = RecordWriter(BACKEND, DOWN), RecordReader(BACKEND, UP)
-    link = Link(near, Owner(), *keys, 60.0, features=features.ZSTD)  # type: ignore[arg-type]
+    link = Link(TcpTransport(near), Owner(), *keys, 60.0, features=features.ZSTD)  # type: ignore[arg-type]
     carried = session()
     link.carry(carried)
     assert link.machine.features == carried.features == features.ZSTD
     link.abandon(AeroError("the test is over"))
     far.close()
+
+
+def test_what_the_connection_holds_is_received_before_the_loop_waits(
+    layered: tuple[Link, Peer, Layered],
+) -> None:
+    """After the first ten bytes the descriptor is empty: no event would ever bring the rest."""
+    link, peer, transport = layered
+    heard: list[Any] = []
+    link.carry(session(SimpleNamespace(control_received=heard.append)))
+    writer = RecordWriter(BACKEND, UP)
+    peer.sock.send(said(writer, frame(1)) + said(writer, frame(2)))
+    until("both", lambda: len(heard) == 2)
+    assert heard == [messages.Unknown("1"), messages.Unknown("2")]
+    assert not transport.pending
+
+
+def test_a_send_that_has_to_receive_first_goes_on_when_something_came(
+    layered: tuple[Link, Peer, Layered],
+) -> None:
+    link, peer, transport = layered
+    ours = session(SimpleNamespace(control_received=lambda message: None))
+    link.carry(ours)
+    until("the first ping", lambda: transport.events)
+    transport.stuck_send = True
+    ours.control(messages.Unknown("1"))
+    until("the try", lambda: transport.send_waits_for == READ)
+    tries = len(transport.events)
+    gevent.sleep(0.01)
+    assert len(transport.events) == tries  # the descriptor can be written all the time: that is not asked for
+    assert peer.read() == b""
+    peer.sock.send(said(RecordWriter(BACKEND, UP), frame(7)))
+    until("our word", lambda: peer.read() == frame(1))
+
+
+def test_a_receive_that_has_to_send_first_goes_on_when_that_can_be(
+    layered: tuple[Link, Peer, Layered],
+) -> None:
+    link, peer, transport = layered
+    heard: list[Any] = []
+    link.carry(session(SimpleNamespace(control_received=heard.append)))
+    transport.stuck_receive = True
+    peer.sock.send(said(RecordWriter(BACKEND, UP), frame(1)))
+    until("its word", lambda: heard == [messages.Unknown("1")])

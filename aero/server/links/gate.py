@@ -21,6 +21,7 @@ from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
 from aero.net.handshake import greet_worker
 from aero.net.link import Link
+from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival
 from aero.server.links.guard import NO_PROOF, Guard, key_of
 
@@ -38,10 +39,10 @@ _SILENT, _HELD, _ANSWERED = 0, 1, 2
 class _Guest:
     """One connection in its handshake."""
 
-    __slots__ = ("address", "greenlet", "handed_over", "key", "sock", "stage")
+    __slots__ = ("address", "greenlet", "handed_over", "key", "stage", "transport")
 
-    def __init__(self, sock: socket.socket, key: str, address: str) -> None:
-        self.sock = sock
+    def __init__(self, transport: Transport, key: str, address: str) -> None:
+        self.transport = transport
         self.key = key
         self.address = address
         self.stage = _SILENT
@@ -67,7 +68,7 @@ class Gate:
     def connected(self, sock: socket.socket, address: Any) -> None:
         """Somebody connected to the link port."""
         ip, port = address[:2]
-        guest = _Guest(sock, key_of(ip), f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
+        guest = _Guest(TcpTransport(sock), key_of(ip), f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
         neighbours = self._guests.setdefault(guest.key, set())
         if len(neighbours) >= Limits.HANDSHAKES_PER_ADDRESS:
             self._make_place(list(neighbours))
@@ -97,14 +98,13 @@ class Gate:
     def _left(self, guest: _Guest, _: gevent.Greenlet) -> None:
         self._forget(guest)
         if not guest.handed_over:
-            guest.sock.close()
+            guest.transport.close()
 
     def _handshake(self, guest: _Guest) -> None:
-        sock, server = guest.sock, self._server
+        transport, server = guest.transport, self._server
         try:
-            sock.setblocking(False)
             keyed = greet_worker(
-                sock,
+                transport,
                 server.find_password,
                 server.backend,
                 partial(self._hold, guest),
@@ -112,7 +112,7 @@ class Gate:
             )
             arrival = Arrival(server, keyed.user, guest.address)
             arrival.link = Link(
-                sock, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
+                transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )
             guest.handed_over = True
             self._results["ok"] += 1
