@@ -73,9 +73,7 @@ def run(check: bool, aead: str = "") -> int:
 def _show(
     server: Server, service_port: int, registered: Event, ready: list[int], bulk: bytes, check: bool
 ) -> int:
-    print(
-        f"AeRO-proxy {__version__} demo, everything on this machine, AES-GCM by {server.backend.description}"
-    )
+    print(f"AeRO-proxy {__version__} demo, everything on this machine, AES-GCM by {server.aead}")
     print(f"  service behind NAT   http://{_IP}:{service_port}/  (target web)")
     print(f"  server, for workers  {_IP}:{server.port}")
     if not registered.wait(TIMEOUT_S):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from functools import partial
-from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Callable
 
 import gevent
 from gevent.event import Event
@@ -20,20 +19,20 @@ from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import AeroError
 from aero.host import privileges
-from aero.host.daemon import trim_memory
 from aero.host.run import on_signals, set_up
 from aero.limits import Limits
 from aero.net.listen import Listener, listen_or_explain
 from aero.net.loop import event_loop
+from aero.server.ground import Ground
 from aero.server.httpmux.urls import target_url
-from aero.server.links.arrival import Arrival
 from aero.server.links.gate import Gate
-from aero.server.links.uplink import Uplink
+from aero.server.links.sessions import Sessions
+from aero.server.present import Present
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
-from aero.server.watch.counters import Counters
+from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.dump import dump
 from aero.server.watch.events import Events
 
@@ -45,7 +44,6 @@ log = logs.get("server")
 
 GOODBYE_S = 1.0  # what workers get to hear that the server is going down
 _GOING_DOWN = "the server is going down"
-_TIDY_S = 5.0  # after a session's end: rarely enough that the tens of milliseconds it takes do not count
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
 
 
@@ -54,43 +52,53 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         """Listens at once. Raises ListenError, HostError."""
-        self.config = config
-        self.began_at, self._began = time(), monotonic()
-        self.loop = event_loop()
-        self.backend = aead.choose(config.aead)
-        self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)
-        self.session_limits = SessionLimits()
-        self.uplinks: dict[str, Uplink] = {}  # by session id
-        self.arrivals: set[Arrival] = set()  # links that are up, whatever they carry
-        self._tidying: Any = None  # the timer that cleans up after sessions
-        self.quiet = Event()  # set when the last of them is gone
+        loop = event_loop()
         socks = listen_or_explain(config.ips, config.port, "--port")
         self._password = spake2.Password(spake2.stretch(config.auth, ""))
         self._nobody = spake2.Password(int.from_bytes(os.urandom(31), "big") + 1)
         self._database = Database(config.state)
-        self._leases = Leases(self._database)
-        self.counters = Counters()
-        self.registry = Registry(
-            self.loop, Ports(config.ips, *config.ports, self._leases), Events(), self.counters
+        leases, counters, events = Leases(self._database), Counters(), Events()
+        self.ground = ground = Ground(
+            loop=loop,
+            present=Present(config),
+            birth=Birth.now(),
+            backend=aead.choose(config.aead),
+            pool=BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS),
+            session_limits=SessionLimits(),
+            counters=counters,
+            events=events,
+            leases=leases,
+            registry=Registry(loop, Ports(config.ips, *config.ports, leases), events, counters),
         )
-        self.gate = Gate(self)
-        self._listeners = [Listener(self.loop, sock, self.gate.connected) for sock in socks]
-        self._mux = self._start_mux()
-        self._api = self._start_api()
+        self.sessions = Sessions(ground)
+        self.gate = Gate(ground, self.sessions, self.find_password)
+        self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
+        self._mux = self._start_mux(config.mux)
+        self._api = self._start_api(config.api)
 
-    def _start_mux(self) -> Mux | None:
-        if self.config.mux is None:
+    def _start_mux(self, where: Address | None) -> Mux | None:
+        if where is None:
             return None
         from aero.server.httpmux.server import Mux
 
-        return Mux(self.loop, self.config, self.config.mux, self.registry, self._leases)
+        return Mux(self.ground, where)
 
-    def _start_api(self) -> Api | None:
-        if self.config.api is None:
+    def _start_api(self, where: Address | None) -> Api | None:
+        if where is None:
             return None
         from aero.server.api.app import Api
 
-        return Api(self, self.config.api, self.config.api_token)
+        return Api(self.ground, where, self.port, self.mux_address)
+
+    @property
+    def registry(self) -> Registry:
+        """Who is here."""
+        return self.ground.registry
+
+    @property
+    def aead(self) -> str:
+        """The library that seals and opens records, with its version."""
+        return self.ground.backend.description
 
     @property
     def api_address(self) -> Address | None:
@@ -103,11 +111,6 @@ class Server:
         return self._mux.address if self._mux is not None else None
 
     @property
-    def uptime_s(self) -> float:
-        """Seconds since the start."""
-        return monotonic() - self._began
-
-    @property
     def port(self) -> int:
         """The link port."""
         port: int = self._listeners[0].address[1]
@@ -117,40 +120,15 @@ class Server:
         """The password of a user; one that nobody knows for a user that there is not."""
         return self._nobody if user else self._password
 
-    def forget(self, uplink: Uplink) -> None:
-        """A session is over."""
-        self.uplinks.pop(uplink.id, None)
-        if self._tidying is None:
-            self._tidying = self.loop.timer(_TIDY_S)
-            self._tidying.start(self._tidy)
-
-    def _tidy(self) -> None:
-        """Gives back what sessions that are over have left: after a crowd came and went, some ten megabytes."""
-        self._tidying = None
-        gc.collect()
-        self.pool.trim()
-        trim_memory()
-
-    def arrived(self, arrival: Arrival) -> None:
-        """A link is up."""
-        self.arrivals.add(arrival)
-        self.quiet.clear()
-
-    def departed(self, arrival: Arrival) -> None:
-        """A link is gone."""
-        self.arrivals.discard(arrival)
-        if not self.arrivals:
-            self.quiet.set()
-
     def announce(self) -> None:
         """The first lines of the log: what this is, where it listens, and what to type at the other end."""
-        config = self.config
+        config = self.ground.present.config
         where = ", ".join(str(Address(ip, self.port)) for ip in config.ips)
         log.info(
             f"AeRO-proxy {__version__} server",
             links=where,
             mappings=f"{config.ports[0]}-{config.ports[1]}" if config.ports[0] else "any free port",
-            aead=self.backend.description,
+            aead=self.aead,
             auth="set" if config.auth else "none",
         )
         if self.api_address is not None:
@@ -178,14 +156,15 @@ class Server:
             if self._api is not None:
                 self._api.reload(new.auth, new.api_token)
         except AeroError as error:
-            log.error("the configuration cannot be read again, the old one stays", why=error)
+            log.error("reload failed, keeping the previous configuration", why=error)
             return
-        config, fixed = reloaded(self.config, new)
-        if config.auth != self.config.auth:
+        present = self.ground.present
+        config, fixed = reloaded(present.config, new)
+        if config.auth != present.config.auth:
             code = gevent.get_hub().threadpool.apply(spake2.stretch, (config.auth, ""))
             self._password = spake2.Password(code)  # links that are up keep their keys
-            self.gate.guard.forget()
-        self.config = config
+            self.gate.penalties.forget()
+        present.config = config
         logs.setup(config.log, config.log_format, config.log_size, config.debug)
         log.info("configuration read again")
         if fixed:
@@ -198,19 +177,27 @@ class Server:
         self._listeners = []
         for worker in self.registry.workers.values():
             for mapping in list(worker.mappings.values()):
-                self.registry.drop_mapping(mapping)
+                self.registry.drop_mapping(worker, mapping)
             worker.lobby.close()
-            for carrier in worker.carriers:
-                carrier.session.goaway(Close.RESTART, _GOING_DOWN)
+            for each in worker.sessions:
+                each.session.goaway(Close.RESTART, _GOING_DOWN)
         if self._mux is not None:
             self._mux.drain()
-        until = monotonic() + self.config.drain_s
+        until = monotonic() + self.ground.present.config.drain_s
         while self.registry.streams and monotonic() < until and not hurry.is_set():
             hurry.wait(_LOOK_S)
 
     def become(self, user: str) -> None:
         """Gives up what root may do. Raises ConfigError, HostError."""
-        privileges.drop(user, [*self._database.files(), *filter(None, [self.config.log])])
+        log_file = self.ground.present.config.log
+        privileges.drop(user, [*self._database.files(), *filter(None, [log_file])])
+
+    def dump(self) -> None:
+        """Writes the state to the log. SIGUSR1 asks for it."""
+        parts = (self.registry, self.sessions, self.gate)
+        state = {key: value for part in parts for key, value in part.state().items()}
+        state["blocks"] = self.ground.pool.taken
+        dump(state, (worker.state() for worker in self.registry.workers.values()))
 
     def close(self, code: int = Close.RESTART) -> None:
         """Sends every worker away, closes everything, and gives them a moment to hear why."""
@@ -222,10 +209,7 @@ class Server:
             self._api.close()
         self.registry.close(code, _GOING_DOWN)
         self._database.close()
-        if self._tidying is not None:
-            self._tidying.stop()
-        if self.arrivals:
-            self.quiet.wait(GOODBYE_S)
+        self.sessions.close(GOODBYE_S)
 
 
 def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], ServerConfig]) -> int:
@@ -245,7 +229,7 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     def on_stop() -> None:
         (hurry if stop.is_set() else stop).set()
 
-    on_signals(on_stop, partial(server.reload, read), partial(dump, server))
+    on_signals(on_stop, partial(server.reload, read), server.dump)
     started()
     stop.wait()
     log.info("stopping", streams=server.registry.streams)

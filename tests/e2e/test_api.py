@@ -457,7 +457,7 @@ def test_a_changed_token_counts_from_sighup_on(lab: Lab) -> None:
     assert "restart" not in api.program.stderr
     file.write_text("\n")
     api.program.send(signal.SIGHUP)
-    api.program.says("the configuration cannot be read again")
+    api.program.says("reload failed")
     assert api.call("/list").status == 200, "the one before stays"
     assert old not in api.program.stderr and new not in api.program.stderr
 
@@ -475,7 +475,7 @@ def test_a_token_that_others_need_cannot_be_taken_away(lab: Lab) -> None:
     server.says("management API")
     configure(f'api = "localhost:{port}"')
     server.send(signal.SIGHUP)
-    server.says("cannot be read again.*set --api-token")
+    server.says("reload failed.*set --api-token")
     with connect(port) as visitor:
         visitor.sendall(b"GET /list HTTP/1.0\r\nHost: localhost\r\n\r\n")
         assert visitor.recv(100).startswith(b"HTTP/1.1 401 ")

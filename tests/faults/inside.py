@@ -245,12 +245,12 @@ class Inside:
     def start(self) -> None:
         self.worker.start()
         until("the worker's mapping", lambda: self.port)
-        until("every lane", lambda: len(self.server.uplinks) == self.config.pool)
+        until("every lane", lambda: len(self.server.sessions.uplinks) == self.config.pool)
 
     @property
     def resumed(self) -> bool:
         """Every session has a link that has joined."""
-        uplinks = self.server.uplinks.values()
+        uplinks = self.server.sessions.uplinks.values()
         return bool(uplinks) and all(
             uplink.alive and lane.link is not None and lane.link.machine.session is not None
             for uplink, lane in zip(uplinks, self.worker.crew.lanes)
@@ -283,8 +283,8 @@ class Inside:
             self.quiet()
         self.close()
         if kind is None:
-            assert not self.server.registry.workers and not self.server.uplinks
-            assert not self.server.pool.taken and not self.worker.ground.pool.taken
+            assert not self.server.registry.workers and not self.server.sessions.uplinks
+            assert not self.server.ground.pool.taken and not self.worker.ground.pool.taken
 
             until(f"all to be as before: {self._before}, now {facts()}", self._nothing_more)
 

@@ -28,7 +28,7 @@ def lab() -> Iterator[Inside]:
     with Inside() as lab, ask(lab.port, ECHO) as visitor:
         exchange(visitor, b"before")
         yield lab
-        until("the flood's end", lambda: len(lab.server.arrivals) == 1)
+        until("the flood's end", lambda: len(lab.server.sessions.links) == 1)
         exchange(visitor, b"after")
         assert lab.relay.count == 1
 
@@ -72,7 +72,7 @@ def test_streams_that_are_opened_at_the_server(lab: Inside, leaving: bool) -> No
                 break
         assert worker.close_code() == Close.OVERLOAD
         assert worker.resets <= 2 * Limits.OPENS_BURST
-    until("the session's end", lambda: len(lab.server.uplinks) == 1)
+    until("the session's end", lambda: len(lab.server.sessions.uplinks) == 1)
 
 
 def test_goaways_without_end_are_logged_once(lab: Inside, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,9 @@ from tests.faults.inside import ECHO, Inside, ask, until
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Inside]:
     with Inside(start=False) as lab:
-        lab.server._tidying = lab.server.loop.timer(3600.0)  # it would collect garbage after each session
+        lab.server.sessions._tidying = lab.server.ground.loop.timer(
+            3600.0
+        )  # it would collect garbage after each session
         yield lab
 
 
@@ -77,15 +79,15 @@ def test_a_login_and_its_end_leave_nothing_to_the_collector(
 ) -> None:
     with Hostile(lab.server.port, {**JOIN, "identity": death.__name__}) as worker:
         worker.join()
-        (uplink,) = lab.server.uplinks.values()
-        (arrival,) = lab.server.arrivals
+        (uplink,) = lab.server.sessions.uplinks.values()
+        (arrival,) = lab.server.sessions.links
         assert uplink.link is not None
         parts: list[Any] = [arrival, uplink, uplink.worker, uplink.session, uplink.link, uplink.link.machine]
         left = {type(part).__module__: weakref.ref(part) for part in parts}
         del parts, arrival
         death(lab, worker, uplink)
         del uplink
-        until("the session's end", lambda: not lab.server.uplinks)
+        until("the session's end", lambda: not lab.server.sessions.uplinks)
         worker.sock.close()
-        until("the link's end", lambda: not lab.server.arrivals)
+        until("the link's end", lambda: not lab.server.sessions.links)
         until(f"all to be gone: {left}", lambda: not [part for part in left.values() if part() is not None])

@@ -15,7 +15,7 @@ from aero.core import frames, record
 from aero.core.codes import Close
 from aero.errors import AeroError, Rejected
 from aero.limits import Limits
-from aero.server.links import guard
+from aero.server.policy import penalties
 from tests.faults.hostile import JOIN, Hostile, connect
 from tests.faults.inside import ECHO, Inside, ask, exchange, until
 
@@ -36,11 +36,13 @@ def lab(shared: tuple[Inside, Any]) -> Iterator[Inside]:
     yield lab
     exchange(visitor, b"after")
     assert lab.relay.count == 1
-    for uplink in list(lab.server.uplinks.values()):
+    for uplink in list(lab.server.sessions.uplinks.values()):
         if uplink.worker.tag == "hostile":
             uplink.end(Close.DONE, "the test is over")
-    until("the right worker to be alone", lambda: len(lab.server.arrivals) == 1 and lab.streams == (1, 1))
-    lab.server.gate.guard.forget()
+    until(
+        "the right worker to be alone", lambda: len(lab.server.sessions.links) == 1 and lab.streams == (1, 1)
+    )
+    lab.server.gate.penalties.forget()
 
 
 # ----------------------------------------------------------------------------
@@ -71,8 +73,8 @@ def test_half_open_connections_from_the_same_address_keep_nobody_out(lab: Inside
 def test_wrong_codes_make_their_address_slow_and_let_the_right_one_in(
     lab: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "FIRST_S", 0.05)
-    monkeypatch.setattr(guard, "MOST_S", 0.3)
+    monkeypatch.setattr(penalties, "FIRST_S", 0.05)
+    monkeypatch.setattr(penalties, "MOST_S", 0.3)
     delays = []
     for _ in range(9):
         began = monotonic()
@@ -80,7 +82,7 @@ def test_wrong_codes_make_their_address_slow_and_let_the_right_one_in(
             Hostile(lab.server.port, code="wrong")
         assert caught.value.code == Close.AUTH
         took = monotonic() - began
-        delays.append(lab.server.gate.guard.delay_s("127.0.0.1", monotonic()))
+        delays.append(lab.server.gate.penalties.delay_s("127.0.0.1", monotonic()))
     assert delays[0] == 0.0 and delays[-1] == 0.3
     assert took > 0.25, "and the last one was made to wait"
     flood = [gevent.spawn(_guess, lab.server.port) for _ in range(40)]
@@ -178,7 +180,7 @@ def test_a_broken_rule_ends_the_link_and_the_session(
         worker.join()
         worker.send(kind, plaintext)
         assert worker.close_code() == code
-    until("the session's end", lambda: len(lab.server.uplinks) == 1)
+    until("the session's end", lambda: len(lab.server.sessions.uplinks) == 1)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +208,11 @@ def test_a_broken_rule_ends_the_link_and_the_session(
 def test_a_join_that_cannot_be_is_refused(lab: Inside, join: dict[str, Any]) -> None:
     with Hostile(lab.server.port, join) as worker:
         assert worker.close_code() in (Close.FRAME, Close.DENIED)
-    assert len(lab.server.uplinks) == 1
+    assert len(lab.server.sessions.uplinks) == 1
 
 
 def test_a_session_cannot_be_stolen(lab: Inside) -> None:
-    (uplink,) = lab.server.uplinks.values()
+    (uplink,) = lab.server.sessions.uplinks.values()
     carrier = uplink.link
     place = {"session": uplink.id, "received": 0, "link": 1 << 40}
     for secret in ("0" * 32, uplink.secret[:-1], uplink.secret[:-1] + "G"):
@@ -225,12 +227,12 @@ def test_a_recorded_link_is_worth_nothing(lab: Inside) -> None:
     """All that an eavesdropper heard, sent again, gets him nowhere: the server's share is another one each time."""
     with Hostile(lab.server.port) as worker:
         worker.join()
-        wrong = lab.server.counters.handshakes["wrong code"]
+        wrong = lab.server.ground.counters.handshakes["wrong code"]
         sock = connect(lab.server.port)
         sock.send(worker.spoken)
-        until("the refusal", lambda: lab.server.counters.handshakes["wrong code"] == wrong + 1)
+        until("the refusal", lambda: lab.server.ground.counters.handshakes["wrong code"] == wrong + 1)
         sock.close()
-    assert len(lab.server.arrivals) <= 2
+    assert len(lab.server.sessions.links) <= 2
 
 
 def test_an_impossible_position_ends_the_session_at_both_ends(lab: Inside) -> None:
@@ -240,7 +242,7 @@ def test_an_impossible_position_ends_the_session_at_both_ends(lab: Inside) -> No
         with Hostile(lab.server.port, {**place, "received": 1 << 50}) as second:
             assert second.close_code() == Close.SEQUENCE
         assert worker.close_code() == Close.SEQUENCE
-    until("the session's end", lambda: len(lab.server.uplinks) == 1)
+    until("the session's end", lambda: len(lab.server.sessions.uplinks) == 1)
 
 
 def test_control_messages_without_end(lab: Inside) -> None:
@@ -297,19 +299,19 @@ def test_pings_whose_answers_are_never_read(lab: Inside) -> None:
         for _ in range(400):
             if not worker.link(pings):
                 break
-        until("the server to hang up", lambda: len(lab.server.arrivals) == 1)
+        until("the server to hang up", lambda: len(lab.server.sessions.links) == 1)
 
 
 def test_streams_that_are_opened_at_the_server_and_answers_never_acknowledged(
     lab: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = lab.server.session_limits._replace(kept_bytes=4 * MIB, kept_slack_bytes=MIB)
-    monkeypatch.setattr(lab.server, "session_limits", limits)
+    limits = lab.server.ground.session_limits._replace(kept_bytes=4 * MIB, kept_slack_bytes=MIB)
+    monkeypatch.setattr(lab.server.gate, "_ground", lab.server.ground._replace(session_limits=limits))
     with Hostile(lab.server.port) as worker:
         worker.join()
         numbers = iter(range(2, 1 << 31, 2))
         reader = gevent.spawn(_read_all, worker)
-        (uplink,) = [each for each in lab.server.uplinks.values() if each.worker.tag == "hostile"]
+        (uplink,) = [each for each in lab.server.sessions.uplinks.values() if each.worker.tag == "hostile"]
         most = 0
         while not worker.ended:
             opens = (
@@ -330,14 +332,14 @@ def _read_all(worker: Hostile) -> None:
 
 
 def test_a_worker_that_never_acknowledges_is_bounded(lab: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = lab.server.session_limits._replace(kept_bytes=2 * MIB)
-    monkeypatch.setattr(lab.server, "session_limits", limits)
+    limits = lab.server.ground.session_limits._replace(kept_bytes=2 * MIB)
+    monkeypatch.setattr(lab.server.gate, "_ground", lab.server.ground._replace(session_limits=limits))
     with Hostile(lab.server.port) as worker:
         worker.join()
         worker.say({"do": "register", "targets": [{"id": 1, "name": "n", "local": "h:1"}]})
         while not worker.control:
             worker.read()
-        (uplink,) = [each for each in lab.server.uplinks.values() if each.worker.tag == "hostile"]
+        (uplink,) = [each for each in lab.server.sessions.uplinks.values() if each.worker.tag == "hostile"]
         reader = gevent.spawn(_read_all, worker)
         visitor = ask(worker.control[0]["targets"][0]["port"], ECHO)
         uploading = gevent.spawn(_send_without_end, visitor)

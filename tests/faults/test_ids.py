@@ -14,7 +14,7 @@ def test_visitors_come_and_stay_while_the_ids_go_round() -> None:
         with ask(lab.port, ECHO) as first, ask(lab.port, ECHO) as second:
             exchange(first, b"one")
             exchange(second, b"one")
-            (uplink,), (lane,) = lab.server.uplinks.values(), lab.worker.crew.lanes
+            (uplink,), (lane,) = lab.server.sessions.uplinks.values(), lab.worker.crew.lanes
             assert lane.session is not None and sorted(lane.session.core.streams) == [1, 3]
             lane.session.core._their_last = LARGEST - 20
             uplink.session._next_id = LARGEST - 18
@@ -28,4 +28,4 @@ def test_visitors_come_and_stay_while_the_ids_go_round() -> None:
             exchange(second, b"two")
             until("the other streams' end", lambda: lab.streams == (2, 2))
             assert uplink.session._next_id == 1 + 2 * (40 - 10 + 2)
-        assert lab.announced == 1 and list(lab.server.uplinks.values()) == [uplink]
+        assert lab.announced == 1 and list(lab.server.sessions.uplinks.values()) == [uplink]

@@ -94,7 +94,7 @@ def _crowd(lab: Inside, count: int, addresses: int) -> list[plain.socket]:
 
 
 def _seen(lab: Inside) -> int:
-    return sum(lab.server.counters.handshakes.values()) + len(lab.server.gate)
+    return sum(lab.server.ground.counters.handshakes.values()) + len(lab.server.gate)
 
 
 def test_five_thousand_half_open_connections_keep_nobody_out() -> None:
@@ -112,7 +112,7 @@ def test_five_thousand_half_open_connections_keep_nobody_out() -> None:
         for sock in (*crowd, *same):
             sock.close()
         until("an empty gate", lambda: not len(lab.server.gate))
-        for uplink in list(lab.server.uplinks.values()):
+        for uplink in list(lab.server.sessions.uplinks.values()):
             if uplink.worker.tag == "hostile":
                 uplink.end(0, "the test is over")
 

@@ -161,7 +161,7 @@ def test_a_slow_visitor_gets_every_byte_and_stops_only_itself() -> None:
 def test_a_link_that_was_held_up_cannot_take_the_session_back() -> None:
     with Inside() as lab, ask(lab.port, ECHO) as visitor:
         exchange(visitor, b"one")
-        (uplink,) = lab.server.uplinks.values()
+        (uplink,) = lab.server.sessions.uplinks.values()
         (lane,) = lab.worker.crew.lanes
         assert lane.session is not None
         stale = lane.session.takeover(60)  # never gets through; a later one does
@@ -218,7 +218,10 @@ def test_visitors_that_come_while_the_link_is_down_wait_for_it() -> None:
     with Inside() as lab:
         lab.relay.holding = True
         lab.relay.cut()
-        until("the server to notice", lambda: not any(each.alive for each in lab.server.uplinks.values()))
+        until(
+            "the server to notice",
+            lambda: not any(each.alive for each in lab.server.sessions.uplinks.values()),
+        )
         with pieces() as running:
             for number in range(20):
                 running.append(gevent.spawn(download, lab.port, number, 10_000))
@@ -233,7 +236,10 @@ def test_visitors_that_wait_in_vain_get_a_reset(monkeypatch: pytest.MonkeyPatch)
     with Inside() as lab:
         lab.relay.holding = True
         lab.relay.cut()
-        until("the server to notice", lambda: not any(each.alive for each in lab.server.uplinks.values()))
+        until(
+            "the server to notice",
+            lambda: not any(each.alive for each in lab.server.sessions.uplinks.values()),
+        )
         with pieces() as running:
             running += [gevent.spawn(_wait_in_vain, lab.port) for _ in range(5)]
         lab.relay.release()
@@ -255,7 +261,7 @@ def test_a_server_that_starts_anew_gets_new_sessions_and_old_streams_are_reset()
             with pytest.raises(ConnectionResetError):
                 visitor.recv(1)
         lab.server = Server(lab.server_config(60, port))
-        until("the worker", lambda: lab.announced == 2 and len(lab.server.uplinks) == 3)
+        until("the worker", lambda: lab.announced == 2 and len(lab.server.sessions.uplinks) == 3)
         until("the target's reset", lambda: lab.service.resets == 1)
         assert len(lab.server.registry.workers) == 1
         download(lab.port, 1, 1000)
@@ -265,11 +271,11 @@ def test_a_server_that_was_killed_and_is_back_is_joined_anew() -> None:
     """Nobody said goodbye: every lane asks for a session that is gone."""
     with Inside(pool=3) as lab, ask(lab.port, ECHO) as visitor:
         exchange(visitor, b"one")
-        lab.server.uplinks.clear()  # it does not know them any more
+        lab.server.sessions.uplinks.clear()  # it does not know them any more
         lab.relay.cut()
         until("the worker", lambda: lab.announced == 2)
         until("the target's reset", lambda: lab.service.resets == 1)
-        until("its lanes", lambda: len(lab.server.uplinks) == 3)
+        until("its lanes", lambda: len(lab.server.sessions.uplinks) == 3)
         download(lab.port, 1, 1000)
         for worker in list(lab.server.registry.workers.values())[:-1]:
             worker.end(Close.DONE, "the test's own leftovers")
@@ -368,5 +374,5 @@ def test_a_session_that_ends_here_while_its_takeover_is_under_way() -> None:
             with pytest.raises(ConnectionResetError):
                 visitor.recv(1)
         until("a new session", lambda: lab.announced == 2 and lab.resumed)
-        assert old not in lab.server.uplinks
+        assert old not in lab.server.sessions.uplinks
         download(lab.port, 1, 1000)

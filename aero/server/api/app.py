@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable, Protocol
 
 import bottle
 import gevent
@@ -19,31 +19,51 @@ from aero.address import Address, check_name, is_loopback
 from aero.errors import ConfigError
 from aero.limits import Limits
 from aero.net.listen import close_all, listen_at
+from aero.net.loop import Loop
 from aero.server.api import guard, live, metrics, openapi
 from aero.server.api.answers import NO_CONTENT, Answer, Problem, answer
 from aero.server.api.http import HttpServer
 from aero.server.api.page import page
 from aero.server.api.times import rfc3339
 from aero.server.httpmux.urls import target_url
-from aero.server.links.guard import Guard as Guesses
-from aero.server.links.guard import key_of
+from aero.server.policy.penalties import Penalties, key_of
+from aero.server.present import Present
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.registry import Worker
+from aero.server.registry.worker import Worker
+from aero.server.watch.events import Events
 from aero.server.watch.traffic import Traffic
-
-if TYPE_CHECKING:
-    from aero.server.app import Server
 
 log = logs.get("api")
 
 Request = Any  # bottle.BaseRequest: Bottle has no types
 
 
+class ApiGround(metrics.MetricsGround, Protocol):
+    """What the API needs of the server."""
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop."""
+
+    @property
+    def present(self) -> Present:
+        """Holds the present configuration."""
+
+    @property
+    def events(self) -> Events:
+        """What happens on the server."""
+
+
 class Api:
     """The API of one server, listening."""
 
-    def __init__(self, server: Server, address: Address, token: str) -> None:
-        """``address``: what --api says; ``token``: "" for none. Raises ListenError, ConfigError."""
+    def __init__(self, ground: ApiGround, address: Address, port: int, mux: Address | None) -> None:
+        """``address``: what --api says; ``port``: where workers dial; ``mux``: where the mux listens, if it does.
+
+        Raises ListenError, ConfigError.
+        """
+        config = ground.present.config
+        token = config.api_token
         socks = listen_at(address, "--api")
         self._foreign = [sock.getsockname()[0] for sock in socks if not is_loopback(sock.getsockname()[0])]
         self._where = address
@@ -52,13 +72,15 @@ class Api:
         except ConfigError:
             close_all(socks)
             raise
-        self._server = server
+        self._ground = ground
+        self._port = port
+        self._mux = mux
         self._guard = guard.Guard(address, token)
-        self._guesses = Guesses()
-        self._traffic = Traffic(server.loop, server.registry)
-        self._lag = metrics.Lag(server.loop)
-        self._live = live.Live(server.registry.events)
-        self._page = page(server.port, bool(server.config.auth))
+        self._guesses = Penalties()
+        self._traffic = Traffic(ground.loop, ground.registry.workers)
+        self._lag = metrics.Lag(ground.loop)
+        self._live = live.Live(ground.events)
+        self._page = page(port, bool(config.auth))
         self._document = openapi.document(bool(token))
         self._bottle = bottle.Bottle()
         for method, path, route in (
@@ -92,7 +114,7 @@ class Api:
         Raises ConfigError for a token that cannot be, and changes nothing.
         """
         self._check_token(token)
-        self._page = page(self._server.port, bool(auth))
+        self._page = page(self._port, bool(auth))
         if self._guard.change_token(token):
             self._document = openapi.document(bool(token))
             self._guesses.forget()
@@ -147,7 +169,7 @@ class Api:
     def _slow_down(self, address: str) -> None:
         """A wrong token: each one more from there waits longer for its answer. Right ones never wait."""
         key, now = key_of(address), monotonic()
-        self._server.counters.error("api token wrong")
+        self._ground.counters.error("api token wrong")
         log.warning("API call with a wrong token", address=address)
         delay_s = self._guesses.delay_s(key, now)
         self._guesses.failed(key, now)
@@ -163,12 +185,12 @@ class Api:
     def get_health(self, request: Request) -> Answer:
         """Whether it works, in a few numbers."""
         guard.parameters(request.query_string, ())
-        registry = self._server.registry
+        registry = self._ground.registry
         return answer(
             {
                 "status": "ok",
                 "version": __version__,
-                "uptime_s": round(self._server.uptime_s, 3),
+                "uptime_s": round(self._ground.birth.age_s, 3),
                 "workers": len(registry.workers),
                 "streams": registry.streams,
             }
@@ -178,7 +200,7 @@ class Api:
         """Workers and their targets, those with one of some tags or all."""
         tags = _tags(guard.parameters(request.query_string, ("tags",)).get("tags"))
         seen_as = guard.host_of(request.get_header("Host", ""))
-        workers = self._server.registry.workers.values()
+        workers = self._ground.registry.workers.values()
         return answer(
             {"workers": [self._worker(each, seen_as) for each in workers if not tags or each.tag in tags]}
         )
@@ -197,7 +219,7 @@ class Api:
         }
 
     def _target(self, mapping: Mapping, seen_as: str) -> dict[str, Any]:
-        mux, tag = self._server.mux_address, mapping.worker.tag
+        mux, tag = self._mux, mapping.worker.tag
         return {
             "name": mapping.name,
             "proto": "tcp",
@@ -206,7 +228,9 @@ class Api:
             "streams": mapping.streams,
             "bytes_in": mapping.bytes_in,
             "bytes_out": mapping.bytes_out,
-            "url": target_url(mux, self._server.config.domain, tag, mapping.name, seen_as) if mux else None,
+            "url": target_url(mux, self._ground.present.config.domain, tag, mapping.name, seen_as)
+            if mux
+            else None,
         }
 
     def get_ping(self, request: Request) -> Answer:
@@ -214,8 +238,8 @@ class Api:
         worker = self._named(request)
         pong: AsyncResult[float] = AsyncResult()
         sent_at = time()
-        ready = [carrier for carrier in worker.carriers if carrier.alive]
-        if not any(carrier.ping(pong.set) for carrier in ready):
+        ready = [each for each in worker.sessions if each.alive]
+        if not any(each.ping(pong.set) for each in ready):
             raise Problem(504, f"worker {worker.cid} has no link that takes a ping now")
         round_trip_s = pong.wait(Limits.API_PING_S)
         if round_trip_s is None:
@@ -245,7 +269,7 @@ class Api:
     def get_metrics(self, request: Request) -> Answer:
         """Numbers for Prometheus."""
         guard.parameters(request.query_string, ())
-        return Answer(200, metrics.CONTENT_TYPE, metrics.text(self._server, self._lag).encode())
+        return Answer(200, metrics.CONTENT_TYPE, metrics.text(self._ground, self._lag).encode())
 
     def get_traffic(self, request: Request) -> Answer:
         """Throughput of the last ten minutes, or since a sample."""
@@ -264,7 +288,7 @@ class Api:
         cid = guard.parameters(request.query_string, ("cid",)).get("cid", "")
         if not cid:
             raise Problem(400, "say which worker: cid=..., as GET /list shows it")
-        worker = self._server.registry.workers.get(cid)
+        worker = self._ground.registry.workers.get(cid)
         if worker is None:
             raise Problem(404, f"there is no worker {logs.clean(cid, 40)}")
         return worker

@@ -18,7 +18,7 @@ from aero.address import Address, is_loopback
 from aero.limits import Limits
 from aero.server.api.acceptor import Acceptor
 from aero.server.api.answers import Problem
-from aero.server.links.guard import key_of
+from aero.server.policy.penalties import key_of
 
 log = logs.get("api")
 

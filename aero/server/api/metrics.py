@@ -6,18 +6,37 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aero import __version__
-from aero.server.watch.counters import Histogram
-
-if TYPE_CHECKING:
-    from aero.server.app import Server
+from aero.core.aead import Backend
+from aero.server.registry.registry import Registry
+from aero.server.watch.counters import Birth, Counters, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_STEP_S = 0.5
 #: Below 1 ms nobody feels it, above 250 ms streams stutter.
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class MetricsGround(Protocol):
+    """What the metrics need of the server."""
+
+    @property
+    def registry(self) -> Registry:
+        """Who is here."""
+
+    @property
+    def counters(self) -> Counters:
+        """What the server counts."""
+
+    @property
+    def backend(self) -> Backend:
+        """What seals and opens records."""
+
+    @property
+    def birth(self) -> Birth:
+        """When the server began."""
 
 
 class Sample(NamedTuple):
@@ -64,20 +83,20 @@ class Lag:
         self._timer.close()
 
 
-def text(server: Server, lag: Lag) -> str:
+def text(ground: MetricsGround, lag: Lag) -> str:
     """All metrics."""
     return "".join(
         f"# HELP {metric.name} {metric.text}\n# TYPE {metric.name} {metric.kind}\n"
         + "".join(_line(metric.name, sample) for sample in metric.samples)
-        for metric in _metrics(server, lag)
+        for metric in _metrics(ground, lag)
     )
 
 
-def _metrics(server: Server, lag: Lag) -> Iterator[Metric]:
-    registry, counters = server.registry, server.counters
+def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
+    registry, counters = ground.registry, ground.counters
     workers = registry.workers.values()
     python = ".".join(map(str, sys.version_info[:3]))
-    build = {"version": __version__, "python": python, "aead": server.backend.name}
+    build = {"version": __version__, "python": python, "aead": ground.backend.name}
     yield Metric("aero_build_info", "gauge", "What runs; always 1.", [Sample("", build, 1)])
     yield _gauge("aero_workers", "Workers that are here.", len(workers))
     yield _gauge("aero_links", "Links that are up.", sum(worker.links for worker in workers))
@@ -103,7 +122,7 @@ def _metrics(server: Server, lag: Lag) -> Iterator[Metric]:
     yield Metric("aero_errors_total", "counter", "Errors, by kind.", errors)
     yield _histogram("aero_ping_seconds", "Round trips between server and workers.", counters.pings)
     yield _histogram("aero_loop_lag_seconds", "How late the event loop's timers were.", lag.histogram)
-    yield from _process(server.began_at)
+    yield from _process(ground.birth.at)
 
 
 def _process(began_at: float) -> Iterator[Metric]:

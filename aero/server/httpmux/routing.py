@@ -14,9 +14,10 @@ from aero.errors import MessageError
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.registry import Registry, Worker
+from aero.server.registry.registry import Registry
+from aero.server.registry.worker import Worker
 from aero.server.store.leases import Leases
-from aero.server.watch.events import Event
+from aero.server.watch.events import Event, Events
 
 # Names that were here once, to tell "comes back soon" from "never heard of": as many as there are ports to lease.
 REMEMBERED = 20_000
@@ -41,7 +42,7 @@ class Wanted(NamedTuple):
 class Router:
     """The registry as the mux asks it."""
 
-    def __init__(self, registry: Registry, leases: Leases, domain: str, debug: bool) -> None:
+    def __init__(self, registry: Registry, events: Events, leases: Leases, domain: str, debug: bool) -> None:
         """``domain``: "" for addresses by path; ``debug``: answers tell which names exist."""
         self._registry = registry
         self._domain = domain
@@ -50,11 +51,12 @@ class Router:
         self._workers: dict[str, list[Worker]] = {}  # by tag, until a worker comes or goes
         self._turns: dict[tuple[str, str], int] = {}
         self._known = {(lease.owner.tag, lease.owner.name) for lease in leases.absent(REMEMBERED)}
-        registry.events.listeners.add(self._on_event)
+        self._events = events
+        events.listeners.add(self._on_event)
 
     def close(self) -> None:
         """Stops listening to the registry."""
-        self._registry.events.listeners.discard(self._on_event)
+        self._events.listeners.discard(self._on_event)
 
     def wanted(self, request: Request) -> Wanted | Page:
         """What the request is for, or why it is for nothing here. Raises MessageError."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aero import logs
 from aero.address import Address
@@ -25,27 +25,56 @@ from aero.server.httpmux.visitor import Visitor, end_well
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from aero.config.roles import ServerConfig
+    from aero.server.present import Present
     from aero.server.registry.registry import Registry
     from aero.server.store.leases import Leases
+    from aero.server.watch.counters import Counters
+    from aero.server.watch.events import Events
 
 log = logs.get("mux")
 
 SWEEP_S = 1.0  # how exactly deadlines are kept; one look at every visitor costs less than a timer for each
 
 
+class MuxGround(Protocol):
+    """What the mux needs of the server."""
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop."""
+
+    @property
+    def present(self) -> Present:
+        """Holds the present configuration."""
+
+    @property
+    def counters(self) -> Counters:
+        """What the server counts."""
+
+    @property
+    def events(self) -> Events:
+        """What happens on the server."""
+
+    @property
+    def leases(self) -> Leases:
+        """What was leased before this start."""
+
+    @property
+    def registry(self) -> Registry:
+        """Who is here."""
+
+
 class Mux:
     """All visitors that come by HTTP."""
 
-    def __init__(
-        self, loop: Loop, config: ServerConfig, where: Address, registry: Registry, leases: Leases
-    ) -> None:
+    def __init__(self, ground: MuxGround, where: Address) -> None:
         """Listens at once. Raises ListenError."""
-        self.loop = loop
-        self.router = Router(registry, leases, config.domain, config.debug)
+        self.loop = ground.loop
+        config = ground.present.config
+        self.router = Router(ground.registry, ground.events, ground.leases, config.domain, config.debug)
         self.kept = KeptConnections()
         self.draining = False
-        self._counters = registry.counters
+        self._counters = ground.counters
         self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
         self._trusted = config.trust_proxy
         self._visitors: set[Visitor] = set()
@@ -53,9 +82,9 @@ class Mux:
         self._listeners: list[Listener] = []
         for sock in listen_at(where, "--mux"):
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
-            self._listeners.append(Listener(loop, sock, self._connected))
+            self._listeners.append(Listener(ground.loop, sock, self._connected))
         self._address = Address(*self._listeners[0].address)
-        self._timer = loop.timer(SWEEP_S, SWEEP_S)
+        self._timer = ground.loop.timer(SWEEP_S, SWEEP_S)
         self._timer.start(self._sweep)
 
     @property

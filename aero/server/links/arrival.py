@@ -1,7 +1,7 @@
 """A link at the server from the end of its handshake to its own: what it asks for, and whether it gets it.
 
 A JOIN asks for a new worker's first session, for one beside another of the same worker, or to take one over.
-Admission (server/gate.py) makes arrivals; sessions themselves live in server/uplink.py.
+The gate (gate.py) makes arrivals; sessions themselves live in uplink.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable, Protocol
 
 from aero import __version__, logs
 from aero.config import values
@@ -19,21 +19,34 @@ from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew,
 from aero.errors import AeroError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
 from aero.limits import Limits
 from aero.net.link import Link
-from aero.server.links.uplink import Uplink
-from aero.server.registry.registry import Worker
-
-if TYPE_CHECKING:
-    from aero.server.app import Server
+from aero.server.links.sessions import Sessions
+from aero.server.links.uplink import SessionGround, Uplink
+from aero.server.present import Present
+from aero.server.registry.registry import Registry
+from aero.server.registry.worker import Worker
 
 log = logs.get("link")
+
+
+class ArrivalGround(SessionGround, Protocol):
+    """What a link that joins needs of the server."""
+
+    @property
+    def registry(self) -> Registry:
+        """Who is here."""
+
+    @property
+    def present(self) -> Present:
+        """Holds the present configuration."""
 
 
 class Arrival:
     """The owner of a link, which an uplink gets once it has joined."""
 
-    def __init__(self, server: Server, user: str, address: str) -> None:
+    def __init__(self, ground: ArrivalGround, sessions: Sessions, user: str, address: str) -> None:
         self.link: Link  # set by the gate before start()
-        self._server = server
+        self._ground = ground
+        self._sessions = sessions
         self._user = user
         self._address = address
         self._uplink: Uplink | None = None
@@ -43,9 +56,9 @@ class Arrival:
 
     def start(self) -> None:
         """Begins to listen to the link."""
-        self._server.arrived(self)
+        self._sessions.link_up(self.link)
         self.link.machine.pings = Budget(Limits.PINGS_BURST, Limits.PINGS_PER_S, monotonic())
-        self._deadline = self._server.loop.timer(Limits.JOIN_S)
+        self._deadline = self._ground.loop.timer(Limits.JOIN_S)
         self._deadline.start(self.link.close, Close.SILENT, f"no JOIN within {Limits.JOIN_S:.0f} s")
         self.link.start()
 
@@ -68,11 +81,11 @@ class Arrival:
             elif isinstance(message, JoinBeside):
                 self._join_beside(message)
             elif isinstance(message, JoinNew):
-                same = self._server.registry.same(self._user, message.tag, message.host, message.identity)
-                _ProofOfLife(self._server, same, partial(self._admit, message))
+                same = self._ground.registry.same(self._user, message.tag, message.host, message.identity)
+                _ProofOfLife(self._ground.loop, same, partial(self._admit, message))
         except Rejected as error:
-            self._server.counters.error("worker turned away")
-            self._server.registry.events.fault("worker turned away", address=self._address, why=error)
+            self._ground.counters.error("worker turned away")
+            self._ground.events.fault("worker turned away", address=self._address, why=error)
             self.link.close(error.code, str(error))
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
@@ -88,10 +101,10 @@ class Arrival:
     def link_ended(self, link: Link, error: AeroError) -> None:
         """The socket is closed."""
         self._no_deadline()
-        self._server.departed(self)
+        self._sessions.link_down(link)
         if isinstance(error, ProtocolError):
-            self._server.counters.error(f"rule broken: {CLOSE_NAMES.get(error.code, 'other')}")
-            self._server.registry.events.fault("link broke a rule", address=self._address, rule=error)
+            self._ground.counters.error(f"rule broken: {CLOSE_NAMES.get(error.code, 'other')}")
+            self._ground.events.fault("link broke a rule", address=self._address, rule=error)
             self._final = error.code not in RESUMABLE
         if self._uplink is not None:
             self._uplink.detach(link, error, self._final)
@@ -105,7 +118,7 @@ class Arrival:
         if self._over or not self.link.open:
             return
         try:
-            worker = self._server.registry.add(self._user, join.tag, join.host, join.identity, self._address)
+            worker = self._ground.registry.add(self._user, join.tag, join.host, join.identity, self._address)
         except Rejected as error:
             self.link.close(Close.LIMIT, str(error))
             return
@@ -113,14 +126,15 @@ class Arrival:
 
     def _join_beside(self, join: JoinBeside) -> None:
         beside = self._find(join.beside, join.secret)
-        if len(beside.worker.carriers) >= values.POOL_LINKS:
+        if len(beside.worker.sessions) >= values.POOL_LINKS:
             raise Rejected(Close.LIMIT, f"a worker may have {values.POOL_LINKS} links", final=False)
         self._begin_session(beside.worker)
 
     def _begin_session(self, worker: Worker) -> None:
-        uplink = self._uplink = Uplink(self._server, worker)
-        worker.carriers.append(uplink)
-        self._server.uplinks[uplink.id] = uplink
+        resume_s = self._ground.present.config.resume_s
+        uplink = self._uplink = Uplink(self._ground, self._sessions, worker, resume_s)
+        worker.sessions.append(uplink)
+        self._sessions.add(uplink)
         self.link.machine.joined(
             JoinedNew(__version__, worker.cid, uplink.id, uplink.secret, uplink.resume_s)
         )
@@ -141,10 +155,10 @@ class Arrival:
         self._uplink = uplink
         self.link.machine.joined(JoinedAgain(__version__, uplink.id, uplink.session.received))
         uplink.attach(self.link)
-        self._server.registry.events.emit("link resumed", cid=uplink.worker.cid, tag=uplink.worker.tag)
+        self._ground.events.emit("link resumed", cid=uplink.worker.cid, tag=uplink.worker.tag)
 
     def _find(self, session_id: str, secret: str) -> Uplink:
-        uplink = self._server.uplinks.get(session_id)
+        uplink = self._sessions.uplinks.get(session_id)
         if not hmac.compare_digest(secret.encode(), uplink.secret.encode() if uplink else bytes(32)):
             uplink = None
         if uplink is None or uplink.worker.user != self._user:
@@ -155,14 +169,14 @@ class Arrival:
 class _ProofOfLife:
     """Asks the links of the same worker's former selves whether they live; ends what does not, then goes on."""
 
-    def __init__(self, server: Server, workers: list[Worker], then: Callable[[], None]) -> None:
+    def __init__(self, loop: Any, workers: list[Worker], then: Callable[[], None]) -> None:
         self._workers = workers
         self._then = then
         self._timer: Any = None
         self._silent = {
             uplink
             for worker in workers
-            for uplink in worker.carriers
+            for uplink in worker.sessions
             if isinstance(uplink, Uplink) and uplink.alive
         }
         for uplink in list(self._silent):
@@ -170,7 +184,7 @@ class _ProofOfLife:
         if not self._silent:
             self._decide()
             return
-        self._timer = server.loop.timer(Limits.PROOF_OF_LIFE_S)
+        self._timer = loop.timer(Limits.PROOF_OF_LIFE_S)
         self._timer.start(self._decide)
 
     def _answered(self, uplink: Uplink, _: float) -> None:

@@ -11,22 +11,22 @@ import random
 import socket
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Callable, Protocol
 
 import gevent
 from gevent.lock import Semaphore
 
 from aero import logs
+from aero.core.record import Backend
+from aero.core.spake2 import Password
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
 from aero.net.handshake import greet_worker
 from aero.net.link import Link
 from aero.net.transport import TcpTransport, Transport
-from aero.server.links.arrival import Arrival
-from aero.server.links.guard import NO_PROOF, Guard, key_of
-
-if TYPE_CHECKING:
-    from aero.server.app import Server
+from aero.server.links.arrival import Arrival, ArrivalGround
+from aero.server.links.sessions import Sessions
+from aero.server.policy.penalties import NO_PROOF, Penalties, key_of
 
 log = logs.get("gate")
 
@@ -50,20 +50,38 @@ class _Guest:
         self.greenlet: gevent.Greenlet
 
 
+class GateGround(ArrivalGround, Protocol):
+    """What the gate needs of the server."""
+
+    @property
+    def backend(self) -> Backend:
+        """What seals and opens records."""
+
+
 class Gate:
     """Lets workers in: a greenlet for each handshake."""
 
-    def __init__(self, server: Server) -> None:
-        self.guard = Guard()
-        self._server = server
-        self._results = server.counters.handshakes
+    def __init__(
+        self, ground: GateGround, sessions: Sessions, find_password: Callable[[str], Password]
+    ) -> None:
+        """``find_password(user)``: what a handshake is checked against; some password for every user."""
+        self.penalties = Penalties()
+        self._ground = ground
+        self._sessions = sessions
+        self._find_password = find_password
+        self._results = ground.counters.handshakes
         self._guests: dict[str, set[_Guest]] = {}  # by address
         self._count = 0
         # One answer a turn of the loop: a flood of handshakes must not keep the streams waiting.
         self._turnstile = Semaphore(1)
 
     def __len__(self) -> int:
+        """Handshakes that are under way."""
         return self._count
+
+    def state(self) -> dict[str, object]:
+        """For people who ask: handshakes that are under way, and addresses that have failed some."""
+        return {"handshakes": self._count, "guarded": len(self.penalties)}
 
     def connected(self, sock: socket.socket, address: Any) -> None:
         """Somebody connected to the link port."""
@@ -101,16 +119,16 @@ class Gate:
             guest.transport.close()
 
     def _handshake(self, guest: _Guest) -> None:
-        transport, server = guest.transport, self._server
+        transport, ground = guest.transport, self._ground
         try:
             keyed = greet_worker(
                 transport,
-                server.find_password,
-                server.backend,
+                self._find_password,
+                ground.backend,
                 partial(self._hold, guest),
                 partial(self._failed, guest),
             )
-            arrival = Arrival(server, keyed.user, guest.address)
+            arrival = Arrival(ground, self._sessions, keyed.user, guest.address)
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )
@@ -122,7 +140,7 @@ class Gate:
             log.debug("! handshake ended", address=guest.address, why=error)
         except SecurityError as error:
             self._results["wrong code"] += 1
-            server.registry.events.fault("handshake failed", address=guest.address, why=error)
+            ground.events.fault("handshake failed", address=guest.address, why=error)
         except AeroError as error:
             self._results["rule broken"] += 1
             log.warning("handshake failed", address=guest.address, why=error)
@@ -133,7 +151,7 @@ class Gate:
     def _hold(self, guest: _Guest) -> None:
         """Keeps a guest that has begun to speak until it may be answered."""
         guest.stage = _HELD
-        delay_s = self.guard.delay_s(guest.key, monotonic())
+        delay_s = self.penalties.delay_s(guest.key, monotonic())
         if delay_s:
             gevent.sleep(delay_s)
         with self._turnstile:
@@ -141,4 +159,4 @@ class Gate:
         guest.stage = _ANSWERED
 
     def _failed(self, guest: _Guest, proved_wrong: bool) -> None:
-        self.guard.failed(guest.key, monotonic(), 1.0 if proved_wrong else NO_PROOF)
+        self.penalties.failed(guest.key, monotonic(), 1.0 if proved_wrong else NO_PROOF)

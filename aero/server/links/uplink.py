@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable, Protocol
 
 from aero import logs
 from aero.core import messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
-from aero.core.outbox import BLOCK_BYTES
-from aero.core.session import SERVER_FIRST_ID, Session
+from aero.core.outbox import BLOCK_BYTES, BlockPool
+from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import AeroError, RemoteProtocolError
 from aero.limits import Limits
 from aero.net.link import Link
-from aero.server.registry.registry import Worker
-
-if TYPE_CHECKING:
-    from aero.server.app import Server
+from aero.net.loop import Loop
+from aero.server.registry.worker import Worker
+from aero.server.watch.counters import Counters
+from aero.server.watch.events import Events
 
 log = logs.get("link")
 
@@ -33,16 +33,53 @@ _LOOK_S = 1.0  # how often a frozen session looks at the clock and at the memory
 _ANSWERS_A_MESSAGE = 16
 
 
-class Uplink:
-    """One session of one worker: the core's session handler and the carrier of the registry."""
+class SessionGround(Protocol):
+    """What a session needs of the server."""
 
-    def __init__(self, server: Server, worker: Worker) -> None:
-        self.server = server
+    @property
+    def loop(self) -> Loop:
+        """The event loop."""
+
+    @property
+    def pool(self) -> BlockPool:
+        """The memory of all sessions."""
+
+    @property
+    def session_limits(self) -> SessionLimits:
+        """What one session may cost."""
+
+    @property
+    def counters(self) -> Counters:
+        """What the server counts."""
+
+    @property
+    def events(self) -> Events:
+        """What happens on the server."""
+
+
+class Table(Protocol):
+    """The table of all sessions, as one of them sees it (links/sessions.py)."""
+
+    @property
+    def most_frozen_bytes(self) -> int:
+        """How much that frozen session keeps which keeps the most."""
+
+    def forget(self, uplink: Uplink) -> None:
+        """A session is over."""
+
+
+class Uplink:
+    """One session of one worker: the core's session handler, and the registry's WorkerSession."""
+
+    def __init__(self, ground: SessionGround, table: Table, worker: Worker, resume_s: int) -> None:
+        """``resume_s``: how long the session waits for its next link when one breaks; 0: not at all."""
         self.worker = worker
+        self._ground = ground
+        self._table = table
         self.id = os.urandom(8).hex()
         self.secret = os.urandom(_SECRET_BYTES).hex()
-        self.resume_s = server.config.resume_s
-        self.session = Session(self, SERVER_FIRST_ID, server.pool, server.session_limits, monotonic())
+        self.resume_s = resume_s
+        self.session = Session(self, SERVER_FIRST_ID, ground.pool, ground.session_limits, monotonic())
         self.session.resumable = self.resume_s > 0
         self.session.opens = Budget(Limits.OPENS_BURST, Limits.OPENS_PER_S, monotonic())
         self.link: Link | None = None
@@ -86,20 +123,19 @@ class Uplink:
         if final or silent or not self.resume_s:
             self.end(Close.DONE, str(error))
             return
-        self.server.counters.error("link lost")
-        self.server.registry.events.fault("link lost", cid=self.worker.cid, tag=self.worker.tag, why=error)
+        self._ground.counters.error("link lost")
+        self._ground.events.fault("link lost", cid=self.worker.cid, tag=self.worker.tag, why=error)
         self._frozen_until = monotonic() + self.resume_s
-        self._frozen = self.server.loop.timer(_LOOK_S, _LOOK_S)
+        self._frozen = self._ground.loop.timer(_LOOK_S, _LOOK_S)
         self._frozen.start(self._look)
 
     def _look(self) -> None:
         """While frozen: gives up in time, and earlier where memory has run out and this session keeps the most."""
         if monotonic() >= self._frozen_until - _LOOK_S / 2:  # timers come a little early
             self.end(Close.SILENT, f"not resumed within {self.resume_s} s")
-        elif self.server.pool.exhausted:
+        elif self._ground.pool.exhausted:
             kept = self.session.outbox.kept_bytes
-            frozen = (each for each in self.server.uplinks.values() if not each.alive)
-            if kept > BLOCK_BYTES and kept >= max(each.session.outbox.kept_bytes for each in frozen):
+            if kept > BLOCK_BYTES and kept >= self._table.most_frozen_bytes:
                 self.end(Close.OVERLOAD, "memory for what was not acknowledged has run out")
 
     def _thaw(self) -> None:
@@ -121,7 +157,7 @@ class Uplink:
     def pong(self, number: int, round_trip_s: float) -> None:
         """An answer came."""
         self.worker.ping_s = round_trip_s
-        self.server.counters.pings.observe(round_trip_s)
+        self._ground.counters.pings.observe(round_trip_s)
         on_pong = self._pongs.pop(number, None)
         if on_pong is not None:
             on_pong(round_trip_s)
@@ -135,10 +171,8 @@ class Uplink:
         if self.link is not None:
             self.link.close(code, text)
         self.session.end(Reset.LOST, text)
-        self.server.forget(self)
-        self.worker.carriers.remove(self)
-        if not self.worker.carriers:
-            self.server.registry.remove(self.worker, text)
+        self._table.forget(self)
+        self.worker.leave(self, text)
 
     # Session events
 

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aero import logs
 from aero.core.codes import RESET_NAMES
-from aero.core.stream import Stream
+from aero.core.stream import Receiver, Stream
 from aero.errors import StreamError
 from aero.net.listen import Listener
+from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, refuse
+from aero.server.registry.lobby import Lobby
+from aero.server.registry.route import Route
 from aero.server.watch.counters import Counters
 
-if TYPE_CHECKING:
-    from aero.server.registry.registry import Worker
-
 log = logs.get("mapping")
+
+
+class Provider(Protocol):
+    """The worker that offers the target, as a mapping needs it (registry/worker.py)."""
+
+    cid: str
+    tag: str
+    lobby: Lobby
+
+    @property
+    def links(self) -> int:
+        """Links that are up."""
+
+    def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
+        """A stream over one of its sessions. Raises StreamError when no session takes it."""
+
+    def route(self, target_id: int) -> Route:
+        """A way to a target over one of its sessions. Raises StreamError when all are leaving."""
 
 
 class Mapping:
@@ -25,8 +43,8 @@ class Mapping:
 
     def __init__(
         self,
-        loop: Any,
-        worker: Worker,
+        loop: Loop,
+        worker: Provider,
         target_id: int,
         name: str,
         local: str,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from time import monotonic, time
 from typing import NamedTuple
 
 from aero.core.codes import CLOSE_NAMES, RESET_NAMES, Close
@@ -28,6 +29,23 @@ ERRORS = (
 )
 #: Round trips in seconds, from one machine to a satellite's path.
 PING_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Birth(NamedTuple):
+    """When the server began: in Unix seconds, and on the monotonic clock."""
+
+    at: float
+    monotonic_s: float
+
+    @classmethod
+    def now(cls) -> Birth:
+        """The present moment."""
+        return cls(time(), monotonic())
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since then."""
+        return monotonic() - self.monotonic_s
 
 
 class Name(NamedTuple):

@@ -1,24 +1,47 @@
 """The last ten minutes of throughput, in memory: of all targets together, of every worker, of every target.
 
-Looks at the registry's byte counts now and then; the data path knows nothing of it. A target that was quiet all
+Looks at the workers' byte counts now and then; the data path knows nothing of it. A target that was quiet all
 the time costs nothing.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Mapping
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aero.limits import Limits
-from aero.server.registry.mapping import Mapping
-from aero.server.registry.registry import Registry
 
 STEP_S = 2.0  # as often as a person looks at a line that moves
 POINTS = 300  # ten minutes
 _ZEROES = array("I", [0]) * POINTS
-_MOST = (1 << 8 * _ZEROES.itemsize) - 1  # 4 GB/s, where lines of links that fast end flat
+# The largest 32-bit sample, 4 GB/s; higher rates are clipped.
+_MOST = (1 << 8 * _ZEROES.itemsize) - 1
+
+
+class Counted(Protocol):
+    """A mapping, as far as it is sampled."""
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes from visitors to the target since the mapping began."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes from the target to visitors since the mapping began."""
+
+
+class Source(Protocol):
+    """A worker, as far as it is sampled."""
+
+    @property
+    def mappings(self) -> Mapping[int, Counted]:
+        """Its mappings by target id."""
 
 
 class Key(NamedTuple):
@@ -52,11 +75,12 @@ class Series:
 
 
 class Traffic:
-    """Samples the registry's mappings every STEP_S."""
+    """Samples all mappings every STEP_S."""
 
-    def __init__(self, loop: Any, registry: Registry) -> None:
+    def __init__(self, loop: Any, workers: Mapping[str, Source]) -> None:
+        """``workers``: those that are here now, by cid."""
         self.number = 0  # of the last sample
-        self._registry = registry
+        self._workers = workers
         self._series: dict[Key, Series] = {Key(): Series()}
         self._before: dict[Key, tuple[int, int]] = {}  # every mapping's bytes at the last sample
         self._at = monotonic()
@@ -68,10 +92,6 @@ class Traffic:
         self._timer.stop()
         self._timer.close()
 
-    def _mappings(self) -> Iterator[Mapping]:
-        for worker in self._registry.workers.values():
-            yield from worker.mappings.values()
-
     def sample(self) -> None:
         """Takes one sample of everything."""
         now = monotonic()
@@ -79,16 +99,17 @@ class Traffic:
         self.number += 1
         counted: dict[Key, tuple[int, int]] = {}
         rates: dict[Key, tuple[float, float]] = {Key(): (0.0, 0.0)}
-        for mapping in self._mappings():
-            key = Key(mapping.worker.cid, mapping.target_id)
-            counted[key] = mapping.bytes_in, mapping.bytes_out
-            before = self._before.get(key, (0, 0))
-            if counted[key] == before and key not in self._series:
-                continue
-            rate = [(after - earlier) / elapsed_s for after, earlier in zip(counted[key], before)]
-            for each in (key, Key(key.cid), Key()):
-                sums = rates.get(each, (0.0, 0.0))
-                rates[each] = (sums[0] + rate[0], sums[1] + rate[1])
+        for cid, worker in self._workers.items():
+            for target_id, mapping in worker.mappings.items():
+                key = Key(cid, target_id)
+                counted[key] = mapping.bytes_in, mapping.bytes_out
+                before = self._before.get(key, (0, 0))
+                if counted[key] == before and key not in self._series:
+                    continue
+                rate = [(after - earlier) / elapsed_s for after, earlier in zip(counted[key], before)]
+                for each in (key, Key(key.cid), Key()):
+                    sums = rates.get(each, (0.0, 0.0))
+                    rates[each] = (sums[0] + rate[0], sums[1] + rate[1])
         self._before = counted
         self._keep(rates)
 
@@ -116,7 +137,7 @@ class Traffic:
             if not key.target_id:
                 shown.update(series.last(self.number, count))
                 continue
-            worker = self._registry.workers.get(key.cid)
+            worker = self._workers.get(key.cid)
             mapping = worker.mappings.get(key.target_id) if worker is not None else None
             if mapping is not None:
                 shown["targets"][mapping.name] = series.last(self.number, count)

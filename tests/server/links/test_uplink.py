@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import pytest
@@ -12,33 +12,28 @@ from aero.core.codes import Close
 from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import LinkClosed
+from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import Uplink
 
 
-class Ground:
+class Lab:
     """As much of a server as sessions without sockets need; eight blocks are for those who keep much."""
 
     def __init__(self) -> None:
         self.pool = BlockPool(10, 8)
         self.session_limits = SessionLimits()
-        self.config = SimpleNamespace(resume_s=60)
         self.loop = gevent.get_hub().loop
-        self.uplinks: dict[str, Uplink] = {}
         self.counters = SimpleNamespace(error=lambda what: None)
-        self.registry = SimpleNamespace(
-            events=SimpleNamespace(fault=lambda what, **fields: None), remove=lambda worker, why: None
-        )
-        self.why: list[str] = []
-
-    def forget(self, uplink: Uplink) -> None:
-        del self.uplinks[uplink.id]
+        self.events = SimpleNamespace(fault=lambda what, **fields: None)
+        self.sessions = Sessions(self)
 
     def uplink(self, kept: int, frozen: bool = True) -> Uplink:
         """A session that keeps so many blocks, with a link or without."""
-        worker: Any = SimpleNamespace(cid="c", tag="t", carriers=[], lobby=SimpleNamespace(open=lambda: None))
-        uplink = Uplink(self, worker)  # type: ignore[arg-type]
-        worker.carriers.append(uplink)
-        self.uplinks[uplink.id] = uplink
+        worker: Any = SimpleNamespace(
+            cid="c", tag="t", lobby=SimpleNamespace(open=lambda: None), leave=lambda session, why: None
+        )
+        uplink = Uplink(cast(Any, self), self.sessions, worker, resume_s=60)
+        self.sessions.add(uplink)
         link: Any = SimpleNamespace(carry=lambda session: None, close=lambda code, text: None)
         uplink.attach(link)
         for _ in range(kept):
@@ -50,12 +45,13 @@ class Ground:
 
 
 @pytest.fixture
-def ground() -> Any:
-    ground = Ground()
-    yield ground
-    for uplink in list(ground.uplinks.values()):
+def lab() -> Any:
+    lab = Lab()
+    yield lab
+    for uplink in list(lab.sessions.uplinks.values()):
         uplink.end(Close.DONE, "the test is over")
-    assert not ground.pool.taken
+    lab.sessions.close(0)
+    assert not lab.pool.taken
 
 
 def look(*uplinks: Uplink) -> list[bool]:
@@ -66,23 +62,23 @@ def look(*uplinks: Uplink) -> list[bool]:
     return [uplink.ended for uplink in uplinks]
 
 
-def test_the_frozen_session_that_keeps_the_most_gives_way(ground: Ground) -> None:
-    some = [ground.uplink(kept) for kept in (2, 5, 4)]
-    assert ground.pool.exhausted
+def test_the_frozen_session_that_keeps_the_most_gives_way(lab: Lab) -> None:
+    some = [lab.uplink(kept) for kept in (2, 5, 4)]
+    assert lab.pool.exhausted
     assert look(*some) == [False, True, False]
-    assert not ground.pool.exhausted
+    assert not lab.pool.exhausted
     assert look(*some) == [False, True, False]
 
 
-def test_frozen_sessions_give_way_until_there_is_memory(ground: Ground) -> None:
-    alive = ground.uplink(8, frozen=False)
-    some = [ground.uplink(kept) for kept in (2, 3, 1)]
+def test_frozen_sessions_give_way_until_there_is_memory(lab: Lab) -> None:
+    alive = lab.uplink(8, frozen=False)
+    some = [lab.uplink(kept) for kept in (2, 3, 1)]
     assert look(*some) == [False, True, False]
     assert look(*some) == [True, True, False], "one that keeps no more than its first block frees nothing"
     assert look(*some) == [True, True, False]
     assert not alive.ended
 
 
-def test_a_frozen_session_stays_while_there_is_memory(ground: Ground) -> None:
-    some = [ground.uplink(kept) for kept in (4, 2)]
+def test_a_frozen_session_stays_while_there_is_memory(lab: Lab) -> None:
+    some = [lab.uplink(kept) for kept in (4, 2)]
     assert look(*some) == [False, False]

@@ -18,24 +18,25 @@ from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, StreamError
 from aero.limits import Limits
-from aero.server.registry import registry as module
+from aero.server.registry import worker as module
 from aero.server.registry.ports import Ports
-from aero.server.registry.registry import Registry, Worker, new_cid
+from aero.server.registry.registry import Registry
+from aero.server.registry.worker import Worker, new_cid
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
 
-class Carrier:
+class FakeSession:
     """A session of a worker's, and a link of which only the ends are told."""
 
-    def __init__(self, registry: Registry, worker: Worker, pool: BlockPool) -> None:
+    def __init__(self, worker: Worker, pool: BlockPool) -> None:
         self.session = Session(cast(Any, None), SERVER_FIRST_ID, pool, SessionLimits(), 0.0)
         self.alive = True
         self.ended: list[int] = []
-        self._registry, self._worker = registry, worker
-        worker.carriers.append(self)
+        self._worker = worker
+        worker.sessions.append(self)
 
     def ping(self, on_pong: Callable[[float], None]) -> bool:
         return self.alive
@@ -43,9 +44,7 @@ class Carrier:
     def end(self, code: int, text: str) -> None:
         self.ended.append(code)
         self.session.end(code, text)
-        self._worker.carriers.remove(self)
-        if not self._worker.carriers:
-            self._registry.remove(self._worker, text)
+        self._worker.leave(self, text)
 
 
 class Visitor:
@@ -99,7 +98,7 @@ class Lab:
     def worker(self, tag: str = "t", host: str = "h", identity: str = "i", links: int = 1) -> Worker:
         worker = self.registry.add("", tag, host, identity, "192.0.2.1:5")
         for _ in range(links):
-            Carrier(self.registry, worker, self.pool)
+            FakeSession(worker, self.pool)
         return worker
 
     def fake_timers(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,18 +228,18 @@ def test_the_same_worker_has_all_four_names(lab: Lab) -> None:
 
 def test_streams_go_where_least_are_and_a_link_is_up(lab: Lab) -> None:
     worker = lab.worker(links=3)
-    first, second, third = worker.carriers
+    first, second, third = worker.sessions
     visitor = cast(Receiver, Visitor())
     opened = [worker.open_stream(visitor, 1, "v").session for _ in range(3)]
-    assert {id(each) for each in opened} == {id(each.session) for each in worker.carriers}
-    cast(Carrier, first).alive = cast(Carrier, second).alive = False
+    assert {id(each) for each in opened} == {id(each.session) for each in worker.sessions}
+    cast(FakeSession, first).alive = cast(FakeSession, second).alive = False
     assert worker.links == 1 and worker.streams == lab.registry.streams == 3
     for _ in range(5):
         assert worker.open_stream(visitor, 1, "v").session is third.session
-    cast(Carrier, third).alive = False
+    cast(FakeSession, third).alive = False
     assert worker.open_stream(visitor, 1, "v").session is first.session, "it waits there for a link"
-    for carrier in worker.carriers:
-        carrier.session.goaway(Close.DONE, "leaving")
+    for each in worker.sessions:
+        each.session.goaway(Close.DONE, "leaving")
     with pytest.raises(StreamError, match="leaving"):
         worker.open_stream(visitor, 1, "v")
 
@@ -248,16 +247,16 @@ def test_streams_go_where_least_are_and_a_link_is_up(lab: Lab) -> None:
 def test_a_kicked_worker_goes_with_its_last_stream(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.fake_timers(monkeypatch)
     worker = lab.worker()
-    (carrier,) = cast("list[Carrier]", worker.carriers)
+    (session,) = cast("list[FakeSession]", worker.sessions)
     worker.open_stream(cast(Receiver, Visitor()), 1, "v")
     worker.kick()
     worker.kick()
     (timer,) = lab.timers
     timer.fire()
-    assert carrier.session.leaving and not carrier.ended, "its visitor has a moment"
-    carrier.session.end(0, "the visitor goes")
+    assert session.session.leaving and not session.ended, "its visitor has a moment"
+    session.session.end(0, "the visitor goes")
     timer.fire()
-    assert carrier.ended == [Close.KICKED] and not lab.registry.workers
+    assert session.ended == [Close.KICKED] and not lab.registry.workers
     assert not timer.running and timer.closed
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from aero.limits import Limits
-from aero.server.registry.registry import Registry
 from aero.server.watch import traffic
 from aero.server.watch.traffic import POINTS, Traffic
 
@@ -27,8 +26,7 @@ class Lab:
         self.now = 0.0
         self.workers: dict[str, Any] = {}
         monkeypatch.setattr(traffic, "monotonic", lambda: self.now)
-        registry = cast(Registry, SimpleNamespace(workers=self.workers))
-        self.traffic = Traffic(FakeLoop(), registry)
+        self.traffic = Traffic(FakeLoop(), self.workers)
 
     def add(self, cid: str, *names: str) -> Any:
         worker = SimpleNamespace(cid=cid, mappings={})

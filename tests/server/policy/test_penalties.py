@@ -1,16 +1,16 @@
-"""The guard: delays grow with failures, fade with time, and lock nobody out. Time is passed in."""
+"""Penalties: delays grow with failures, fade with time, and lock nobody out. Time is passed in."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.server.links import guard
-from aero.server.links.guard import Guard, key_of
+from aero.server.policy import penalties
+from aero.server.policy.penalties import Penalties, key_of
 
 
 def test_a_few_failures_cost_nothing() -> None:
-    watch = Guard()
+    watch = Penalties()
     for _ in range(3):
         watch.failed("a", 100.0)
     assert watch.delay_s("a", 100.0) == 0.0
@@ -18,43 +18,43 @@ def test_a_few_failures_cost_nothing() -> None:
 
 
 def test_each_one_more_doubles_the_delay_up_to_half_of_what_a_handshake_may_last() -> None:
-    watch = Guard()
+    watch = Penalties()
     delays = []
     for _ in range(30):
         watch.failed("a", 100.0)
         delays.append(watch.delay_s("a", 100.0))
     assert delays[3:8] == [0.5, 1.0, 2.0, 4.0, 5.0]
-    assert max(delays) == guard.MOST_S
+    assert max(delays) == penalties.MOST_S
 
 
 def test_failures_are_forgotten() -> None:
-    watch = Guard()
+    watch = Penalties()
     for _ in range(1000):
         watch.failed("a", 100.0)
-    assert watch.delay_s("a", 100.0 + 4 * guard.HALF_LIFE_S) == 0.0
+    assert watch.delay_s("a", 100.0 + 4 * penalties.HALF_LIFE_S) == 0.0
 
 
 def test_a_worker_with_a_wrong_code_does_not_slow_its_neighbours_down() -> None:
-    watch = Guard()
+    watch = Penalties()
     for number in range(1000):
         watch.failed("a", 30.0 * number)  # the soonest that one of ours tries again
         assert watch.delay_s("a", 30.0 * number) == 0.0
 
 
 def test_links_cut_in_their_handshake_count_little() -> None:
-    watch = Guard()
+    watch = Penalties()
     for _ in range(12):
-        watch.failed("a", 1.0, guard.NO_PROOF)
+        watch.failed("a", 1.0, penalties.NO_PROOF)
     assert watch.delay_s("a", 1.0) == 0.0
 
 
 def test_the_table_is_bounded_and_forgets_the_oldest() -> None:
-    watch = Guard()
-    for number in range(guard.ADDRESSES + 10):
+    watch = Penalties()
+    for number in range(penalties.ADDRESSES + 10):
         for _ in range(5):
             watch.failed(f"a{number}", 1.0)
-    assert len(watch) == guard.ADDRESSES
-    assert watch.delay_s("a0", 1.0) == 0.0 < watch.delay_s(f"a{guard.ADDRESSES}", 1.0)
+    assert len(watch) == penalties.ADDRESSES
+    assert watch.delay_s("a0", 1.0) == 0.0 < watch.delay_s(f"a{penalties.ADDRESSES}", 1.0)
 
 
 def test_what_counts_as_one_address() -> None:
@@ -67,8 +67,8 @@ def test_what_counts_as_one_address() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1)), max_size=60))
 def test_a_delay_is_never_longer_than_a_handshake_can_bear(failures: list[tuple[float, float]]) -> None:
-    watch, now = Guard(), 0.0
+    watch, now = Penalties(), 0.0
     for passed, weight in failures:
         now += passed
         watch.failed("a", now, weight)
-        assert 0.0 <= watch.delay_s("a", now) <= guard.MOST_S
+        assert 0.0 <= watch.delay_s("a", now) <= penalties.MOST_S

@@ -1,4 +1,4 @@
-"""The guard: remembers addresses whose handshakes failed, and how long the next one from there has to wait.
+"""Penalties: addresses whose handshakes or tokens were wrong, and how long the next try from there has to wait.
 
 Knows numbers and times (passed in), no sockets. An address is never locked out: others may stand behind it.
 """
@@ -39,7 +39,7 @@ def key_of(ip: str) -> str:
     return packed[:8].hex()
 
 
-class Guard:
+class Penalties:
     """Failures by address, forgotten with time."""
 
     def __init__(self) -> None:

@@ -1,0 +1,86 @@
+"""All sessions of the server and the links that are up; and what their ends leave to be cleaned up."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, Protocol
+
+from gevent.event import Event
+
+from aero.core.outbox import BlockPool
+from aero.host.daemon import trim_memory
+from aero.net.link import Link
+from aero.net.loop import Loop
+from aero.server.links.uplink import Uplink
+
+_TIDY_S = 5.0  # after a session's end: rarely enough that the tens of milliseconds it takes do not count
+
+
+class SessionsGround(Protocol):
+    """What the table needs of the server."""
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop."""
+
+    @property
+    def pool(self) -> BlockPool:
+        """The memory of all sessions."""
+
+
+class Sessions:
+    """The sessions by their ids, whether a link carries them or not; and all links that are up."""
+
+    def __init__(self, ground: SessionsGround) -> None:
+        self.uplinks: dict[str, Uplink] = {}  # by session id
+        self.links: set[Link] = set()  # those that have not joined yet included
+        self._ground = ground
+        self._quiet = Event()  # set when the last link is gone
+        self._tidying: Any = None  # the timer that cleans up after sessions
+
+    def add(self, uplink: Uplink) -> None:
+        """A session begins; ``forget`` ends it."""
+        self.uplinks[uplink.id] = uplink
+
+    def forget(self, uplink: Uplink) -> None:
+        """A session is over."""
+        self.uplinks.pop(uplink.id, None)
+        if self._tidying is None:
+            self._tidying = self._ground.loop.timer(_TIDY_S)
+            self._tidying.start(self._tidy)
+
+    def _tidy(self) -> None:
+        """Gives back what sessions that are over have left: after a crowd came and went, some ten megabytes."""
+        self._tidying = None
+        gc.collect()
+        self._ground.pool.trim()
+        trim_memory()
+
+    def state(self) -> dict[str, object]:
+        """For people who ask: links, sessions, and how many of those no link carries."""
+        frozen = sum(not uplink.alive for uplink in self.uplinks.values())
+        return {"links": len(self.links), "sessions": len(self.uplinks), "frozen": frozen}
+
+    @property
+    def most_frozen_bytes(self) -> int:
+        """How much that frozen session keeps which keeps the most; 0 where none is frozen."""
+        frozen = (uplink for uplink in self.uplinks.values() if not uplink.alive)
+        return max((uplink.session.outbox.kept_bytes for uplink in frozen), default=0)
+
+    def link_up(self, link: Link) -> None:
+        """A handshake is done; ``link_down`` ends it."""
+        self.links.add(link)
+        self._quiet.clear()
+
+    def link_down(self, link: Link) -> None:
+        """A link is gone."""
+        self.links.discard(link)
+        if not self.links:
+            self._quiet.set()
+
+    def close(self, patience_s: float) -> None:
+        """Stops cleaning up, and waits until the last link is gone or ``patience_s`` have passed."""
+        if self._tidying is not None:
+            self._tidying.stop()
+        if self.links:
+            self._quiet.wait(patience_s)

@@ -1,0 +1,186 @@
+"""A worker: everything that has its cid. Its sessions, its mappings, and what it may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from time import monotonic, time
+from typing import Any, Protocol
+
+from aero.core.codes import Close, Reset
+from aero.core.messages import DUPLICATE, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
+from aero.core.stream import Receiver, Stream
+from aero.errors import Rejected, StreamError
+from aero.limits import Limits
+from aero.net.loop import Loop
+from aero.server.registry.lobby import Lobby
+from aero.server.registry.mapping import Mapping
+from aero.server.registry.route import LocalRoute, Route
+from aero.server.registry.session import WorkerSession
+from aero.server.watch.counters import Counters
+from aero.server.watch.events import Events
+
+_CID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+KICK_LOOK_S = 0.1  # a kicked worker that is idle leaves at once, as a person sees it
+
+
+def new_cid() -> str:
+    """A worker's id: "c" and 60 random bits, so that none is ever given twice or guessed."""
+    return "c" + "".join(_CID_LETTERS[byte & 31] for byte in os.urandom(12))
+
+
+class Home(Protocol):
+    """The registry, as a worker in it needs it."""
+
+    loop: Loop
+    events: Events
+    counters: Counters
+
+    def add_mapping(self, worker: Worker, target_id: int, name: str, local: str, remote: int) -> Mapping:
+        """Listens for a target's visitors. Raises Rejected when the port cannot be had."""
+
+    def drop_mapping(self, worker: Worker, mapping: Mapping) -> None:
+        """Stops listening for a target's visitors."""
+
+    def remove(self, worker: Worker, why: str) -> None:
+        """The worker is gone with all its mappings."""
+
+
+class Worker:
+    """One worker: everything that has its cid."""
+
+    def __init__(self, home: Home, user: str, tag: str, host: str, identity: str, address: str) -> None:
+        self.cid = new_cid()
+        self.user = user
+        self.tag = tag
+        self.host = host
+        self.identity = identity
+        self.address = address
+        self.connected_at = time()
+        self.ping_s = 0.0  # last measured round trip
+        self.sessions: list[WorkerSession] = []
+        self.mappings: dict[int, Mapping] = {}  # by target id
+        self.lobby = Lobby(home.loop)
+        self._home = home
+        self._kicked: Any = None  # the timer that looks for the end of its streams
+
+    @property
+    def links(self) -> int:
+        """Links that are up."""
+        return sum(each.alive for each in self.sessions)
+
+    @property
+    def streams(self) -> int:
+        """Open streams."""
+        return sum(len(each.session.streams) for each in self.sessions)
+
+    def leave(self, session: WorkerSession, why: str) -> None:
+        """A session is over; with the last one the worker is gone."""
+        self.sessions.remove(session)
+        if not self.sessions:
+            self._home.remove(self, why)
+
+    def state(self) -> dict[str, object]:
+        """For people who ask: who it is, and what it has and keeps now."""
+        return {
+            "cid": self.cid,
+            "tag": self.tag,
+            "host": self.host,
+            "address": self.address,
+            "links": self.links,
+            "sessions": len(self.sessions),
+            "streams": self.streams,
+            "waiting": len(self.lobby),
+            "kept_kib": sum(each.session.outbox.kept_bytes for each in self.sessions) >> 10,
+            "targets": ",".join(f"{mapping.name}:{mapping.port}" for mapping in self.mappings.values()),
+        }
+
+    def mapping(self, name: str) -> Mapping | None:
+        """The mapping of a target by its name."""
+        return next((mapping for mapping in self.mappings.values() if mapping.name == name), None)
+
+    def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
+        """A stream over the best session. Raises StreamError when no session takes it."""
+        return self._best().session.open(receiver, target_id, visitor, monotonic())
+
+    def route(self, target_id: int) -> Route:
+        """A way to a target over the best session. Raises StreamError when all sessions are leaving."""
+        return LocalRoute(self._best(), target_id)
+
+    def _best(self) -> WorkerSession:
+        """The least busy session; one whose link is down only where there is no other. Raises StreamError."""
+        ready = [each for each in self.sessions if not each.session.leaving]
+        if not ready:
+            raise StreamError(Reset.LOST, "the worker is leaving")
+        return min(ready, key=lambda each: (not each.alive, len(each.session.streams)))
+
+    def register(self, wanted: Iterable[Wanted | Answer]) -> list[Answer]:
+        """Makes mappings of a register message's targets; one answer for each (PROTOCOL.md, "Control messages").
+
+        What stands there as an answer already could not be read as a target.
+        """
+        answers = [each if isinstance(each, Answer) else self._register_one(each) for each in wanted]
+        for answer in answers:
+            if answer.error:
+                self._home.counters.error("target not mapped")
+                self._home.events.fault(
+                    "target refused",
+                    cid=self.cid,
+                    tag=self.tag,
+                    target=answer.name,
+                    why=answer.text,
+                )
+        return answers
+
+    def _register_one(self, wanted: Wanted) -> Answer:
+        target_id, name, local = wanted.id, wanted.name, wanted.local
+        known = self.mappings.get(target_id)
+        if known is not None and (known.name, known.local) == (name, local):  # our first answer was lost
+            return Answer(target_id, name, known.port, tuple(known.addresses))
+        if len(self.mappings) >= Limits.TARGETS_PER_WORKER:
+            text = f"a worker may have {Limits.TARGETS_PER_WORKER} targets"
+            return Answer(target_id, name, error=TOO_MANY, text=text)
+        if known is not None or self.mapping(name) is not None:
+            return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
+        try:
+            mapping = self._home.add_mapping(self, target_id, name, local, wanted.remote)
+        except Rejected as error:
+            return Answer(target_id, name, error=OUT_OF_RANGE if error.final else TAKEN, text=str(error))
+        return Answer(target_id, name, mapping.port, tuple(mapping.addresses))
+
+    def unregister(self, target_ids: Iterable[int]) -> None:
+        """Closes mappings: no new visitors; open streams go on."""
+        for target_id in target_ids:
+            if target_id in self.mappings:
+                self._home.drop_mapping(self, self.mappings[target_id])
+
+    def kick(self) -> None:
+        """Sends the worker away: no new visitors now, the end when the open streams are done, or after KICK_S.
+
+        The worker comes back by itself, but not before half a minute.
+        """
+        if self._kicked is not None:
+            return
+        text = "an operator sent the worker away"
+        self._home.events.emit("worker kicked", cid=self.cid, tag=self.tag, streams=self.streams)
+        for each in self.sessions:
+            each.session.goaway(Close.KICKED, text)
+        until = monotonic() + Limits.KICK_S
+
+        def look() -> None:
+            if not self.streams or monotonic() >= until or not self.sessions:
+                self._stop_looking()
+                self.end(Close.KICKED, text)
+
+        self._kicked = self._home.loop.timer(KICK_LOOK_S, KICK_LOOK_S)
+        self._kicked.start(look)
+
+    def _stop_looking(self) -> None:
+        if self._kicked is not None:
+            self._kicked.stop()
+            self._kicked.close()
+
+    def end(self, code: int, text: str) -> None:
+        """Ends every session; the last one takes the worker off the registry."""
+        for each in list(self.sessions):
+            each.end(code, text)
