@@ -2,7 +2,9 @@
 
 AeroError
 ├── ConfigError            an option, environment variable or file says something impossible (exit 2)
+│   └── SourceError            a file that options come from cannot be read
 ├── HostError              this host cannot run AeRO-proxy (exit 78)
+├── Busy                   another start holds the lock (exit 0)
 ├── ProtocolError          the wire's rules were broken
 │   ├── LocalProtocolError     by us: a bug in this program
 │   └── RemoteProtocolError    by the peer: the link ends, with a code and the rule's name
@@ -25,6 +27,14 @@ class AeroError(Exception):
 
 class ConfigError(AeroError):
     """An option, environment variable or file says something impossible."""
+
+
+class SourceError(ConfigError):
+    """A file that options come from, a code or a configuration, cannot be read."""
+
+
+class Busy(AeroError):
+    """Another start holds the lock that this one was to take."""
 
 
 class HostError(AeroError):

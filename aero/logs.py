@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from select import select
+from typing import NamedTuple
 
 #: Enough of any name, address or error to recognise it, and little enough to keep a line a line.
 VALUE_CHARS = 300
@@ -23,6 +24,17 @@ MESSAGE_CHARS = 600
 LINE_BYTES = 4096
 #: A full disk or a missing folder is tried again this often: soon for people, seldom enough to cost nothing.
 RETRY_S = 10.0
+
+#: Of warnings of one kind from one address, and of one kind from all addresses, so many are written in so many seconds;
+#: the rest is counted, and told as one line. A person reads the first few, and 1,000 bad connections a second would
+#: push everything else out of the file within a minute.
+FLOOD_LINES = 10
+FLOOD_LINES_OF_A_KIND = 100
+FLOOD_S = 60.0
+#: Kinds and addresses that are counted apart at once; those beyond them are counted together, by kind.
+FLOOD_KINDS = 1000
+#: Fields that say who caused a line, the first that is there.
+CULPRITS = ("address", "visitor")
 
 LEVELS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
 RESERVED = ("ts", "level", "part", "event")
@@ -119,6 +131,57 @@ def _handlers() -> list[Handler]:
     return [handler for handler in logging.getLogger("aero").handlers if isinstance(handler, Handler)]
 
 
+class Kind(NamedTuple):
+    """What makes two lines alike: who says it, what it says, and whom it is about ("": everybody)."""
+
+    part: str
+    level: int
+    message: str
+    culprit: str = ""
+
+
+class Floods:
+    """Counts lines that are alike, says which are too many, and afterwards how many those were. Knows no clock."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Kind, list[float]] = {}  # kind → when its time is over, lines; the oldest first
+
+    def passes(self, kind: Kind, now: float) -> bool:
+        """Whether a line of this kind is to be written. Call `over` first, with the same ``now`` in seconds."""
+        all_alike = kind._replace(culprit="")
+        if kind not in self._rows and len(self._rows) >= FLOOD_KINDS:
+            kind = all_alike
+        few = self._count(kind, now) <= FLOOD_LINES if kind != all_alike else True
+        return few and self._count(all_alike, now) <= FLOOD_LINES_OF_A_KIND
+
+    def _count(self, kind: Kind, now: float) -> float:
+        row = self._rows.setdefault(kind, [now + FLOOD_S, 0])
+        row[1] += 1
+        return row[1]
+
+    def over(self, now: float) -> list[tuple[Kind, int]]:
+        """The kinds whose time is over, and how many of their lines were not written; none of those without."""
+        found: list[tuple[Kind, int]] = []
+        while self._rows:
+            kind = next(iter(self._rows))
+            until, lines = self._rows[kind]
+            if until > now:
+                break
+            del self._rows[kind]
+            hidden = int(lines) - (FLOOD_LINES if kind.culprit else FLOOD_LINES_OF_A_KIND)
+            if hidden > 0:
+                found.append((kind, hidden))
+        return found
+
+
+def _kind(event: Event) -> Kind:
+    culprit = next((clean(event.fields[name]) for name in CULPRITS if name in event.fields), "")
+    host, colon, port = culprit.rpartition(":")
+    if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
+        culprit = host  # every connection has a port of its own
+    return Kind(event.part, event.levelno, str(event.msg), culprit)
+
+
 class Handler(logging.Handler):
     """Writes lines to a file, or to stderr where ``path`` is "". What it cannot write it counts and loses."""
 
@@ -135,6 +198,7 @@ class Handler(logging.Handler):
         self._torn = False
         self._complained = False
         self._retry_at = 0.0
+        self._floods = Floods()
         self.reopen()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -142,7 +206,19 @@ class Handler(logging.Handler):
         event = (
             record if isinstance(record, Event) else Event(record.name, record.levelno, str(record.msg), {})
         )
-        if self._retry_at and time.monotonic() < self._retry_at:
+        now = time.monotonic()
+        self._tell_floods(now)
+        if event.levelno < logging.WARNING or self._floods.passes(_kind(event), now):
+            self._write_or_lose(event, now)
+
+    def _tell_floods(self, now: float) -> None:
+        for kind, count in self._floods.over(now):
+            about = {"address": kind.culprit} if kind.culprit else {}
+            fields = {**about, "count": count, "seconds": int(FLOOD_S)}
+            self._write_or_lose(Event(kind.part, kind.level, f"{kind.message}: more of these", fields), now)
+
+    def _write_or_lose(self, event: Event, now: float) -> None:
+        if self._retry_at and now < self._retry_at:
             self._lost += 1
             return
         try:
@@ -169,6 +245,7 @@ class Handler(logging.Handler):
 
     def close(self) -> None:
         """Let go of the file."""
+        self._tell_floods(float("inf"))
         if self._path and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -212,10 +289,13 @@ class Handler(logging.Handler):
         except FileNotFoundError:
             pass  # moved away, and nothing there yet
         except OSError as error:
-            # The folder is not ours to write, but the limit is a promise all the same.
-            self._complain(f"cannot rename the full log {self._path} ({error.strerror}), so it begins anew")
-            os.ftruncate(self._descriptor, 0)
+            # The folder is not ours to write: somebody else has to bound the file, and has to be told so.
+            self._limited = False
             self._written = 0
+            text = "the log is full and cannot be renamed, so it grows; have logrotate rename it, then send SIGHUP"
+            self._write(
+                self._format(Event("log", logging.WARNING, text, {"path": self._path, "error": error}))
+            )
             return
         self._open()
 

@@ -210,8 +210,8 @@ def test_a_device_is_never_renamed() -> None:
     assert os.stat("/dev/null").st_ino == before.st_ino
 
 
-def test_a_folder_that_cannot_be_written_costs_old_lines_not_the_limit(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_cannot_be_written_costs_no_line_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(source: str, target: str) -> None:
         raise PermissionError(13, "Permission denied")
@@ -219,10 +219,11 @@ def test_a_folder_that_cannot_be_written_costs_old_lines_not_the_limit(
     monkeypatch.setattr(os, "replace", refuse)
     path = tmp_path / "log"
     logs.setup(str(path), size=300)
-    for _ in range(30):
-        logs.get("x").info("event")
-        assert path.stat().st_size <= 300
-    assert "cannot rename the full log" in capfd.readouterr().err
+    for number in range(30):
+        logs.get("x").info("event", number=number)
+    lines = lines_of(path)
+    assert sum("cannot be renamed, so it grows" in line for line in lines) == 1
+    assert sum("event number=" in line for line in lines) == 30
 
 
 def test_full_disk_is_said_once_and_ends_by_itself(
@@ -333,3 +334,52 @@ def test_file_limit_of_the_shell_does_not_kill(tmp_path: Path) -> None:
 def test_log_file_is_not_for_everyone(tmp_path: Path) -> None:
     logs.setup(str(tmp_path / "log"))
     assert not (tmp_path / "log").stat().st_mode & stat.S_IRWXO
+
+
+def flood(path: Path, *addresses: str, message: str = "handshake failed") -> list[str]:
+    logs.setup(str(path))
+    for address in addresses:
+        logs.get("gate").warning(message, address=address)
+    logs.get("gate").info("something else")
+    logs.setup("/dev/null")  # what is still counted is told
+    return lines_of(path)
+
+
+def test_a_flood_from_one_address_is_counted_and_summed_up(tmp_path: Path) -> None:
+    lines = flood(tmp_path / "log", *(f"192.0.2.1:{port}" for port in range(1, 1001)), "198.51.100.7:1")
+    assert sum(line.endswith("198.51.100.7:1") for line in lines) == 1
+    assert sum("something else" in line for line in lines) == 1
+    assert lines[-1].endswith("handshake failed: more of these address=192.0.2.1 count=990 seconds=60")
+    assert len(lines) == logs.FLOOD_LINES + 3
+
+
+def test_a_flood_from_many_addresses_is_counted_by_kind(tmp_path: Path) -> None:
+    lines = flood(tmp_path / "log", *(f"10.0.{number >> 8}.{number & 255}" for number in range(5000)))
+    assert lines[-1].endswith("handshake failed: more of these count=4900 seconds=60")
+    assert len(lines) == logs.FLOOD_LINES_OF_A_KIND + 2
+
+
+def test_lines_that_differ_are_no_flood(tmp_path: Path) -> None:
+    logs.setup(str(tmp_path / "log"))
+    for number in range(50):
+        logs.get("x").warning(f"warning {number}")
+        logs.get("x").info("ready")
+    assert len(lines_of(tmp_path / "log")) == 100
+
+
+def test_floods_are_told_when_their_time_is_over() -> None:
+    floods = logs.Floods()
+    kind = logs.Kind("gate", 30, "handshake failed", "192.0.2.1")
+    assert [floods.passes(kind, 5.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert floods.over(5.0 + logs.FLOOD_S - 0.1) == []
+    assert floods.over(5.0 + logs.FLOOD_S) == [(kind, 2)]
+    assert floods.passes(kind, 5.0 + logs.FLOOD_S)
+    assert floods.over(1e9) == []
+
+
+def test_what_is_counted_is_bounded() -> None:
+    floods = logs.Floods()
+    passed = sum(floods.passes(logs.Kind("gate", 30, "x", str(number)), 1.0) for number in range(10_000))
+    assert passed == logs.FLOOD_LINES_OF_A_KIND
+    assert len(floods._rows) <= logs.FLOOD_KINDS + 1
+    assert floods.over(100.0) == [(logs.Kind("gate", 30, "x"), 9900)]

@@ -18,7 +18,7 @@ from aero.config import sources, values
 from aero.config.hints import instead, shown
 from aero.config.option import Options
 from aero.config.roles import ClientConfig, DemoConfig, ListConfig, ServerConfig, ServiceConfig, WorkerConfig
-from aero.errors import AeroError, ConfigError, HostError, ListenError, Rejected
+from aero.errors import AeroError, Busy, ConfigError, HostError, ListenError, Rejected
 
 if TYPE_CHECKING:
     from aero.host import lock
@@ -76,7 +76,7 @@ def _run_role(config: ServerConfig | ClientConfig, start: Start) -> int:
 
     try:
         held = lock.take(config.lock, config.lock_name(), config.state)
-    except lock.Busy as busy:
+    except Busy as busy:
         if config.debug:
             _write(sys.stderr, f"aero: nothing to do: {busy}\n")
         return OK
@@ -218,12 +218,15 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     known, argument = options.known(), options.argument()
     everything = {name: kind.known() for name, (_, kind) in help.PAGES.items()}
     elsewhere = {option: name for name, declared in reversed(everything.items()) for option in declared}
-    from_argv, others = sources.from_argv(argv, word, known, elsewhere)
-    given = sources.merge(known, from_argv, sources.from_environment(environ, known))
+    from_argv, others = sources.from_argv(argv, word, options, elsewhere)
+    from_environment, warnings = sources.from_environment(environ, options)
+    given = sources.merge(known, from_argv, from_environment)
+    notes: tuple[str, ...] = ()
     file = sources.file_of(given)
     if file:
-        tables = {name: everything[name] for name, command in COMMANDS.items() if command.reads_file}
-        given = sources.merge(known, given, sources.from_file(file, word, tables))
+        tables = {name: help.PAGES[name][1] for name, command in COMMANDS.items() if command.reads_file}
+        from_file, notes = sources.from_file(file, word, tables)
+        given = sources.merge(known, given, from_file)
     if "target" in known and "target" not in given:
         raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")
     try:
@@ -242,7 +245,9 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     )
     codes = [given[name] for name in known if known[name].secret and name in given]
     if any(file and code.place.startswith(file) and not str(code.value).startswith("@") for code in codes):
-        gathered.warnings += values.readable_by_others(file)
+        gathered.exposed += values.readable_by_others(file)
+    gathered.warnings += warnings
+    gathered.notes += notes
     gathered.gather = partial(gather, word, argv, environ)
     return gathered
 

@@ -24,7 +24,7 @@ ROLES = ("server", "client")
 #: Codes go to a file that only the service can read, never onto a command line, which everyone can.
 SECRETS = {each.name for role in (ServerConfig, ClientConfig) for each in role.OPTIONS if each.secret}
 #: systemd keeps the log, gives the folder for state, stays in the foreground's place and chooses a user.
-SYSTEMD_OWN = ("log", "log-size", "state", "lock", "detach", "user")
+SYSTEMD_OWN = ("log", "log-size", "state", "lock", "detach", "run-as")
 #: LoadCredential= came with 247; what an older one does not know it leaves out, and the code would be missing.
 SYSTEMD_LEAST = 247
 UNITS = "/etc/systemd/system"

@@ -109,7 +109,7 @@ def repeated(
 def secret(name: str, help: str, *, live: bool = False, part: str = "") -> str:
     """Declares a code: text, or @FILE to read it from a file; "" where none is given."""
     return cast(
-        str, Option(name, "CODE", values.auth_code, ("", ()), help, live=live, secret=True, part=part)
+        str, Option(name, "CODE", values.auth_code, values.Code(), help, live=live, secret=True, part=part)
     )
 
 
@@ -131,7 +131,10 @@ class Options:
     def __init__(self, given: Mapping[str, Raw], places: Mapping[str, str] | None = None) -> None:
         self._given = given
         self._places = places or {}
+        #: Lines for the log: files with a code that others can read, what else is to be looked at, and what is not.
+        self.exposed: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.gather: Callable[[], Options] | None = None
 
     def raw(self) -> dict[str, tuple[Raw, str]]:
@@ -168,7 +171,7 @@ class Options:
         try:
             return parse(value)
         except ConfigError as error:
-            raise ConfigError(f"{self.place(option.name)}: {error}") from None
+            raise type(error)(f"{self.place(option.name)}: {error}") from None
 
 
 class Config:
@@ -176,11 +179,14 @@ class Config:
 
     #: The options of this class: its own, then those of the classes that it extends, as the help lists them.
     OPTIONS: ClassVar[tuple[Option, ...]] = ()
+    #: What an option was called, and what to write now.
+    MOVED: ClassVar[dict[str, str]] = {}
     #: Words of help texts that differ by command.
     WORDS: ClassVar[dict[str, str]] = {}
 
-    #: Lines for the log that are to be looked at.
+    #: Lines for the log: to be looked at, and for whoever looks for a fault.
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
         own = [value._replace(field=field) for field, value in vars(cls).items() if isinstance(value, Option)]
@@ -191,7 +197,7 @@ class Config:
 
     def __init__(self, **values: Any) -> None:
         """Takes fields by name; what is left out has its default."""
-        unknown = values.keys() - {each.field for each in self.OPTIONS} - {"warnings"}
+        unknown = values.keys() - {each.field for each in self.OPTIONS} - {"warnings", "notes"}
         if unknown:
             raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         self.__dict__.update(values)
@@ -218,16 +224,17 @@ class Config:
         for each in cls.OPTIONS:
             fields[each.field] = given.take(each)
             if each.secret:
-                fields[each.field], warnings = fields[each.field]
-                given.warnings += warnings
-        if fields.get("strict") and given.warnings:
-            raise ConfigError(given.warnings[0])
+                fields[each.field], warnings, notes = fields[each.field]
+                given.exposed += warnings
+                given.notes += notes
+        if fields.get("strict") and given.exposed:
+            raise ConfigError(given.exposed[0])
         idle = [
             f"{given.place(each.name)} does nothing while {given.place(each.part)} is off"
             for each in cls.OPTIONS
             if each.part and given.idle(each)
         ]
-        return cls(**fields, warnings=(*given.warnings, *idle))
+        return cls(**fields, warnings=(*given.exposed, *given.warnings, *idle), notes=tuple(given.notes))
 
     def replace(self: C, **changes: Any) -> C:
         """The same with other values in some fields."""
@@ -238,6 +245,7 @@ class Config:
         return {
             **{each.field: getattr(self, each.field) for each in self.OPTIONS},
             "warnings": self.warnings,
+            "notes": self.notes,
         }
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -80,7 +80,9 @@ def reloaded(old: R, new: R) -> tuple[R, list[str]]:
     live = {each.field for each in old.OPTIONS if each.live}
     fixed = [each.name for each in old.OPTIONS if each.field in changes and not each.live]
     config = old.replace(
-        warnings=new.warnings, **{field: value for field, value in changes.items() if field in live}
+        warnings=new.warnings,
+        notes=new.notes,
+        **{field: value for field, value in changes.items() if field in live},
     )
     return config, fixed
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from aero.config.hints import instead, nearest, shown
-from aero.config.option import Option
+from aero.config.option import Config, Option
 from aero.config.targets import Table
-from aero.config.values import FILE_BYTES, path
-from aero.errors import ConfigError
+from aero.config.values import FILE_BYTES, path, visible
+from aero.errors import ConfigError, SourceError
 
 #: A raw value: the items of a list are texts, or tables of a file.
 Value = Union[str, bool, list[Any]]
@@ -48,12 +48,13 @@ def wants(argv: Iterable[str], name: str) -> bool:
 
 
 def from_argv(
-    argv: Sequence[str], command: str, known: Mapping[str, Option], elsewhere: Mapping[str, str]
+    argv: Sequence[str], command: str, kind: type[Config], elsewhere: Mapping[str, str]
 ) -> tuple[dict[str, Given], list[str]]:
     """The options and the other arguments of a command line; ``-name`` means the same as ``--name``.
 
     ``elsewhere`` tells which command knows an option that this one does not.
     """
+    known = kind.known()
     given: dict[str, Given] = {}
     others: list[str] = []
     left = list(argv)
@@ -66,6 +67,7 @@ def from_argv(
         name = _bare(dashed)
         place = f"--{name}"
         if name not in known:
+            _check_moved(kind, name, place)
             if name in elsewhere:
                 raise ConfigError(f"{place} is an option of aero {elsewhere[name]}, not of aero {command}")
             meant = nearest(name, {**elsewhere, **known})
@@ -92,39 +94,61 @@ def from_argv(
     return given, others
 
 
-def from_environment(environ: Mapping[str, str], known: Mapping[str, Option]) -> dict[str, Given]:
-    """Options that the environment sets, as ``AERO_`` and the name in capitals."""
+def _check_moved(kind: type[Config], name: str, place: str) -> None:
+    if name in kind.MOVED:
+        raise ConfigError(f"{place}: {kind.MOVED[name]}")
+
+
+def variable(name: str) -> str:
+    """The environment's name for an option: ``AERO_LOG_SIZE``."""
+    return "AERO_" + name.upper().replace("-", "_")
+
+
+def from_environment(environ: Mapping[str, str], kind: type[Config]) -> tuple[dict[str, Given], list[str]]:
+    """Options that the environment sets, as ``AERO_`` and the name in capitals; and warnings for the log."""
     given: dict[str, Given] = {}
-    for option in known.values():
-        variable = "AERO_" + option.name.upper().replace("-", "_")
-        value = environ.get(variable)
+    warnings: list[str] = []
+    for name in kind.MOVED:
+        if variable(name) in environ:
+            _check_moved(kind, name, variable(name))
+    for option in kind.known().values():
+        place = variable(option.name)
+        value = environ.get(place)
         if value is None or option.name in ("help", "version"):
             continue
+        if place.endswith("_PORT") and value.startswith(("tcp://", "udp://")):
+            # Kubernetes and Docker links set it so for a service whose name is aero.
+            warnings.append(f"{place}={shown(value)} is not for us but tells where a service is: ignored")
+            continue
         if not value:
-            raise ConfigError(f"{variable} is empty, give it a value or unset it")
+            raise ConfigError(f"{place} is empty, give it a value or unset it")
         switch = SWITCH.get(value.lower()) if option.optional or not option.metavar else None
         if switch is not None:
-            given[option.name] = Given("" if switch and option.optional else switch, variable)
+            given[option.name] = Given("" if switch and option.optional else switch, place)
         elif option.metavar:
-            given[option.name] = Given([value] if option.repeats else value, variable)
+            given[option.name] = Given([value] if option.repeats else value, place)
         else:
-            raise ConfigError(f"{variable}: {shown(value)} is neither on nor off, write 1 or 0")
-    return given
+            raise ConfigError(f"{place}: {shown(value)} is neither on nor off, write 1 or 0")
+    return given, warnings
 
 
-def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Option]]) -> dict[str, Given]:
-    """Options from one table of a TOML file; ``tables`` holds the options that each table may set."""
+def from_file(
+    file: str, table: str, tables: Mapping[str, type[Config]]
+) -> tuple[dict[str, Given], tuple[str, ...]]:
+    """Options from one table of a TOML file, and notes; ``tables`` holds what each table may set."""
     given: dict[str, Given] = {}
-    for name, content in _toml(file).items():
+    tree, notes = _toml(file)
+    for name, content in tree.items():
         if name not in tables:
             raise ConfigError(f"{file}: unknown table [{shown(name)}]: {instead(name, tables)}")
         if not isinstance(content, dict):
             raise ConfigError(f"{file}: {name} is not a table, write [{name}] and its options below")
-        known = {key: option for key, option in tables[name].items() if key not in ARGV_ONLY}
+        known = {key: option for key, option in tables[name].known().items() if key not in ARGV_ONLY}
         for key, value in content.items():
             place = f"{file} [{name}] {shown(key)}"
             option = known.get(TABLES.get(str(key), str(key)))
             if option is None:
+                _check_moved(tables[name], str(key), place)
                 raise ConfigError(f"{place}: unknown option, {instead(key, known)}")
             checked = _tables(place, value) if key in TABLES else _toml_value(place, option, value)
             if name == table:
@@ -132,7 +156,7 @@ def from_file(file: str, table: str, tables: Mapping[str, Mapping[str, Option]])
                 if earlier is not None and isinstance(earlier.value, list) and isinstance(checked, list):
                     checked = [*earlier.value, *checked]
                 given[option.name] = Given(checked, place)
-    return given
+    return given, notes
 
 
 def merge(known: Mapping[str, Option], *sources: Mapping[str, Given]) -> dict[str, Given]:
@@ -156,7 +180,7 @@ def _bare(dashed: str) -> str:
     return "help" if dashed == "-h" else dashed[2:] if dashed.startswith("--") else dashed[1:]
 
 
-def _toml(file: str) -> dict[str, object]:
+def _toml(file: str) -> tuple[dict[str, object], tuple[str, ...]]:
     try:
         if sys.version_info >= (3, 11):
             import tomllib
@@ -169,12 +193,14 @@ def _toml(file: str) -> dict[str, object]:
             data = opened.read(FILE_BYTES + 1)
         if len(data) > FILE_BYTES:
             raise ConfigError(f"{file} is larger than {FILE_BYTES} bytes, this is no configuration file")
-        return tomllib.loads(data.decode())
+        plain, notes = visible(data, file)
+        return tomllib.loads(plain.decode()), notes
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not UTF-8 text") from None
-    except (OSError, ValueError) as error:  # tomllib's own error is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read {file}: {reason}") from None
+    except OSError as error:
+        raise SourceError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:  # tomllib's own error is one
+        raise ConfigError(f"cannot read {file}: {error}") from None
 
 
 def _toml_value(place: str, option: Option, value: object) -> Value:

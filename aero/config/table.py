@@ -57,6 +57,7 @@ class ServerOptions(RoleOptions):
     """What ``aero server`` takes: ``api`` and ``mux`` are None when off; ``ports`` (0, 0): the system chooses."""
 
     WORDS = {"named_after": "addresses and port"}
+    MOVED = {"user": "write --run-as NAME, the user of this host that the server becomes"}
 
     ips: tuple[str, ...] = option(
         "ip", "LIST", values.addresses, ("0.0.0.0",),
@@ -110,8 +111,8 @@ class ServerOptions(RoleOptions):
         "drain", "SECONDS", values.duration(*values.DRAIN_S), 5,
         "How long open streams may go on after SIGTERM", live=True,
     )  # fmt: skip
-    user: str = option(
-        "user", "NAME", values.user, "", "Become this user once every port is bound (needs root)"
+    run_as: str = option(
+        "run-as", "NAME", values.user, "", "Become this user once every port is bound (needs root)"
     )
 
 
@@ -119,6 +120,7 @@ class ClientOptions(RoleOptions):
     """What ``aero client`` takes: ``server`` is what it dials; ``pool`` counts parallel links."""
 
     WORDS = {"named_after": "server, tag and targets"}
+    MOVED = {"user": "a tunnel's users are not offered yet; a worker runs as whoever starts it"}
 
     targets: tuple[Target, ...] = repeated(
         "target", "LIST", target_list, (),

@@ -10,10 +10,10 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from aero.address import CID, HOST_CHARS, NAME, NAME_CHARS, Address, check_name, host, is_ip, port_number
-from aero.errors import ConfigError
+from aero.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DOMAIN_CHARS = HOST_CHARS - 2 * (NAME_CHARS + 1)
 #: Far beyond any code that people or generators write, and little enough to hand to scrypt for nothing.
 AUTH_BYTES = 1024
+#: What may stand behind it in its file and does not count: a mark before it, a line's end, some blanks.
+ENDING_BYTES = 64
+_MARK = b"\xef\xbb\xbf"
 #: Every address of a well connected host; more is a mistake in a list.
 IPS = 16
 #: A link carries many streams; more links help only against loss on long paths, where gains end near a dozen.
@@ -232,25 +235,47 @@ def lock_file(text: str) -> str:
     return path(text) if text else ""
 
 
-def auth_code(text: str) -> tuple[str, tuple[str, ...]]:
-    """The code itself, or from ``@FILE``: the file's only line. Returns the code and warnings for the log.
+class Code(NamedTuple):
+    """A code, and what to say in the log about where it came from."""
 
-    Messages name the file, never the code.
+    text: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def auth_code(text: str) -> Code:
+    """The code itself, or from ``@FILE``: the file's only line. Messages name the file, never the code.
+
+    Raises ConfigError, SourceError.
     """
     if not text.startswith("@"):
-        return _checked_code(text, "the code"), ()
+        return Code(_checked_code(text, "the code"))
     where = path(text[1:])
     warnings = readable_by_others(where)
     try:
         with open(where, "rb") as file:
-            data = file.read(AUTH_BYTES + 3)
+            data = file.read(AUTH_BYTES + ENDING_BYTES)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the code from {where!r}: {_reason(error)}") from None
-    for ending in (b"\r\n", b"\n"):
-        if data.endswith(ending):
-            data = data[: -len(ending)]
-            break
-    return _checked_code(data.decode("utf-8", "surrogateescape"), f"the code in {where!r}"), warnings
+        raise SourceError(f"cannot read the code from {where!r}: {_reason(error)}") from None
+    plain, notes = visible(data, where)
+    return Code(
+        _checked_code(plain.decode("utf-8", "surrogateescape"), f"the code in {where!r}"), warnings, notes
+    )
+
+
+def visible(data: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
+    """A file's content without what editors add and nobody sees; and a line for the log that says so.
+
+    That is a byte order mark, the carriage returns of line ends, and white space at the end of lines and of the file.
+    """
+    plain = data[len(_MARK) :] if data.startswith(_MARK) else data
+    lines = [line.rstrip() for line in plain.split(b"\n")]
+    while len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    plain = b"\n".join(lines)
+    if plain in (data, data[:-1]):  # the last line's end is no news
+        return plain, ()
+    return plain, (f"left out a byte order mark, or white space at the end of a line: {where}",)
 
 
 def readable_by_others(where: str) -> tuple[str, ...]:

@@ -3,16 +3,20 @@
 Knows files and flock, not what is locked: the name comes from the configuration. It runs before anything native
 is imported, as every minute's start under cron ends here. A killed process leaves a file, but never a lock;
 nobody ever removes the file, since then two processes could each hold "the" lock.
+
+Whoever can read a file can lock it. So the file is ours and only we can read it, or it is no lock: another user of
+the host could otherwise keep us from starting, or have us write into a file of his choice.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 from typing import NamedTuple
 
-from aero.errors import ConfigError, HostError
+from aero.errors import Busy, ConfigError, HostError
 
 # Where the lock goes when the state folder cannot be written. First what nobody cleans while the host is up; tmp
 # cleaners spare young files only, and /dev/shm is emptied when its user logs out for good (RemoveIPC of logind).
@@ -38,13 +42,6 @@ class Held(NamedTuple):
         os.close(self.descriptor)
 
 
-class Busy(Exception):
-    """Somebody else holds the lock; ``pid`` is what they wrote into ``path``, "" if they did not."""
-
-    def __init__(self, path: str, pid: str) -> None:
-        super().__init__(f"process {pid or 'unknown'} holds {path}")
-
-
 def take(file: str, name: str, state: str) -> Held:
     """Lock ``file``, or with "" a file called after ``name``, in the folder ``state`` ("" for none) if possible.
 
@@ -63,7 +60,7 @@ def _take_file(path: str) -> Held:
     try:
         return _lock(path, os.O_CREAT)
     except OSError as error:
-        raise ConfigError(f"--lock: cannot lock {path}: {error.strerror}") from None
+        raise ConfigError(f"--lock: cannot lock {path}: {_reason(error)}") from None
 
 
 def _take_first(paths: list[str]) -> Held:
@@ -75,33 +72,44 @@ def _take_first(paths: list[str]) -> Held:
             if held is None:
                 if path == paths[0]:
                     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-                held = _lock(path, os.O_CREAT | os.O_NOFOLLOW, ours=True)
+                held = _lock(path, os.O_CREAT)
             else:
-                _lock(path, os.O_NOFOLLOW, ours=True).release()
+                _lock(path, 0).release()
         except Busy:
             if held is not None:
                 held.release()
             raise
         except OSError as error:
-            reasons.append(f"{os.path.dirname(path)}: {error.strerror}")
+            reasons.append(f"{os.path.dirname(path)}: {_reason(error)}")
     if held is None:
         raise HostError(f"no folder here can hold a lock, name a file: --lock FILE ({'; '.join(reasons)})")
     return held
 
 
-def _lock(path: str, flags: int, ours: bool = False) -> Held:
+def _reason(error: OSError) -> str:
+    return "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
+
+
+def _lock(path: str, flags: int) -> Held:
+    """Raises OSError, Busy."""
+    flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | flags, 0o644)
+        descriptor = os.open(path, flags, 0o600)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(None, "it is not a regular file")
-            if ours and status.st_uid != os.geteuid():
+            if status.st_uid != os.geteuid():
                 raise OSError(None, f"the file there belongs to uid {status.st_uid}")
+            if status.st_nlink > 1:
+                raise OSError(None, "the file there has another name, too")
+            if status.st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)  # one of ours from an earlier version
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Busy(path, os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()) from None
+                pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+                raise Busy(f"process {pid or 'unknown'} holds {path}") from None
             if os.path.samestat(status, os.stat(path)):
                 return Held(path, descriptor)
         except FileNotFoundError:

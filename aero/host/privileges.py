@@ -14,7 +14,7 @@ def check(name: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        raise ConfigError(f"--user: there is no user {name!r} on this host") from None
+        raise ConfigError(f"--run-as: there is no user {name!r} on this host") from None
 
 
 def drop(name: str, ours: Iterable[str]) -> None:
@@ -28,7 +28,7 @@ def drop(name: str, ours: Iterable[str]) -> None:
     if os.geteuid() == user.pw_uid:
         return
     if os.geteuid() != 0:
-        raise HostError(f"only root can become {name}: start as root, or as {name} without --user")
+        raise HostError(f"only root can become {name}: start as root, or as {name} without --run-as")
     try:
         for path in ours:
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)

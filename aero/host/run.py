@@ -39,7 +39,11 @@ class Settings(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the reader of the configuration noticed."""
+        """What the reader of the configuration noticed, and people should look at."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else it noticed, for whoever looks for a fault."""
 
 
 def set_up(settings: Settings) -> None:
@@ -55,6 +59,8 @@ def set_up(settings: Settings) -> None:
     bound_free_memory()
     for warning in settings.warnings:
         log.warning(warning)
+    for note in settings.notes:
+        log.debug(note)
 
 
 def on_signals(stop: Callable[[], None], reload: Callable[[], None], dump: Callable[[], None]) -> None:

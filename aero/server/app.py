@@ -218,12 +218,12 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     Raises ConfigError, ListenError, HostError.
     """
     set_up(config)
-    if config.user:
-        privileges.check(config.user)
+    if config.run_as:
+        privileges.check(config.run_as)
     server = Server(config)
     server.announce()
-    if config.user:
-        server.become(config.user)
+    if config.run_as:
+        server.become(config.run_as)
     stop, hurry = Event(), Event()
 
     def on_stop() -> None:

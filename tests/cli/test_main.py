@@ -138,7 +138,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
     samples = {
         "lock": str(tmp_path / "lock"),
         "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off",
-        "domain": "d.org", "resume": "7", "drain": "3", "user": "nobody",
+        "domain": "d.org", "resume": "7", "drain": "3", "run-as": "nobody",
         "api-token": "token", "trust-proxy": "10.0.0.0/8",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl", "tag": "nas",
         "target": "web@127.0.0.1:80", "server": "h:1", "host": "box", "ping": "5", "pool": "2",
@@ -183,6 +183,8 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         ("client --tag --once", "--tag needs a value, write --tag NAME"),
         ("server --port=", "--port is empty, write --port PORT or leave it out"),
         ("server --port 1 -port 2", "--port is given twice, write it once"),
+        ("server --user aero", "--user: write --run-as NAME, the user of this host that the server becomes"),
+        ("client --user bob", "--user: a tunnel's users are not offered yet"),
         ("server --debug=1", "--debug takes no value, write --debug alone"),
         ("server --lock=", "--lock is empty, write --lock [FILE] or leave it out"),
         ("server --lock --lock", "--lock is given twice, write it once"),
@@ -243,6 +245,7 @@ def test_environment(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
         ("AERO_DEBUG", "", "AERO_DEBUG is empty, give it a value or unset it"),
         ("AERO_DEBUG", "maybe", "AERO_DEBUG: maybe is neither on nor off, write 1 or 0"),
         ("AERO_PORT", "x", "AERO_PORT: 'x' is not a port"),
+        ("AERO_USER", "aero", "AERO_USER: write --run-as NAME"),
     ],
 )
 def test_slips_in_the_environment(
@@ -296,6 +299,13 @@ def test_the_server_has_a_table_of_its_own(roles: Roles, tmp_path: Path) -> None
         ("[sever]\n", "unknown table [sever]: did you mean server?"),
         ("port = 1\n", "unknown table [port]: known are server, client"),
         ("server = 1\n", "server is not a table, write [server]"),
+        ("[server]\nuser = 'aero'\n", "[server] user: write --run-as NAME"),
+        (
+            "[client]\ntargets = 'x'\n",
+            "[client] targets: write a table for each, for example [client.targets.web]",
+        ),
+        ("[client.targets]\nweb = 'h:1'\n", "[client] targets: write a table for each"),
+        ("[client.targets.web]\naddress = true\n", "[client] targets.web address: write a string, a number"),
         ("[server]\nprot = 1\n", "[server] prot: unknown option, did you mean port?"),
         ("[client]\ntaget = 'x'\n", "[client] taget: unknown option, did you mean target?"),
         ("[server]\nlog_size = '1M'\n", "[server] log_size: unknown option, did you mean log-size?"),
@@ -319,6 +329,38 @@ def test_slips_in_the_file(
     told = slip(capsys, "server", "--config", str(file))
     assert line in told
     assert str(file) in told
+
+
+def test_targets_of_the_file_are_lists_and_tables(roles: Roles, tmp_path: Path) -> None:
+    file = tmp_path / "aero.toml"
+    file.write_text(
+        '[client]\ntarget = "a@h:1"\n[client.targets.db]\naddress = "h:2"\nremote = 25432\n'
+        '[client.targets.Web]\naddress = "[::1]:80"\n'
+    )
+    assert cli.main(["client", "--config", str(file)], "aero") == 0
+    assert [str(each) for each in roles.config.targets] == ["a@h:1", "db@h:2?remote=25432", "web@[::1]:80"]
+    assert cli.main(["client", "--config", str(file), "--target", "b@h:3"], "aero") == 0
+    assert [str(each) for each in roles.started[1][0].targets] == ["b@h:3"]
+
+
+def test_invisible_bytes_in_a_file(roles: Roles, tmp_path: Path) -> None:
+    file = tmp_path / "aero.toml"
+    file.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 81 \r\n")
+    assert cli.main(["server", "--config", str(file)], "aero") == 0
+    assert roles.config.port == 81
+    assert [str(file) in note for note in roles.config.notes] == [True]
+
+
+@pytest.mark.parametrize("value", ["tcp://10.96.12.3:8080", "udp://10.96.12.3:8080"])
+def test_what_kubernetes_sets_for_a_service_named_aero(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("AERO_PORT", value)
+    assert cli.main(["server", "--strict"], "aero") == 0
+    assert roles.config.port == 8080
+    assert roles.config.warnings == (
+        f"AERO_PORT={value} is not for us but tells where a service is: ignored",
+    )
 
 
 def test_a_file_that_is_no_text(roles: Roles, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_code_from_a_pipe_or_an_endless_device(tmp_path: Path) -> None:
     try:
         os.write(writer, b"geheim\n")
         os.close(writer)
-        assert values.auth_code(f"@/dev/fd/{reader}") == ("geheim", ())
+        assert values.auth_code(f"@/dev/fd/{reader}") == values.Code("geheim")
     finally:
         os.close(reader)
     with pytest.raises(ConfigError, match="longer than"):
@@ -222,3 +222,33 @@ def test_a_relative_path_in_a_folder_that_is_gone(tmp_path: Path, monkeypatch: p
 def test_machine_host(monkeypatch: pytest.MonkeyPatch, raw: str, name: str) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: raw)
     assert values.machine_host() == name
+
+
+@pytest.mark.parametrize(
+    "data, plain, said",
+    [
+        (b"geheim\n", b"geheim", False),
+        (b"geheim", b"geheim", False),
+        (b" geheim", b" geheim", False),
+        (b"", b"", False),
+        (b"\xef\xbb\xbfgeheim\n", b"geheim", True),
+        (b"geheim\r\n", b"geheim", True),
+        (b"geheim \n", b"geheim", True),
+        (b"geheim\n\n\n", b"geheim", True),
+        (b"a\r\n\r\nb \r\n", b"a\n\nb", True),
+    ],
+)
+def test_what_nobody_sees_in_a_file_does_not_count(data: bytes, plain: bytes, said: bool) -> None:
+    left, notes = values.visible(data, "/etc/aero/code")
+    assert (left, bool(notes)) == (plain, said)
+    assert all("/etc/aero/code" in note for note in notes)
+
+
+def test_the_log_hears_of_invisible_bytes_and_not_of_the_code(tmp_path: Path) -> None:
+    file = tmp_path / "code"
+    file.write_bytes(b"\xef\xbb\xbfgeheim\r\n")
+    file.chmod(0o600)
+    code = values.auth_code(f"@{file}")
+    assert code.text == "geheim"
+    assert str(file) in code.notes[0]
+    assert "geheim" not in code.notes[0]

@@ -412,7 +412,7 @@ def test_strict_refuses_a_code_that_others_can_read(lab: Lab, role: str) -> None
 
 def test_a_user_that_there_is_not(lab: Lab) -> None:
     options = ("--port", "0", "--api", "off", "--mux", "off", "--state", str(lab.path("state")))
-    done = lab.aero("server", "--ip", LOOPBACK, "--user", "nobody-of-that-name", *options)
+    done = lab.aero("server", "--ip", LOOPBACK, "--run-as", "nobody-of-that-name", *options)
     assert done.returncode == 2
     assert "there is no user" in done.stderr
 
@@ -420,7 +420,7 @@ def test_a_user_that_there_is_not(lab: Lab) -> None:
 def test_a_server_started_by_root_becomes_somebody_else(lab: Lab, echo: int) -> None:
     assert os.geteuid() == 0, "the suite runs as root, as its other parts need it too"
     ports = free_port()
-    server = lab.server("--user", "nobody", ports=f"{ports}-{ports}")
+    server = lab.server("--run-as", "nobody", ports=f"{ports}-{ports}")
     poll("it to change", lambda: _uid(server) != 0)
     worker = lab.worker(server, targets={"echo": echo})
     assert echoes(worker.port("echo"))

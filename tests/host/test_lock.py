@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from aero.address import Address, Target
 from aero.config.roles import ClientConfig, ServerConfig
-from aero.errors import ConfigError, HostError
+from aero.errors import Busy, ConfigError, HostError
 from aero.host import lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,7 @@ def only_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_second_start_is_told_who_the_first_is(tmp_path: Path) -> None:
     first = lock.take("", "name", str(tmp_path / "state"))
     first.sign()
-    with pytest.raises(lock.Busy) as busy:
+    with pytest.raises(Busy) as busy:
         lock.take("", "name", str(tmp_path / "state"))
     assert str(busy.value) == f"process {os.getpid()} holds {tmp_path}/state/name.lock"
     first.release()
@@ -46,7 +47,7 @@ def test_a_killed_process_leaves_a_file_but_no_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(path)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"held\n"
-        with pytest.raises(lock.Busy, match=f"process {other.pid} holds"):
+        with pytest.raises(Busy, match=f"process {other.pid} holds"):
             lock.take(str(path), "", "")
         other.kill()
     assert path.read_text() == f"{other.pid}\n"
@@ -68,19 +69,44 @@ def test_a_file_that_was_removed_is_no_lock_any_more(tmp_path: Path) -> None:
     first = lock.take(str(path), "", "")
     path.unlink()
     second = lock.take(str(path), "", "")
-    with pytest.raises(lock.Busy):
+    with pytest.raises(Busy):
         lock.take(str(path), "", "")
     first.release()
-    with pytest.raises(lock.Busy):
+    with pytest.raises(Busy):
         lock.take(str(path), "", "")
     second.release()
 
 
-def test_the_file_is_readable_for_people_and_private_to_write(tmp_path: Path) -> None:
+def test_only_we_can_open_the_file_and_so_lock_it(tmp_path: Path) -> None:
     held = lock.take(str(tmp_path / "lock"), "", "")
-    assert (tmp_path / "lock").stat().st_mode & 0o133 == 0
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
     assert not os.get_inheritable(held.descriptor)
     held.release()
+
+
+def test_a_file_of_ours_that_others_can_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch(0o644)
+    lock.take(str(tmp_path / "lock"), "", "").release()
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+
+
+def test_a_named_file_that_leads_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "link").symlink_to(victim)
+    os.link(victim, tmp_path / "name")
+    for name, reason in (("link", "it is a symbolic link"), ("name", "the file there has another name, too")):
+        with pytest.raises(ConfigError, match=f"--lock: cannot lock {tmp_path / name}: {reason}"):
+            lock.take(str(tmp_path / name), "", "")
+    assert victim.read_text() == "precious"
+
+
+def test_a_strangers_file_by_name_is_a_slip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lock").touch()
+    stranger = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: stranger)
+    with pytest.raises(ConfigError, match="the file there belongs to uid"):
+        lock.take(str(tmp_path / "lock"), "", "")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +145,7 @@ def test_a_lock_that_was_taken_while_the_better_folder_was_full_still_counts(tmp
     state.touch()  # a file in place of the folder
     held = lock.take("", "name", str(state))
     state.unlink()
-    with pytest.raises(lock.Busy, match="/run/"):
+    with pytest.raises(Busy, match="/run/"):
         lock.take("", "name", str(state))
     held.release()
     again = lock.take("", "name", str(state))
