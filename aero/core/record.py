@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from typing import Protocol
 
+from aero.core.aead.backend import KEY_BYTES, NONCE_BYTES, TAG_BYTES, Backend
 from aero.core.codes import Close
 from aero.errors import RemoteProtocolError, SecurityError
 
@@ -22,7 +22,6 @@ LINK = 2
 
 HEADER = struct.Struct("!I")
 HEADER_BYTES = HEADER.size
-TAG_BYTES = 16
 OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES
 MAX_PLAIN_BYTES = 256 * 1024
 MAX_RECORD_BYTES = MAX_PLAIN_BYTES + OVERHEAD_BYTES
@@ -30,30 +29,6 @@ MAX_RECORD_BYTES = MAX_PLAIN_BYTES + OVERHEAD_BYTES
 # 2^20 records of at most 2^14 blocks stay below 2^34.5 blocks a key, the bound that RFC 8446, section 5.5, takes for
 # AES-GCM to keep an attacker's advantage under 2^-57.
 REKEY_RECORDS = 1 << 20
-
-
-class Sealer(Protocol):
-    """Seals with one key."""
-
-    def seal(self, nonce: bytes, aad: bytes, plaintext: memoryview, out: memoryview) -> int:
-        """Writes ciphertext and tag to ``out``; returns their length."""
-
-
-class Opener(Protocol):
-    """Opens with one key."""
-
-    def open(self, nonce: bytes, aad: bytes, sealed: memoryview, out: memoryview) -> int:
-        """Writes the plaintext to ``out``; returns its length; raises SecurityError."""
-
-
-class Backend(Protocol):
-    """An AES-128-GCM implementation (core/aead.py)."""
-
-    def sealer(self, key: bytes) -> Sealer:
-        """A Sealer for a 16-byte key."""
-
-    def opener(self, key: bytes) -> Opener:
-        """An Opener for a 16-byte key."""
 
 
 def hkdf_expand(secret: bytes, info: bytes, length: int) -> bytes:
@@ -77,8 +52,8 @@ class _Direction:
 
     def _next_key(self) -> bytes:
         """Moves on to the next 16-byte key; PROTOCOL.md, section "Keys"."""
-        key = hkdf_expand(self._secret, b"aero key", 16)
-        self._iv = int.from_bytes(hkdf_expand(self._secret, b"aero iv", 12), "big")
+        key = hkdf_expand(self._secret, b"aero key", KEY_BYTES)
+        self._iv = int.from_bytes(hkdf_expand(self._secret, b"aero iv", NONCE_BYTES), "big")
         self._secret = hkdf_expand(self._secret, b"aero next", 32)
         self._number = 0
         self.left = REKEY_RECORDS
@@ -100,7 +75,7 @@ class RecordWriter(_Direction):
         if not self.left:
             self._sealer = self.backend.sealer(self._next_key())
         self.left -= 1
-        nonce = (self._iv ^ self._number).to_bytes(12, "big")
+        nonce = (self._iv ^ self._number).to_bytes(NONCE_BYTES, "big")
         self._number += 1
         header = HEADER.pack(kind << 24 | len(plaintext))
         out[:HEADER_BYTES] = header
@@ -125,7 +100,7 @@ class RecordReader(_Direction):
         if not self.left:
             self._opener = self.backend.opener(self._next_key())
         self.left -= 1
-        nonce = (self._iv ^ self._number).to_bytes(12, "big")
+        nonce = (self._iv ^ self._number).to_bytes(NONCE_BYTES, "big")
         self._number += 1
         try:
             return self._opener.open(nonce, bytes(record[:HEADER_BYTES]), record[HEADER_BYTES:], out)

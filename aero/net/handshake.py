@@ -8,6 +8,7 @@ from typing import Callable, NamedTuple
 import gevent
 
 from aero.core import frames, handshake, record
+from aero.core.aead.backend import Backend
 from aero.core.codes import Close
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.spake2 import Password
@@ -42,9 +43,7 @@ class Keyed(NamedTuple):
     features: int
 
 
-def greet_server(
-    transport: Transport, password: Password, user: str, backend: record.Backend, join: bytes
-) -> Keyed:
+def greet_server(transport: Transport, password: Password, user: str, backend: Backend, join: bytes) -> Keyed:
     """Worker's side on a new connection; the JOIN, of which ``join`` is the payload, travels with our proof.
 
     Raises RemoteProtocolError, SecurityError, Rejected, LinkClosed or NetworkError (time-out).
@@ -73,7 +72,7 @@ def greet_server(
 def greet_worker(
     transport: Transport,
     find_password: Callable[[str], Password],
-    backend: record.Backend,
+    backend: Backend,
     hold: Callable[[], None],
     failed: Callable[[bool], None],
 ) -> Keyed:

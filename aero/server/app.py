@@ -13,7 +13,8 @@ from gevent.event import Event
 from aero import __version__, logs
 from aero.address import Address
 from aero.config.roles import ServerConfig, reloaded
-from aero.core import aead, spake2
+from aero.core import spake2
+from aero.core.aead.choose import choose
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
@@ -62,7 +63,7 @@ class Server:
             loop=loop,
             present=Present(config),
             birth=Birth.now(),
-            backend=aead.choose(config.aead),
+            backend=choose(config.aead),
             pool=BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS),
             session_limits=SessionLimits(),
             counters=counters,

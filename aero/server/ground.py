@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aero.core.aead import Backend
+from aero.core.aead.backend import Backend
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.net.loop import Loop

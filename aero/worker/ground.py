@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aero.config.roles import ClientConfig
-from aero.core import aead, spake2
+from aero.core import spake2
+from aero.core.aead.choose import choose
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.limits import Limits
@@ -22,7 +23,7 @@ class Ground:
         """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works."""
         self.config = config
         self.password = spake2.Password(spake2.stretch(config.auth, ""))
-        self.backend = aead.choose(config.aead)
+        self.backend = choose(config.aead)
         self.identity = identity(config)
         self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)
         self.session_limits = SessionLimits()

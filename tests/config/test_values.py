@@ -14,7 +14,7 @@ from aero import address
 from aero.address import Address, check_name, check_tag
 from aero.cli import help
 from aero.config import targets, values
-from aero.core.aead import BACKENDS
+from aero.core.aead.choose import BACKENDS
 from aero.errors import ConfigError
 
 

@@ -12,9 +12,11 @@ from typing import Callable
 
 import pytest
 
-from aero.core import aead, frames, messages, record
+from aero.core import frames, messages, record
 from aero.core import session as sessions
 from aero.core import stream as streams
+from aero.core.aead.backend import Backend
+from aero.core.aead.choose import choose
 from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
@@ -22,7 +24,7 @@ from aero.core.session import Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import RemoteProtocolError
 
-REAL = aead.choose()
+REAL = choose()
 SCRATCH = memoryview(bytearray(record.MAX_PLAIN_BYTES))
 
 
@@ -265,7 +267,7 @@ class Joined:
         *,
         limits: SessionLimits | None = None,
         pool: BlockPool | None = None,
-        backend: record.Backend = REAL,
+        backend: Backend = REAL,
         ping_s: float = 60.0,
     ) -> None:
         self.now = 1000.0

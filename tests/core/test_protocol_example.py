@@ -10,7 +10,8 @@ import pytest
 
 from aero.config import values
 from aero.core import codes, features, frames, handshake, link, messages, record, session, spake2
-from aero.core.aead import BACKENDS, Backend, choose
+from aero.core.aead.backend import Backend
+from aero.core.aead.choose import BACKENDS, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
 from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
@@ -50,7 +51,7 @@ def backends() -> list[Backend]:
         try:
             found.append(choose(name))
         except HostError:
-            continue  # tests/core/test_aead.py says which ones this interpreter lacks
+            continue  # tests/core/aead/test_backend.py says which ones this interpreter lacks
     return found
 
 

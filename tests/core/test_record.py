@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core import aead, record
+from aero.core import record
+from aero.core.aead.choose import choose
 from aero.core.codes import Close
 from aero.core.record import (
     HEADER_BYTES,
@@ -27,7 +28,7 @@ from aero.errors import RemoteProtocolError
 from tests.core.joined import refused
 
 SECRET = bytes(range(32))
-BACKEND = aead.choose()
+BACKEND = choose()
 
 
 def does_not_open() -> pytest.RaisesExc[RemoteProtocolError]:

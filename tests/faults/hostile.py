@@ -12,12 +12,13 @@ from typing import Any
 import gevent
 from gevent.socket import wait_read, wait_write
 
-from aero.core import aead, frames, record, spake2
+from aero.core import frames, record, spake2
+from aero.core.aead.choose import choose
 from aero.net.handshake import Keyed, greet_server
 from aero.net.transport import TcpTransport
 from tests.faults.inside import CODE, DEADLINE_S, LOOPBACK
 
-BACKEND = aead.choose("")
+BACKEND = choose()
 
 
 @cache

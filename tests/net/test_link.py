@@ -10,7 +10,8 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.core import aead, features, frames, messages, record
+from aero.core import features, frames, messages, record
+from aero.core.aead.choose import choose
 from aero.core.outbox import BlockPool
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
@@ -20,7 +21,7 @@ from aero.net.loop import READ, WRITE
 from aero.net.transport import TcpTransport
 from tests.faults.inside import until
 
-BACKEND = aead.choose("")
+BACKEND = choose()
 UP, DOWN = b"u" * 32, b"d" * 32
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from aero import __version__
-from aero.core.aead import Backend
+from aero.core.aead.backend import Backend
 from aero.server.registry.registry import Registry
 from aero.server.watch.counters import Birth, Counters, Histogram
 

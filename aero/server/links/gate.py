@@ -17,7 +17,7 @@ import gevent
 from gevent.lock import Semaphore
 
 from aero import logs
-from aero.core.record import Backend
+from aero.core.aead.backend import Backend
 from aero.core.spake2 import Password
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits

@@ -5,23 +5,21 @@ A backend that this interpreter lacks is skipped by name, so that the report say
 
 from __future__ import annotations
 
-import builtins
 import gc
 import random
-import subprocess
-import sys
 import types
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import Crypto.Cipher
 import pytest
 
-from aero.core import aead
-from aero.core.aead import BACKENDS, NONCE_BYTES, TAG_BYTES, Backend, choose
+from aero.core.aead.backend import NONCE_BYTES, TAG_BYTES, Backend
+from aero.core.aead.choose import BACKENDS, choose
+from aero.core.aead.cryptography import Cryptography, _OlderKey
+from aero.core.aead.pycryptodome import Pycryptodome, _Parts, _Whole
 from aero.errors import HostError, SecurityError
 
-ROOT = Path(__file__).parents[2]
 KEY, NONCE, AAD = bytes(range(16)), bytes(range(100, 112)), b"\x01\x00\x00\x40"
 
 
@@ -108,17 +106,17 @@ VECTORS = [
 SIZES = [0, 1, 15, 16, 17, 63, 64, 65, 1000, 4095, 4096, 4097, 4112, 65537, 256 * 1024]
 
 
-class CopyingCryptography(aead._Cryptography):
+class CopyingCryptography(Cryptography):
     """As with a `cryptography` that can only return new bytes."""
 
     name = "older cryptography"
 
     def __init__(self) -> None:
         super().__init__()
-        self._key_class = aead._OlderCryptographyKey
+        self._key_class = _OlderKey
 
 
-class WholePycryptodome(aead._Pycryptodome):
+class WholePycryptodome(Pycryptodome):
     """As with a pycryptodome whose private parts are not what we know."""
 
     name = "whole pycryptodome"
@@ -129,7 +127,7 @@ class WholePycryptodome(aead._Pycryptodome):
 
 
 MAKERS: dict[str, Any] = {
-    **aead._MAKERS,
+    **{name: partial(choose, name) for name in BACKENDS},
     "older cryptography": CopyingCryptography,
     "whole pycryptodome": WholePycryptodome,
 }
@@ -314,98 +312,6 @@ def test_lengths_beyond_c_int_are_refused() -> None:
         backend.opener(KEY).open(NONCE, Endless(), memoryview(bytearray(16)), memoryview(b""))
 
 
-def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> Backend:
-        raise HostError("not here")
-
-    for name in BACKENDS[:-1]:
-        monkeypatch.setitem(aead._MAKERS, name, broken)
-        chosen = choose()
-        assert BACKENDS.index(chosen.name) > BACKENDS.index(name)
-        assert chosen.name in chosen.description
-    monkeypatch.setitem(aead._MAKERS, BACKENDS[-1], broken)
-    with pytest.raises(HostError, match=r"cryptography: not here; openssl: not here; pycryptodome: not here"):
-        choose()
-
-
-def test_a_named_backend_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "_hashlib", None)
-    with pytest.raises(HostError, match="openssl: this interpreter does not share its OpenSSL"):
-        choose("openssl")
-    monkeypatch.setitem(sys.modules, "cryptography", None)
-    with pytest.raises(HostError, match="cryptography: does not import"):
-        choose("cryptography")
-    monkeypatch.setitem(sys.modules, "Crypto.Cipher", None)
-    with pytest.raises(HostError, match="pycryptodome: does not import"):
-        choose("pycryptodome")
-    with pytest.raises(
-        HostError, match="no AEAD backend 'rot13'; there are cryptography, openssl, pycryptodome"
-    ):
-        choose("rot13")
-
-
-def test_hashlib_built_into_the_interpreter_is_no_openssl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "_hashlib", types.ModuleType("_hashlib"))
-    with pytest.raises(HostError, match="does not share its OpenSSL"):
-        choose("openssl")
-
-
-def test_a_panic_in_rust_only_rules_cryptography_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    class PanicException(BaseException):
-        pass
-
-    genuine = builtins.__import__
-    raised: list[type[BaseException]] = [PanicException]
-
-    def panicking(name: str, *rest: Any) -> Any:
-        if name.startswith("cryptography"):
-            raise raised[0]("Python API call failed")
-        return genuine(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", panicking)
-    assert choose().name != "cryptography"
-    raised[0] = KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt):
-        choose()
-
-
-class Lying:
-    """A backend with a fault in one place."""
-
-    name = description = "pycryptodome"
-
-    def __init__(self, fault: str) -> None:
-        self.fault, self.honest = fault, choose("pycryptodome")
-
-    def sealer(self, key: bytes) -> Lying:
-        return self
-
-    opener = sealer
-
-    def seal(self, nonce: bytes, aad: bytes, plaintext: memoryview, out: memoryview) -> int:
-        length = self.honest.sealer(bytes.fromhex(VECTORS[3].key)).seal(nonce, aad, plaintext, out)
-        out[0] ^= self.fault == "seal"
-        return length
-
-    def open(self, nonce: bytes, aad: bytes, sealed: memoryview, out: memoryview) -> int:
-        plaintext = bytes.fromhex(VECTORS[3].plaintext)
-        out[: len(plaintext)] = plaintext
-        out[0] ^= self.fault == "open"
-        return len(plaintext)
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"), [("seal", "seals a known"), ("open", "opens a known"), ("tag", "opens a message")]
-)
-def test_a_backend_that_computes_wrongly_fails_its_self_test(
-    monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
-) -> None:
-    lying = Lying(fault)
-    monkeypatch.setitem(aead._MAKERS, "pycryptodome", lambda: lying)
-    with pytest.raises(HostError, match=reason):
-        choose("pycryptodome")
-
-
 @pytest.mark.parametrize("change", ["missing", "renamed", "wrong"])
 def test_private_parts_that_changed_lead_to_the_public_way(
     monkeypatch: pytest.MonkeyPatch, change: str
@@ -424,7 +330,7 @@ def test_private_parts_that_changed_lead_to_the_public_way(
     monkeypatch.setattr(Crypto.Cipher, "_mode_gcm", changed)
     backend = choose("pycryptodome")
     assert backend.description.endswith("the slow way")
-    assert isinstance(backend.sealer(KEY), aead._PycryptodomeWhole)
+    assert isinstance(backend.sealer(KEY), _Whole)
 
 
 def test_parts_work_without_the_cpus_help(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,24 +338,4 @@ def test_parts_work_without_the_cpus_help(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(genuine, "_ghash_clmul", None)
     backend = choose("pycryptodome")
-    assert isinstance(backend.sealer(KEY), aead._PycryptodomeParts)
-
-
-def test_nothing_is_imported_before_it_is_asked_for() -> None:
-    code = (
-        "import sys, aero.core.aead\n"
-        "print([name for name in ('Crypto', 'cryptography', 'ctypes') if name in sys.modules])\n"
-    )
-    command = [sys.executable, "-S", "-c", code]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert listed.stdout.strip() == "[]"
-
-
-def test_an_old_cryptography_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debian 12 carries 38.0.4: slower than OpenSSL by ctypes, and it takes no memoryview."""
-    package = types.ModuleType("cryptography")
-    vars(package)["__version__"] = "38.0.4"
-    monkeypatch.setitem(sys.modules, "cryptography", package)
-    with pytest.raises(HostError, match=r"version 38\.0\.4 is here, 43 or newer"):
-        choose("cryptography")
-    assert not choose().description.startswith("cryptography")
+    assert isinstance(backend.sealer(KEY), _Parts)
