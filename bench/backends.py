@@ -15,12 +15,13 @@ from pathlib import Path
 
 import host
 
-WEB = "web"  # nginx: GET /small
+WEB = "web"  # nginx: GET /small, GET /large
 BULK = "bulk"  # iperf3 -s
 ECHO = "echo"  # sends back whatever comes
 PACKAGES = {"nginx": "nginx-light", "iperf3": "iperf3"}
 
 SMALL_FILE_BYTES = 1024  # an RPC answer; the cost per request shows, not the cost per byte
+LARGE_FILE_BYTES = 100 * 1024  # a page, a picture: some of both
 
 NGINX_CONFIG = """\
 daemon off;
@@ -49,37 +50,46 @@ http {{
 
 
 class Backends:
-    """Starts the three; `ports` maps WEB, BULK and ECHO to their ports on loopback."""
+    """Starts the three; `ports` maps WEB, BULK and ECHO to their ports at the worker's end."""
 
     def __init__(self, lab: host.Lab) -> None:
         web, bulk, echo = host.free_ports(3)
+        listen = lab.site.listen
         self.ports = {WEB: web, BULK: bulk, ECHO: echo}
         processes = [
             lab.spawn(
                 "nginx",
-                [host.tool("nginx"), "-e", "stderr", "-c", str(_nginx_files(lab.folder("nginx"), web))],
+                [
+                    host.tool("nginx"),
+                    "-e",
+                    "stderr",
+                    "-c",
+                    str(_nginx_files(lab.folder("nginx"), listen, web)),
+                ],
+                far=True,
             ),
-            lab.spawn("iperf3", [host.tool("iperf3"), "-s", "-B", host.LOOPBACK, "-p", str(bulk)]),
-            lab.spawn("echo", [sys.executable, str(Path(__file__).resolve()), str(echo)]),
+            lab.spawn("iperf3", [host.tool("iperf3"), "-s", "-B", listen, "-p", str(bulk)], far=True),
+            lab.spawn("echo", [sys.executable, str(Path(__file__).resolve()), listen, str(echo)], far=True),
         ]
-        host.wait_for("the backends", lambda: host.listening([web, bulk, echo]), processes)
+        host.wait_for("the backends", lambda: lab.listening([web, bulk, echo]), processes)
 
 
-def _nginx_files(folder: Path, port: int) -> Path:
+def _nginx_files(folder: Path, listen: str, port: int) -> Path:
     files = folder / "files"
     files.mkdir()
     (files / "small").write_bytes(b"x" * (SMALL_FILE_BYTES - 1) + b"\n")
+    (files / "large").write_bytes(b"x" * LARGE_FILE_BYTES)
     config = folder / "nginx.conf"
     # A root master would give its workers to another user, who cannot read this private folder.
     user = f"user {pwd.getpwuid(0).pw_name} root;" if os.geteuid() == 0 else ""
-    config.write_text(NGINX_CONFIG.format(user=user, folder=folder, address=host.LOOPBACK, port=port))
+    config.write_text(NGINX_CONFIG.format(user=user, folder=folder, address=listen, port=port))
     return config
 
 
-def serve_echo(port: int) -> None:
+def serve_echo(address: str, port: int) -> None:
     """Send back what comes, on any number of connections, until killed. Meant for messages that fit the
     socket buffer: a peer that never reads would stop it."""
-    listener = socket.create_server((host.LOOPBACK, port), backlog=1024)
+    listener = socket.create_server((address, port), backlog=1024)
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ, listener)
     while True:
@@ -101,4 +111,4 @@ def serve_echo(port: int) -> None:
 
 
 if __name__ == "__main__":
-    serve_echo(int(sys.argv[1]))
+    serve_echo(sys.argv[1], int(sys.argv[2]))

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, NamedTuple, TypeVar
@@ -38,6 +38,15 @@ _libc = ctypes.CDLL(None)
 
 class BenchError(Exception):
     """A run could not be made; the text is for a person."""
+
+
+class Site(NamedTuple):
+    """Where the two ends of a tunnel are. By default both are here, on loopback; see path.py for another one."""
+
+    listen: str = LOOPBACK  # what servers and services bind
+    address: str = LOOPBACK  # where a worker finds its server
+    far_address: str = LOOPBACK  # where this end finds the services without a tunnel
+    far: Sequence[str] = ()  # begins the command line of a program that runs at the worker's end
 
 
 class ProcessKey(NamedTuple):
@@ -109,8 +118,8 @@ class Process:
 class Lab:
     """A temporary folder and the processes of one benchmark; leaving it ends and removes both."""
 
-    def __init__(self, prefix: str = "aero-bench-") -> None:
-        self._prefix = prefix
+    def __init__(self, site: Site = Site()) -> None:  # noqa: B008  # a tuple
+        self.site = site
         self._processes: list[Process] = []
         self._count = 0
 
@@ -118,7 +127,7 @@ class Lab:
         raise_file_limit()
         signal.signal(signal.SIGTERM, _stop_on_signal)
         signal.signal(signal.SIGHUP, _stop_on_signal)
-        self.root = Path(tempfile.mkdtemp(prefix=self._prefix))
+        self.root = Path(tempfile.mkdtemp(prefix="aero-bench-"))
         return self
 
     def __exit__(
@@ -149,10 +158,13 @@ class Lab:
         argv: Sequence[str],
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        far: bool = False,
     ) -> Process:
-        """Start a program that lives until `stop` or until the lab closes. Call it from the main thread only:
-        the kernel takes the end of the starting thread for the parent's death."""
+        """Start a program that lives until `stop` or until the lab closes; `far`: at the worker's end. Call it from
+        the main thread only: the kernel takes the end of the starting thread for the parent's death."""
         self._count += 1
+        if far:
+            argv = [*self.site.far, *argv]
         process = Process(name, argv, self.root / f"{self._count:03d}-{name}.log", cwd, env)
         self._processes.append(process)
         return process
@@ -160,6 +172,15 @@ class Lab:
     def stop(self, process: Process) -> None:
         process.stop()
         self._processes.remove(process)
+
+    def connected(self, port: int) -> bool:
+        """Whether anyone who came to this port of the worker's end is still connected: established, or not yet
+        closed by that side."""
+        return port in _ports_in(["01", "08"], self.site.far)
+
+    def listening(self, ports: Sequence[int]) -> bool:
+        """Whether every one of these ports is listened on at the worker's end."""
+        return _ports_in(["0A"], self.site.far).issuperset(ports)
 
 
 def _stop_on_signal(number: int, frame: object) -> None:
@@ -221,26 +242,25 @@ def free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
-def _ports_in(states: Sequence[str]) -> set[int]:
+def _ports_in(states: Sequence[str], far: Sequence[str] = ()) -> set[int]:
     """Local ports of all TCP sockets in these states (hex, as in the kernel's tcp_states.h)."""
+    tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+    lines: list[str] = []
+    if far:
+        lines = run([*far, "cat", *tables], timeout_s=10).stdout.splitlines()
+    else:
+        for table in map(Path, tables):
+            lines += table.read_text().splitlines() if table.exists() else []
     found = set()
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        if table.exists():
-            for line in table.read_text().splitlines()[1:]:
-                fields = line.split(None, 4)
-                if fields[3] in states:
-                    found.add(int(fields[1].rpartition(":")[2], 16))
+    for fields in (line.split(None, 4) for line in lines):
+        if fields[3] in states:
+            found.add(int(fields[1].rpartition(":")[2], 16))
     return found
 
 
 def listening(ports: Sequence[int]) -> bool:
     """Whether every port is listened on, asked without connecting: a connection would count as a visitor."""
     return _ports_in(["0A"]).issuperset(ports)
-
-
-def connected(port: int) -> bool:
-    """Whether anyone who came to this port is still connected: established, or not yet closed by our side."""
-    return port in _ports_in(["01", "08"])
 
 
 # Processes as /proc sees them
@@ -317,10 +337,15 @@ def tool(name: str) -> str:
 def require(packages: Mapping[str, str]) -> None:
     """`packages`: program -> the Debian package that brings it. Raises `BenchError` that says what to
     install."""
-    missing = [name for name in packages if not os.path.isabs(tool(name))]
-    if missing:
-        wanted = " ".join(sorted({packages[name] for name in missing}))
-        raise BenchError(f"missing: {', '.join(missing)}; run: apt-get install {wanted}")
+    absent = missing(packages)
+    if absent:
+        wanted = " ".join(sorted({packages[name] for name in absent}))
+        raise BenchError(f"missing: {', '.join(absent)}; run: apt-get install {wanted}")
+
+
+def missing(programs: Iterable[str]) -> list[str]:
+    """Those of these programs that are not installed."""
+    return [name for name in programs if not os.path.isabs(tool(name))]
 
 
 def version_of(*argv: str) -> str:

@@ -34,6 +34,14 @@ SETTLE_S = 1.0  # before memory is read: the last buffers of what just happened 
 BULK_HEAD_START_S = 1.0  # a bulk transfer is in full flow by then; windows have grown
 SPARE_TIME_S = 30.0  # on top of the planned time, before a tool counts as hung
 RECEIVE_TIMEOUT_S = 10  # a round trip longer than this is a stalled tunnel, not a sample
+BEST, SSH, RATHOLE, RELAYS = (
+    "best tunnel",
+    "ssh -R, no delay",
+    "rathole",
+    "two bare relays",
+)  # labels of peers
+LARGE_CONNECTIONS = 256
+STEADY_RATE = "800M"  # iperf3's word for 100 MB/s: what every tunnel here can carry
 PACKAGES = {**backends.PACKAGES, "wrk": "wrk"}
 
 Values = Mapping[str, float]
@@ -47,16 +55,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Target:
-    """What a row must reach: `limit` times ssh, or (`absolute`) `limit` in the row's own unit.
+    """What aero must reach in a row: `limit` times the figure of the peer `of`, times the best figure of all tunnels
+    (`BEST`), or `limit` in the row's own unit where `of` is empty.
 
     The pycryptodome backend, which every host can run, owes a third of what is asked of the others.
     """
 
     limit: float
-    absolute: bool = False
+    of: str = ""
 
     def limit_for(self, row: Row, aead: str | None) -> float:
-        if aead != "pycryptodome" or self.absolute:
+        if aead != "pycryptodome" or not self.of:
             return self.limit
         return self.limit / 3 if row.more_is_better else self.limit * 3
 
@@ -98,9 +107,9 @@ def iperf_command(peer: peers.Peer, direction: str, streams: int, seconds: int) 
     """`direction` as the visitor sees it: "down" is from the backend to the visitor. Waits until the
     backend is done with the test before, whose end may still be on its way through another tunnel."""
     backend = peer.targets[backends.BULK]
-    host.wait_for("iperf3 to see the end of its last test", lambda: not host.connected(backend))
+    host.wait_for("iperf3 to see the end of its last test", lambda: not peer.lab.connected(backend))
     reverse = ["-R"] if direction == "down" else []
-    address = ["-c", host.LOOPBACK, "-p", str(peer.ports[backends.BULK])]
+    address = ["-c", peer.address, "-p", str(peer.ports[backends.BULK])]
     return ["iperf3", *address, "-t", str(seconds), "-P", str(streams), "-J", *reverse]
 
 
@@ -140,14 +149,19 @@ def bulk(direction: str, streams: int) -> Step:
 # Requests
 
 
-def requests(key: str, *headers: str) -> Step:
-    """Requests for a small file as fast as WEB_CONNECTIONS visitors can make them. One wrk thread: it is
-    never the bottleneck behind a tunnel, and a second one would only take a core from those who are
-    measured."""
+def requests(key: str, *headers: str, path: str = "/small", connections: int = WEB_CONNECTIONS) -> Step:
+    """Requests for a file as fast as so many visitors can make them, and what 100,000 of them cost both ends."""
 
     def sample(peer: peers.Peer, settings: Settings) -> Values:
-        url = f"http://{host.LOOPBACK}:{peer.ports[backends.WEB]}/small"
-        return {key: wrk(url, settings.seconds, *headers)}
+        url = f"http://{peer.address}:{peer.ports[backends.WEB]}{path}"
+        pids = peer.all_pids()
+        before = host.cpu_seconds(pids)
+        rate = wrk(url, settings.seconds, *headers, connections=connections)
+        used = host.cpu_seconds(pids) - before
+        values = {key: rate}
+        if pids:
+            values[f"cpu_{key}"] = used / (rate * settings.seconds) * 100_000
+        return values
 
     return Step(key, sample)
 
@@ -156,16 +170,16 @@ def mux_requests() -> Step:
     """The same through the peer's HTTP port, which many targets share."""
 
     def sample(peer: peers.Peer, settings: Settings) -> Values:
-        if peer.mux_url is None:
-            return {}
-        return {"mux": wrk(f"{peer.mux_url}/{backends.WEB}/small", settings.seconds)}
+        url = peer.mux_url(backends.WEB, "/small")
+        return {"mux": wrk(url, settings.seconds)} if url else {}
 
     return Step("mux", sample)
 
 
-def wrk(url: str, seconds: int, *headers: str) -> float:
-    """Requests per second for this URL on WEB_CONNECTIONS connections."""
-    command = ["wrk", "-t1", f"-c{WEB_CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s"]
+def wrk(url: str, seconds: int, *headers: str, connections: int = WEB_CONNECTIONS) -> float:
+    """Requests per second for this URL. One wrk thread: it is never the bottleneck behind a tunnel, and a second
+    one would only take a core from those who are measured."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s"]
     for header in headers:
         command += ["-H", header]
     done = host.run([*command, url], seconds + SPARE_TIME_S)
@@ -189,9 +203,10 @@ def wrk_rate(output: str) -> float:
 class Echo:
     """A visitor with one blocking socket: as little of Python's own time in a sample as Python allows."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, peer: peers.Peer) -> None:
+        where = (peer.address, peer.ports[backends.ECHO])
         try:
-            self._socket = socket.create_connection((host.LOOPBACK, port), timeout=RECEIVE_TIMEOUT_S)
+            self._socket = socket.create_connection(where, timeout=RECEIVE_TIMEOUT_S)
         except OSError as error:
             raise host.BenchError(f"echo: {error}") from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -231,7 +246,7 @@ def percentile(samples: Sequence[float], percent: int) -> float:
 def round_trips() -> Step:
     def sample(peer: peers.Peer, settings: Settings) -> Values:
         times = []
-        with Echo(peer.ports[backends.ECHO]) as echo:
+        with Echo(peer) as echo:
             for _ in range(50):  # the first ones find cold caches at every hop
                 echo.round_trip()
             for _ in range(ROUND_TRIPS_PER_BLOCK):
@@ -243,25 +258,31 @@ def round_trips() -> Step:
     return Step("round trip", sample, repeats=ROUND_TRIP_BLOCKS)
 
 
-def loaded(direction: str) -> Step:
-    """Round trips on one connection while iperf3 fills the same tunnel through another."""
+def loaded(
+    direction: str, rate: str = "", head_start_s: float = BULK_HEAD_START_S, pause_s: float = 0
+) -> Step:
+    """Round trips on one connection while iperf3 fills the same tunnel through another, or sends at `rate` (as its
+    `-b`: 800M is 100 MB/s). `pause_s` lies between two round trips, so that the slow ones do not thin out."""
+    key = f"{'steady' if rate else 'loaded'}_{direction}"
 
     def sample(peer: peers.Peer, settings: Settings) -> Values:
-        seconds = settings.seconds + round(2 * BULK_HEAD_START_S)
+        seconds = settings.seconds + round(head_start_s) + 1
         command = iperf_command(peer, direction, 1, seconds)
+        command += ["-O", str(round(head_start_s)), *(["-b", rate] if rate else [])]
         times = []
-        with Echo(peer.ports[backends.ECHO]) as echo:
+        with Echo(peer) as echo:
             transfer = peer.lab.spawn("iperf3-client", command)
             try:
-                begin = time.monotonic() + BULK_HEAD_START_S
+                begin = time.monotonic() + head_start_s
                 while time.monotonic() < begin:
                     echo.round_trip()
                 while time.monotonic() < begin + settings.seconds and transfer.popen.poll() is None:
                     start = time.perf_counter()
                     echo.round_trip()
                     times.append(time.perf_counter() - start)
+                    time.sleep(pause_s)
                 host.wait_for(
-                    "iperf3", lambda: transfer.popen.poll() is not None, timeout_s=seconds + SPARE_TIME_S
+                    "iperf3", lambda: transfer.popen.poll() is not None, timeout_s=2 * seconds + SPARE_TIME_S
                 )
             finally:
                 peer.lab.stop(transfer)
@@ -269,11 +290,12 @@ def loaded(direction: str) -> Step:
         if len(times) < 2:
             raise host.BenchError("no round trips beside the bulk transfer")
         return {
-            f"loaded_{direction}_p99": percentile(times, 99) * 1e3,
-            f"loaded_{direction}_bulk": received / lasted / 1e6,
+            f"{key}_p50": percentile(times, 50) * 1e3,
+            f"{key}_p99": percentile(times, 99) * 1e3,
+            f"{key}_bulk": received / lasted / 1e6,
         }
 
-    return Step(f"round trip beside bulk {direction}", sample)
+    return Step(f"round trip beside {rate or 'bulk'} {direction}", sample)
 
 
 # Memory
@@ -297,7 +319,7 @@ def memory() -> Step:
                 values[f"idle_{role}_pss"] = idle.pss / 1e6
         with contextlib.ExitStack() as visitors:
             for _ in range(IDLE_CONNECTIONS):
-                visitors.enter_context(Echo(peer.ports[backends.ECHO])).round_trip()
+                visitors.enter_context(Echo(peer)).round_trip()
             time.sleep(SETTLE_S)
             for role in peer.roles:
                 values[f"many_{role}_rss"] = host.memory(peer.pids(role)).rss / 1e6
@@ -344,12 +366,24 @@ def _streams(count: int) -> str:
     return "1 stream" if count == 1 else f"{count} streams"
 
 
+def _beside(kind: str, what: str, of: str, limit: float) -> list[Row]:
+    return [
+        row
+        for way in ("down", "up")
+        for row in (
+            Row(f"{kind}_{way}_p50", f"round trip beside {what} {way}, p50", "ms"),
+            Row(f"{kind}_{way}_p99", f"round trip beside {what} {way}, p99", "ms", target=Target(limit, of)),
+            Row(f"{kind}_{way}_bulk", f"that bulk {way}", "MB/s", True),
+        )
+    ]
+
+
 GROUPS = (
     Group(
         "bulk",
         [bulk(direction, streams) for direction, streams in _BULK],
         [
-            Row(f"bulk_{way}_{count}", f"bulk {way}, {_streams(count)}", "MB/s", True, Target(1.0))
+            Row(f"bulk_{way}_{count}", f"bulk {way}, {_streams(count)}", "MB/s", True, Target(1.0, BEST))
             for way, count in _BULK
         ]
         + [
@@ -359,39 +393,48 @@ GROUPS = (
     ),
     Group(
         "rps",
-        [requests("keepalive"), requests("connections", "Connection: close")],
         [
-            Row("keepalive", f"keep-alive requests, {WEB_CONNECTIONS} connections", "1/s", True, Target(1.2)),
-            Row("connections", f"new connections, {WEB_CONNECTIONS} at a time", "1/s", True, Target(1.4)),
+            requests("keepalive"),
+            requests("connections", "Connection: close"),
+            requests("large", path="/large", connections=LARGE_CONNECTIONS),
+        ],
+        [
+            Row(
+                "keepalive",
+                f"keep-alive requests, {WEB_CONNECTIONS} connections",
+                "1/s",
+                True,
+                Target(1.1, SSH),
+            ),
+            Row(
+                "connections", f"new connections, {WEB_CONNECTIONS} at a time", "1/s", True, Target(1.3, SSH)
+            ),
+            Row("large", f"requests of 100 KiB, {LARGE_CONNECTIONS} connections", "1/s", True),
+            Row("cpu_keepalive", "CPU of both ends, keep-alive", "s/100,000"),
+            Row("cpu_connections", "CPU of both ends, new connections", "s/100,000"),
         ],
     ),
     Group(
         "rtt",
         [round_trips()],
         [
-            Row("rtt_p50", f"round trip of {MESSAGE_BYTES} B, p50", "µs", target=Target(1.0)),
+            Row("rtt_p50", f"round trip of {MESSAGE_BYTES} B, p50", "µs", target=Target(1.2, RELAYS)),
             Row("rtt_p99", f"round trip of {MESSAGE_BYTES} B, p99", "µs"),
         ],
     ),
+    Group("loaded", [loaded("down"), loaded("up")], _beside("loaded", "bulk", RATHOLE, 1.5)),
     Group(
-        "loaded",
-        [loaded("down"), loaded("up")],
-        [
-            row
-            for way in ("down", "up")
-            for row in (
-                Row(f"loaded_{way}_p99", f"round trip beside bulk {way}, p99", "ms"),
-                Row(f"loaded_{way}_bulk", f"that bulk {way}", "MB/s", True),
-            )
-        ],
+        "steady",
+        [loaded("down", STEADY_RATE), loaded("up", STEADY_RATE)],
+        _beside("steady", "100 MB/s", BEST, 1.0),
     ),
     Group(
         "memory",
         [memory()],
         [
-            Row("idle_server_rss", "idle server, resident", "MB", target=Target(45, absolute=True)),
+            Row("idle_server_rss", "idle server, resident", "MB", target=Target(24)),
             Row("idle_server_pss", "idle server, proportional", "MB"),
-            Row("idle_worker_rss", "idle worker, resident", "MB", target=Target(30, absolute=True)),
+            Row("idle_worker_rss", "idle worker, resident", "MB", target=Target(22)),
             Row("idle_worker_pss", "idle worker, proportional", "MB"),
             Row("many_server_rss", f"server with {IDLE_CONNECTIONS:,} idle connections", "MB"),
             Row("many_worker_rss", f"worker with {IDLE_CONNECTIONS:,} idle connections", "MB"),
@@ -401,7 +444,7 @@ GROUPS = (
         "startup",
         [startup()],
         [
-            Row("startup", "worker's start until a visitor's first byte", "ms"),
+            Row("startup", "worker's start until a visitor's first byte", "ms", target=Target(110)),
             Row("imports", "of which imports (profiled, so a little high)", "ms"),
         ],
     ),

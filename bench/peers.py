@@ -1,4 +1,5 @@
-"""The tunnels that are compared, behind one interface: aero, OpenSSH's `ssh -R`, and no tunnel at all.
+"""The tunnels that are compared, behind one interface: aero, OpenSSH's `ssh -R`, and no tunnel at all; more of
+them are in others.py.
 
 A peer leads one port of its own to each backend and says which processes do the work. It does not know
 what is measured. A peer can be stopped and started again as often as a benchmark likes; every start is a
@@ -24,20 +25,23 @@ import host
 PROJECT = Path(__file__).resolve().parent.parent
 SERVER = "server"  # the end that visitors reach: aero server; sshd
 WORKER = "worker"  # the end beside the backends: aero client; ssh
+GIVE_BACK_TIMEOUT_S = 40.0  # chisel needs its keep-alive's 25 s to find out
 FIRST_BYTE_TIMEOUT_S = 5.0  # one attempt; a tunnel that holds a visitor longer than this counts as not ready
 
 
 class Peer(ABC):
-    """One tunnel from `ports[name]` on loopback to the backend of that name."""
+    """One tunnel from `ports[name]` at this end to the backend of that name."""
 
-    packages: ClassVar[Mapping[str, str]] = {}  # what it needs: program -> Debian package
+    packages: ClassVar[Mapping[str, str]] = {}  # what it needs: program -> Debian package, "" for none
     roles: ClassVar[Sequence[str]] = (SERVER, WORKER)
 
     def __init__(self, lab: host.Lab, targets: Mapping[str, int]) -> None:
         self.lab = lab
         self.targets = dict(targets)
         self.ports: dict[str, int] = {}
-        self._processes: dict[str, host.Process] = {}
+        self.address = host.LOOPBACK  # where visitors find the ports
+        self.link_port = 0
+        self._processes: dict[str, list[host.Process]] = {}
 
     @property
     @abstractmethod
@@ -49,9 +53,8 @@ class Peer(ABC):
         """The AES-GCM backend that aero runs on; None for everyone else."""
         return None
 
-    @property
-    def mux_url(self) -> str | None:
-        """Where a target's name and a path lead to that target over HTTP; None for a peer without that."""
+    def mux_url(self, target: str, path: str) -> str | None:
+        """Where this path of a target is found over the HTTP port; None for a peer without one."""
         return None
 
     @abstractmethod
@@ -67,18 +70,16 @@ class Peer(ABC):
         self.start_server()
         self.start_worker()
         self.wait_first_byte()
-        host.wait_for(
-            f"the ports of {self.label}",
-            lambda: host.listening(list(self.ports.values())),
-            list(self._processes.values()),
-        )
+        if self.address == host.LOOPBACK:
+            self.wait_listening(f"the ports of {self.label}", *self.ports.values())
 
     def wait_first_byte(self) -> None:
         """Until a visitor gets its first byte back from the echo."""
-        port = self.ports[backends.ECHO]
-        host.wait_for(
-            f"the first byte through {self.label}", lambda: first_byte(port), list(self._processes.values())
-        )
+        where = (self.address, self.ports[backends.ECHO])
+        host.wait_for(f"the first byte through {self.label}", lambda: first_byte(where), self._all())
+
+    def wait_listening(self, what: str, *ports: int) -> None:
+        host.wait_for(what, lambda: host.listening(ports), self._all())
 
     def stop_worker(self) -> None:
         self._stop(WORKER)
@@ -87,38 +88,71 @@ class Peer(ABC):
         self._stop(WORKER)
         self._stop(SERVER)
 
+    def choose_ports(self) -> None:
+        """Fill `link_port` and `ports` with free ones."""
+        self.link_port, *mapped = host.free_ports(1 + len(self.targets))
+        self.ports = dict(zip(self.targets, mapped))
+
+    def spawn(
+        self,
+        role: str,
+        argv: Sequence[object],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> host.Process:
+        """Start one of the role's processes, at the role's end."""
+        process = self.lab.spawn(
+            f"{type(self).__name__.lower()}-{role}",
+            [str(word) for word in argv],
+            cwd=cwd,
+            env={**self._environment(), **(env or {})},
+            far=role == WORKER,
+        )
+        self._processes.setdefault(role, []).append(process)
+        return process
+
+    def wait_given_back(self) -> None:
+        """Until the server listens on none of the ports; before that the next worker could not have them."""
+        held = list(self.ports.values())
+        host.wait_for(
+            f"{self.label} to give the ports back",
+            lambda: not any(host.listening([port]) for port in held),
+            timeout_s=GIVE_BACK_TIMEOUT_S,
+        )
+
+    def _all(self) -> list[host.Process]:
+        return [process for each in self._processes.values() for process in each]
+
     def _stop(self, role: str) -> None:
-        process = self._processes.pop(role, None)
-        if process:
+        for process in self._processes.pop(role, []):
             self.lab.stop(process)
 
     @property
     def running(self) -> bool:
-        return bool(self.ports) and all(
-            role in self._processes and self._processes[role].popen.poll() is None for role in self.roles
-        )
+        up = all(process.popen.poll() is None for process in self._all())
+        return bool(self.ports) and up and all(role in self._processes for role in self.roles)
 
     def pids(self, role: str) -> list[int]:
         """Every process of one end, children included."""
-        process = self._processes.get(role)
-        return [process.pid, *host.descendants(process.pid)] if process else []
+        own = [process.pid for process in self._processes.get(role, [])]
+        return [*own, *(child for pid in own for child in host.descendants(pid))]
 
     def all_pids(self) -> list[int]:
         return [pid for role in self.roles for pid in self.pids(role)]
 
     def output(self, role: str) -> str:
         """What that end has said so far."""
-        return self._processes[role].output()
+        return "".join(process.output() for process in self._processes[role])
 
     def _environment(self) -> dict[str, str]:
         """Ours without anything that would configure aero behind the command line's back."""
         return {name: value for name, value in os.environ.items() if not name.startswith("AERO_")}
 
 
-def first_byte(port: int) -> bool:
+def first_byte(where: tuple[str, int]) -> bool:
     """One visitor's attempt: whether something sent to the echo comes back."""
     try:
-        with socket.create_connection((host.LOOPBACK, port), timeout=FIRST_BYTE_TIMEOUT_S) as visitor:
+        with socket.create_connection(where, timeout=FIRST_BYTE_TIMEOUT_S) as visitor:
             visitor.sendall(b"?" * 64)
             return bool(visitor.recv(64))
     except OSError:
@@ -139,6 +173,7 @@ class Direct(Peer):
         return bool(self.ports)
 
     def start_server(self) -> None:
+        self.address = self.lab.site.far_address
         self.ports = dict(self.targets)
 
     def start_worker(self, env: Mapping[str, str] | None = None) -> None:
@@ -174,7 +209,6 @@ class Aero(Peer):
         self._found_aead: str | None = None
         self._auth = secrets.token_hex(16)
         self._worker_state = lab.folder("aero-worker-state")  # kept: a restarted worker is the same worker
-        self._link_port = 0
 
     @property
     def label(self) -> str:
@@ -184,9 +218,8 @@ class Aero(Peer):
     def aead(self) -> str | None:
         return self.wanted_aead or self._found_aead
 
-    @property
-    def mux_url(self) -> str | None:
-        return f"http://{host.LOOPBACK}:{self.mux_port}/bench" if self.mux_port else None
+    def mux_url(self, target: str, path: str) -> str | None:
+        return f"http://{host.LOOPBACK}:{self.mux_port}/bench/{target}{path}" if self.mux_port else None
 
     def version(self) -> str:
         """What `--version` says. Raises `BenchError` if aero cannot even do that."""
@@ -198,18 +231,18 @@ class Aero(Peer):
         return done.stdout.strip()
 
     def start_server(self) -> None:
-        self._link_port, *mapped = host.free_ports(1 + len(self.targets))
-        self.ports = dict(zip(self.targets, mapped))
-        process = self._spawn(
+        self.choose_ports()
+        mapped = self.ports.values()
+        self._spawn(
             SERVER,
-            *("server", "--ip", host.LOOPBACK, "--port", str(self._link_port), "--auth", self._auth),
+            *("server", "--ip", self.lab.site.listen, "--port", self.link_port, "--auth", self._auth),
             *("--ports", f"{min(mapped)}-{max(mapped)}"),
-            *("--state", str(self.lab.folder("aero-server-state"))),
+            *("--state", self.lab.folder("aero-server-state")),
             *("--api", "off", "--mux", f"{host.LOOPBACK}:{self.mux_port}" if self.mux_port else "off"),
             *self.server_options,
         )
-        host.wait_for("aero server", lambda: host.listening([self._link_port]), [process])
-        said = re.search(r"\b(cryptography|openssl|pycryptodome)\b", process.output())
+        self.wait_listening("aero server", self.link_port)
+        said = re.search(r"\b(cryptography|openssl|pycryptodome)\b", self.output(SERVER))
         self._found_aead = said.group(1) if said else None
 
     def start_worker(self, env: Mapping[str, str] | None = None) -> None:
@@ -218,22 +251,15 @@ class Aero(Peer):
         )
         self._spawn(
             WORKER,
-            *("client", "--tag", "bench", "--server", f"{host.LOOPBACK}:{self._link_port}"),
-            *("--target", targets, "--auth", self._auth, "--state", str(self._worker_state)),
+            *("client", "--tag", "bench", "--server", f"{self.lab.site.address}:{self.link_port}"),
+            *("--target", targets, "--auth", self._auth, "--state", self._worker_state),
             *self.worker_options,
             env=env,
         )
 
-    def _spawn(self, role: str, *arguments: str, env: Mapping[str, str] | None = None) -> host.Process:
+    def _spawn(self, role: str, *arguments: object, env: Mapping[str, str] | None = None) -> None:
         aead = ["--aead", self.wanted_aead] if self.wanted_aead else []
-        process = self.lab.spawn(
-            f"aero-{role}",
-            [*self.command, *arguments, *aead],
-            cwd=self.checkout,
-            env={**self._environment(), **(env or {})},
-        )
-        self._processes[role] = process
-        return process
+        self.spawn(role, [*self.command, *arguments, *aead], env, cwd=self.checkout)
 
 
 def aero_command(text: str, python_path: str) -> list[str]:
@@ -299,7 +325,6 @@ class Ssh(Peer):
     def __init__(self, lab: host.Lab, targets: Mapping[str, int], nodelay: bool = True) -> None:
         super().__init__(lab, targets)
         self.nodelay = nodelay
-        self._sshd_port = 0
         self._folder = lab.folder("ssh")
         for key in ("host_key", "user_key"):
             _must(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key, "-f", str(self._folder / key)])
@@ -316,16 +341,16 @@ class Ssh(Peer):
     def start_server(self) -> None:
         if os.geteuid() == 0:
             PRIVSEP_FOLDER.mkdir(mode=0o755, exist_ok=True)
-        self._sshd_port, *mapped = host.free_ports(1 + len(self.targets))
-        self.ports = dict(zip(self.targets, mapped))
-        address = {"address": host.LOOPBACK, "port": self._sshd_port}
+        self.choose_ports()
+        address = {"address": self.lab.site.listen, "port": self.link_port}
         config = self._folder / "sshd_config"
         config.write_text(SSHD_CONFIG.format(**address, folder=self._folder, cipher=SSH_CIPHER))
         kind, key = (self._folder / "host_key.pub").read_text().split()[:2]
-        (self._folder / "known_hosts").write_text(f"[{host.LOOPBACK}]:{self._sshd_port} {kind} {key}\n")
-        process = self.lab.spawn("sshd", [host.tool("sshd"), "-D", "-e", "-f", str(config)])
-        self._processes[SERVER] = process
-        host.wait_for("sshd", lambda: host.listening([self._sshd_port]), [process])
+        (self._folder / "known_hosts").write_text(
+            f"[{self.lab.site.address}]:{self.link_port} {kind} {key}\n"
+        )
+        self.spawn(SERVER, [host.tool("sshd"), "-D", "-e", "-f", config])
+        self.wait_listening("sshd", self.link_port)
 
     def start_worker(self, env: Mapping[str, str] | None = None) -> None:
         options = {
@@ -341,22 +366,20 @@ class Ssh(Peer):
             "LogLevel": "ERROR",
         }
         program = [*self._client(), "-M"] if self.nodelay else ["ssh", "-F", "/dev/null"]
-        argv = [*program, "-N", "-T", "-p", str(self._sshd_port)]
+        argv = [*program, "-N", "-T", "-p", self.link_port]
         for name, value in options.items():
             argv += ["-o", f"{name}={value}"]
         for name, port in self.targets.items():
             argv += ["-R", f"{host.LOOPBACK}:{self.ports[name]}:{host.LOOPBACK}:{port}"]
-        argv.append(f"{pwd.getpwuid(os.geteuid()).pw_name}@{host.LOOPBACK}")
-        self._processes[WORKER] = self.lab.spawn("ssh", argv, env={**self._environment(), **(env or {})})
+        argv.append(f"{pwd.getpwuid(os.geteuid()).pw_name}@{self.lab.site.address}")
+        self.spawn(WORKER, argv, env)
 
     def _client(self) -> list[str]:
         return ["ssh", "-F", "/dev/null", "-S", str(self._folder / "control")]
 
     def stop_worker(self) -> None:
         super().stop_worker()
-        # sshd notices a moment later; until then the next ssh could not have the same ports.
-        held = list(self.ports.values())
-        host.wait_for("sshd to give the ports back", lambda: not any(host.listening([port]) for port in held))
+        self.wait_given_back()  # sshd notices a moment later
 
 
 def _must(argv: Sequence[str]) -> None:

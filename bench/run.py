@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Compares aero with `ssh -R` on this machine and prints a Markdown table. Only the command line, the
-order of runs and the table live here; what is measured is in measures.py, who is measured in peers.py.
+"""Compares aero with `ssh -R` and other tunnels on this machine and prints a Markdown table. Only the command line
+and the table live here; what is measured is in measures.py, who is measured in peers.py and others.py.
 """
 
 from __future__ import annotations
@@ -15,89 +15,89 @@ from typing import Any
 import backends
 import host
 import measures
+import others
 import peers
 from rounds import Bench, fault_text, number_text, say
 
 AEADS = ("cryptography", "openssl", "pycryptodome")
-PEERS = ("aero", "ssh", "ssh-plain", "direct")
+LIMITS = {"relays": others.BareRelays, "direct": peers.Direct}  # what no tunnel here can be better than
+PEERS = ("aero", "ssh", "ssh-plain", *others.TOOLS, *LIMITS)
 
 
-def judged(row: measures.Row, figure: float | None, aead: str | None) -> bool | None:
-    """Whether the figure (the ratio, or the value itself where the target is absolute) reaches the row's
-    target; None where nothing was asked or nothing is known."""
-    if row.target is None or figure is None:
-        return None
-    limit = row.target.limit_for(row, aead)
-    return figure >= limit if row.more_is_better else figure <= limit
+def base_of(target: measures.Target, row: measures.Row, medians: dict[str, float]) -> float | None:
+    """What the target's limit is a multiple of; 1 for a limit of its own, None where it was not measured.
+    `medians`: of the peers that are neither aero nor a limit, and of the bare relays, by label."""
+    if not target.of:
+        return 1.0
+    if target.of != measures.BEST:
+        return medians.get(target.of)
+    rivals = [value for label, value in medians.items() if label != measures.RELAYS]
+    return (max if row.more_is_better else min)(rivals) if rivals else None
+
+
+def judged(row: measures.Row, cell: dict[str, Any], aead: str | None, medians: dict[str, float]) -> None:
+    """Put into an aero's cell what it is to reach (`limit`, of what), its `ratio` to that base, and whether it has
+    `met` the limit."""
+    target = row.target
+    if target is None:
+        return
+    base = base_of(target, row, medians)
+    cell["limit"] = target.limit_for(row, aead)
+    cell["of"] = target.of
+    if base and cell["median"] is not None:
+        cell["ratio"] = ratio = cell["median"] / base
+        cell["met"] = ratio >= cell["limit"] if row.more_is_better else ratio <= cell["limit"]
 
 
 def results(
     bench: Bench, groups: Sequence[measures.Group], tunnels: Sequence[peers.Peer]
 ) -> list[dict[str, Any]]:
-    """One entry per row: key, title, unit, and per peer its median and samples. An aero has its limit as
-    well, and for each ssh the ratio to it and whether the limit is met; with an absolute limit, `met`
-    stands beside the median."""
-    references = [index for index, peer in enumerate(tunnels) if isinstance(peer, peers.Ssh)]
+    """One entry per row: key, title, unit, and per peer its median and samples; an aero's also what `judged` says."""
     rows = []
     for row in (row for group in groups for row in group.rows):
         cells: list[dict[str, Any]] = []
-        for index, peer in enumerate(tunnels):
-            value = bench.median(index, row.key)
-            cell: dict[str, Any] = {
-                "peer": peer.label,
-                "median": value,
-                "samples": bench.values(index, row.key),
-            }
-            cells.append(cell)
-            if not isinstance(peer, peers.Aero):
-                continue
-            absolute = row.target is not None and row.target.absolute
-            cell["met"] = judged(row, value, peer.aead) if absolute else None
-            cell["limit"] = row.target.limit_for(row, peer.aead) if row.target else None
-            cell["ratios"] = []
-            for reference in references:
-                base = bench.median(reference, row.key)
-                ratio = value / base if value is not None and base else None
-                met = None if absolute else judged(row, ratio, peer.aead)
-                cell["ratios"].append({"to": tunnels[reference].label, "ratio": ratio, "met": met})
-        rows.append(
-            {
-                "key": row.key,
-                "title": row.title,
-                "unit": row.unit,
-                "more_is_better": row.more_is_better,
-                "absolute": row.target is not None and row.target.absolute,
-                "peers": cells,
-            }
-        )
+        for column, peer in enumerate(tunnels):
+            median, samples = bench.median(column, row.key), bench.values(column, row.key)
+            cells.append({"peer": peer.label, "median": median, "samples": samples})
+        medians = {
+            cell["peer"]: cell["median"]
+            for cell, peer in zip(cells, tunnels)
+            if cell["median"] is not None and not isinstance(peer, (peers.Aero, peers.Direct))
+        }
+        for cell, peer in zip(cells, tunnels):
+            if isinstance(peer, peers.Aero):
+                judged(row, cell, peer.aead, medians)
+        entry = {"key": row.key, "title": row.title, "unit": row.unit, "more_is_better": row.more_is_better}
+        rows.append({**entry, "peers": cells})
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: aero has its value, what it is to reach, and its ratio to each ssh; the others have their
-    value."""
-    verdicts = {None: "", True: " met", False: " **missed**"}
+def table(rows: Sequence[dict[str, Any]], tunnels: Sequence[peers.Peer]) -> str:
+    """Markdown: every peer has its value, an aero also what it is to reach and its ratio to that."""
     head = ["", "unit"]
-    for cell in rows[0]["peers"]:
-        head.append(cell["peer"])
-        if "ratios" in cell:
-            head += ["to reach", *(f"× {ratio['to']}" for ratio in cell["ratios"])]
+    for peer in tunnels:
+        head += [peer.label, "to reach", "reached"] if isinstance(peer, peers.Aero) else [peer.label]
     lines = [head, ["---", "---", *("--:" for _ in head[2:])]]
     for row in rows:
         line = [row["title"], row["unit"]]
-        for cell in row["peers"]:
+        for cell, peer in zip(row["peers"], tunnels):
             line.append(number_text(cell["median"]))
-            if "ratios" not in cell:
-                continue
-            line[-1] += verdicts[cell["met"]]
-            sign = "≥" if row["more_is_better"] else "≤"
-            unit = row["unit"] if row["absolute"] else "×"
-            line.append("" if cell["limit"] is None else f"{sign} {cell['limit']:.3g} {unit}")
-            for ratio in cell["ratios"]:
-                text = "–" if ratio["ratio"] is None else f"{ratio['ratio']:.2f}"
-                line.append(text + verdicts[ratio["met"]])
+            if isinstance(peer, peers.Aero):
+                line += verdict(row, cell)
         lines.append(line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def verdict(row: dict[str, Any], cell: dict[str, Any]) -> tuple[str, str]:
+    """What an aero's cell was to reach, and what it has reached; empty texts where nothing was asked."""
+    if "limit" not in cell:
+        return "", ""
+    sign = "≥" if row["more_is_better"] else "≤"
+    asked = f"{sign} {cell['limit']:.3g} {'× ' + cell['of'] if cell['of'] else row['unit']}"
+    if "ratio" not in cell:
+        return asked, "–"
+    figure = f"{cell['ratio']:.2f} " if cell["of"] else ""
+    return asked, figure + ("met" if cell["met"] else "**missed**")
 
 
 def facts(arguments: argparse.Namespace, tunnels: Sequence[peers.Peer]) -> list[tuple[str, str]]:
@@ -109,6 +109,9 @@ def facts(arguments: argparse.Namespace, tunnels: Sequence[peers.Peer]) -> list[
         found.append(("Python", peers.python_versions(arguments.python)))
     if any(isinstance(peer, peers.Ssh) for peer in tunnels):
         found.append(("OpenSSH", f"{host.version_of('ssh', '-V')}; {peers.SSH_CIPHER}, no compression"))
+    for peer in tunnels:
+        if isinstance(peer, others.Tool):
+            found += [(name, host.version_of(name, "--version")) for name in [*peer.packages][:1]]
     found.append(("nginx", host.version_of("nginx", "-v")))
     found.append(("iperf3", host.version_of("iperf3", "--version")))
     found.append(("wrk", host.version_of("wrk", "-v")))
@@ -121,9 +124,25 @@ def facts(arguments: argparse.Namespace, tunnels: Sequence[peers.Peer]) -> list[
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = [group.name for group in measures.GROUPS]
     parser = argparse.ArgumentParser(
-        description="Compare aero with ssh -R on this machine; the table goes to stdout, progress to stderr.",
+        description="Compare aero with other tunnels on this machine; the table goes to stdout, progress to stderr.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_aero_arguments(parser)
+    parser.add_argument(
+        "--peers",
+        type=list_of(PEERS),
+        default=",".join(PEERS),
+        help="columns; what is not installed is left out",
+    )
+    parser.add_argument("--only", type=list_of(names), default=",".join(names), help="groups of rows")
+    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="samples per figure")
+    parser.add_argument("--seconds", type=_positive, default=3, metavar="S", help="length of one timed run")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there as well")
+    return parser.parse_args(argv)
+
+
+def add_aero_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that say how aero is started; `make_tunnels` reads them."""
     parser.add_argument(
         "--aero", default="python aero.py", metavar="CMD", help="how to start aero, from its folder"
     )
@@ -136,14 +155,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=AEADS,
         help="force this backend; repeat for one column each; else aero's own choice",
     )
-    parser.add_argument(
-        "--peers", type=_list_of(PEERS), default="aero,ssh,ssh-plain", help=f"columns, of {','.join(PEERS)}"
-    )
-    parser.add_argument("--only", type=_list_of(names), default=",".join(names), help="groups of rows")
-    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="samples per figure")
-    parser.add_argument("--seconds", type=_positive, default=3, metavar="S", help="length of one timed run")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there as well")
-    return parser.parse_args(argv)
 
 
 def _positive(text: str) -> int:
@@ -152,7 +163,9 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _list_of(allowed: Sequence[str]) -> Any:
+def list_of(allowed: Sequence[str]) -> Any:
+    """For argparse: a comma-separated list of these words."""
+
     def split(text: str) -> list[str]:
         chosen = text.split(",")
         for name in chosen:
@@ -171,19 +184,35 @@ def make_tunnels(
         if name == "aero":
             command = peers.aero_command(arguments.aero, arguments.python)
             tunnels += [peers.Aero(lab, targets, command, aead, mux=mux) for aead in arguments.aead or [None]]
-        elif name == "direct":
-            tunnels.append(peers.Direct(lab, targets))
+        elif name in LIMITS:
+            tunnels.append(LIMITS[name](lab, targets))
+        elif name in others.TOOLS:
+            tunnels.append(others.TOOLS[name](lab, targets, mux=mux))
         else:
             tunnels.append(peers.Ssh(lab, targets, nodelay=name == "ssh"))
     return tunnels
 
 
+def installed(names: Sequence[str]) -> list[str]:
+    """Those whose programs are on PATH; says a line about each of the others."""
+    found = []
+    for name in names:
+        needed = others.TOOLS[name].packages if name in others.TOOLS else {}
+        if name.startswith("ssh"):
+            needed = peers.Ssh.packages
+        missing = host.missing(needed)
+        if missing:
+            say(f"{name} is left out: {', '.join(missing)} not on PATH; README.md says how to install it")
+        else:
+            found.append(name)
+    return found
+
+
 def main() -> int:
     arguments = parse()
     groups = [group for group in measures.GROUPS if group.name in arguments.only]
-    host.require(
-        {**measures.PACKAGES, **(peers.Ssh.packages if {"ssh", "ssh-plain"} & set(arguments.peers) else {})}
-    )
+    host.require(measures.PACKAGES)
+    arguments.peers = installed(arguments.peers)
     with host.Lab() as lab:
         targets = backends.Backends(lab).ports
         tunnels = make_tunnels(arguments, lab, targets, mux=False)
@@ -196,7 +225,7 @@ def main() -> int:
         rows = results(bench, groups, tunnels)
         print("\n".join(f"- {label}: {value}" for label, value in about))
         print()
-        print(table(rows))
+        print(table(rows, tunnels))
         if bench.faults:
             print("\nFailed runs, left out of the medians:\n")
             print("\n".join(f"- {fault_text(fault)}" for fault in bench.faults))
