@@ -13,6 +13,7 @@ AeroError
 ├── LinkClosed             the link ended, cleanly or not
 ├── StreamError            one stream ended early; everything else goes on
 ├── MessageError           an HTTP message breaks a rule: its connection ends, with a status and the rule's name
+├── Problem                a call of the API that gets no better answer than this error
 └── NetworkError           the operating system's network said no
     ├── DialError              no address of the peer could be reached
     └── ListenError            an address could not be listened on (exit 4)
@@ -100,6 +101,18 @@ class MessageError(AeroError):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+class Problem(AeroError):
+    """A call of the API gets this error for an answer.
+
+    ``status`` is the HTTP status, ``headers`` go with it.
+    """
+
+    def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
 
 
 class NetworkError(AeroError):

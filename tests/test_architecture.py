@@ -180,6 +180,19 @@ def test_core_does_no_io_and_knows_no_clock(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_errors_live_in_one_tree() -> None:
+    """Boot has its own: it must not import what may not be unpacked yet."""
+    strays = [
+        f"{path.relative_to(PACKAGE.parent)}:{node.lineno}: {node.name}"
+        for path in MODULES
+        if module_name(path) != "aero.errors" and not inside(module_name(path), {"aero.boot"})
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).endswith(("Exception", "Error")) for base in node.bases)
+    ]
+    assert not strays, f"these belong into aero/errors.py: {strays}"
+
+
 def test_boot_needs_the_standard_library_only() -> None:
     """It is imported here without a single installed package in reach."""
     names = [module_name(path) for path in sorted((PACKAGE / "boot").rglob("*.py"))]

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from aero.errors import Problem
+
 STATUSES = {
     200: "OK",
     400: "Bad Request",
@@ -63,20 +65,12 @@ class Answer(NamedTuple):
         return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + body
 
 
-class Problem(Exception):
-    """A request that gets no better answer than this one."""
-
-    def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers
-
-    def answer(self) -> Answer:
-        """The same as JSON."""
-        return answer({"error": str(self), "status": self.status}, self.status, *self.headers)
-
-
 def answer(content: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
     """``content`` as JSON."""
     body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Answer(status, JSON, body.encode("utf-8", "replace"), (NO_CONTENT, *headers))
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """A problem as JSON."""
+    return answer({"error": str(problem), "status": problem.status}, problem.status, *problem.headers)

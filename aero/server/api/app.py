@@ -16,12 +16,12 @@ from gevent.event import AsyncResult
 
 from aero import __version__, logs
 from aero.address import Address, check_name, is_loopback
-from aero.errors import ConfigError
+from aero.errors import ConfigError, Problem
 from aero.limits import Limits
 from aero.net.listen import close_all, listen_at
 from aero.net.loop import Loop
 from aero.server.api import guard, live, metrics, openapi
-from aero.server.api.answers import NO_CONTENT, Answer, Problem, answer
+from aero.server.api.answers import NO_CONTENT, Answer, answer, problem_answer
 from aero.server.api.http import HttpServer
 from aero.server.api.page import page
 from aero.server.api.times import rfc3339
@@ -134,10 +134,10 @@ class Api:
         try:
             given = self._answer(environ)
         except Problem as problem:
-            given = problem.answer()
+            given = problem_answer(problem)
         except Exception as error:
             log.error("the API has a fault", path=environ.get("PATH_INFO"), error=repr(error))
-            given = Problem(500, "the server has a fault; its log says more").answer()
+            given = problem_answer(Problem(500, "the server has a fault; its log says more"))
         start_response(given.status_line, given.all_headers)
         if environ["REQUEST_METHOD"] == "HEAD":
             return []

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from aero.address import Address, is_loopback
-from aero.server.api.answers import JSON, Problem
+from aero.errors import Problem
+from aero.server.api.answers import JSON
 
 #: More than any route knows, and few enough to name in a message.
 PARAMETERS = 16

@@ -15,9 +15,10 @@ from gevent.pywsgi import _REQUEST_TOO_LONG_RESPONSE, WSGIHandler
 
 from aero import logs
 from aero.address import Address, is_loopback
+from aero.errors import Problem
 from aero.limits import Limits
 from aero.server.api.acceptor import Acceptor
-from aero.server.api.answers import Problem
+from aero.server.api.answers import problem_answer
 from aero.server.policy.penalties import key_of
 
 log = logs.get("api")
@@ -125,7 +126,7 @@ class Handler(WSGIHandler):
         log.debug("! request refused", address=self.client_address[0], why=problem)
         self.close_connection = True
         try:
-            self.socket.sendall(problem.answer().whole())
+            self.socket.sendall(problem_answer(problem).whole())
             self.socket.shutdown(socket.SHUT_WR)
             with gevent.Timeout(DRAIN_S, False):
                 left = DRAIN_BYTES
@@ -157,7 +158,7 @@ class _Server(Acceptor):
             problem = Problem(503, "there are too many connections from this address", ("Retry-After", "10"))
             try:
                 sock.setblocking(False)
-                sock.send(problem.answer().whole())
+                sock.send(problem_answer(problem).whole())
             except OSError as error:
                 log.debug("! refused peer is gone", address=address[0], error=error.strerror)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aero.address import Address
-from aero.server.api.answers import Problem
+from aero.errors import Problem
 from aero.server.api.guard import Guard, check_empty_json, parameters
 
 LOCAL = Guard(Address("localhost", 3000), "")
