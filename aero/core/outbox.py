@@ -82,29 +82,29 @@ class BlockPool:
 class Outbox:
     """One session's outgoing sequence."""
 
-    __slots__ = ("_cursor", "_head", "_pool", "_tail", "acked", "kept_bytes", "sent", "written")
+    __slots__ = ("_cursor", "_head", "_pool", "acked", "kept_bytes", "sent", "tail", "written")
 
     def __init__(self, pool: BlockPool) -> None:
         self._pool = pool
         pool.outboxes += 1
         # The oldest kept, the next to send from, the next to write at.
-        self._head = self._cursor = self._tail = pool.take()
+        self._head = self._cursor = self.tail = pool.take()
         self.acked = self.sent = self.written = 0
         self.kept_bytes = BLOCK_BYTES  # memory held: whole blocks
 
     def room(self, need: int) -> Block:
         """The block to write at, with ``need`` bytes or more free behind its ``end``."""
-        tail = self._tail
+        tail = self.tail
         if BLOCK_BYTES - tail.end < need:
             block = self._pool.take()
             block.start = self.written
-            tail.next = self._tail = tail = block
+            tail.next = self.tail = tail = block
             self.kept_bytes += BLOCK_BYTES
         return tail
 
     def wrote(self, count: int) -> None:
         """``count`` bytes, whole frames, were put behind the tail's ``end``."""
-        self._tail.end += count
+        self.tail.end += count
         self.written += count
 
     def put(self, frame: bytes) -> None:
@@ -161,7 +161,7 @@ class Outbox:
         self.kept_bytes = 0
         self._pool.outboxes -= 1
         block: Block | None = self._head
-        del self._head, self._cursor, self._tail  # what is written there from here on is another session's
+        del self._head, self._cursor, self.tail  # what is written there from here on is another session's
         while block is not None:
             following = block.next
             self._pool.give(block)

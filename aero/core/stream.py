@@ -31,6 +31,9 @@ OUR_FIN = "our fin"
 THEIR_FIN = "their fin"
 RESET = "reset"
 
+_DATA = frames.DATA << 24
+_ROOM_BYTES = 64 * 1024  # for more than this, so much room in a block is enough
+
 TRANSITIONS = {
     (OPEN, OUR_FIN): OURS_ENDED,
     (OPEN, THEIR_FIN): THEIRS_ENDED,
@@ -139,6 +142,41 @@ class Stream:
         self.limit = self.consumed + self.window
         self.session.put(frames.WINDOW, self.id, frames.pack_window(self.consumed, self.window))
 
+    # From a socket into the session: every byte of data that this end sends goes through ``reserve`` and ``commit``,
+    # whoever it comes from. So this is the place where a rate or a quota says how much, and where bytes are compressed.
+
+    def reserve(self, most: int = frames.LENGTH_MASK) -> memoryview | None:
+        """Memory to receive up to ``most`` of the stream's next bytes into, as many as it may send now.
+
+        Valid until anything else is sent on the session, so: receive at once, then ``commit``, or drop it. None: stop
+        receiving, the receiver's ``resume`` will be called.
+        """
+        session = self.session
+        want = session.allowance(self)
+        if not want:
+            return None
+        if most < want:
+            want = most
+        # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
+        block = session.outbox.room(frames.HEADER_BYTES + (want if want < _ROOM_BYTES else _ROOM_BYTES))
+        at = block.end + frames.HEADER_BYTES
+        return block.view[at : at + want]
+
+    def commit(self, count: int, more: bool) -> None:
+        """Sends the first ``count`` bytes, one at least, of what ``reserve`` gave; ``more``: there are more waiting."""
+        session = self.session
+        outbox = session.outbox
+        block = outbox.tail
+        frames.HEADER.pack_into(block.data, block.end, _DATA | count, self.id)
+        count += frames.HEADER_BYTES
+        block.end += count  # Outbox.wrote, without the call
+        outbox.written += count
+        self.sent += count - frames.HEADER_BYTES
+        self.heavy = more
+        if not session.dirty:
+            session.dirty = True
+            session.on_output()
+
     def send(self, data: memoryview) -> int:
         """Puts as much of ``data`` as is allowed now into the outbox; returns how many bytes that was.
 
@@ -149,18 +187,15 @@ class Stream:
             return len(data)
         if self.state == OURS_ENDED:  # the peer would have to take it for an attack, and end the session
             raise LocalProtocolError(Close.STATE, f"data after our fin on stream {self.id}")
-        session = self.session
         done = 0
         while done < len(data):
-            allowed = min(session.allowance(self), len(data) - done)
-            if not allowed:
+            room = self.reserve(len(data) - done)
+            if room is None:
                 break
-            block = session.room(allowed)
-            at = block.end + frames.HEADER_BYTES
-            piece = data[done : done + min(allowed, len(block.data) - at)]
-            block.data[at : at + len(piece)] = piece
-            session.commit(self, block, len(piece), heavy=len(piece) < len(data) - done)
-            done += len(piece)
+            count = len(room)
+            room[:] = data[done : done + count]
+            done += count
+            self.commit(count, done < len(data))
         return done
 
     def finish(self) -> None:

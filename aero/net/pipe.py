@@ -12,7 +12,6 @@ import struct
 from time import monotonic
 from typing import Any, Callable
 
-from aero.core import frames
 from aero.core import stream as streams
 from aero.core.codes import Reset
 from aero.core.stream import Stream
@@ -95,17 +94,14 @@ class Pipe:
 
     def _on_readable(self) -> None:
         stream = self.stream
-        session = stream.session
-        want = session.allowance(stream)
-        if not want:
+        room = stream.reserve()
+        if room is None:
             self._reading.stop()
             if self._failure is not None and stream.starved:
                 self._broken(self._failure)
             return
-        block = session.room(want)
-        at = block.end + frames.HEADER_BYTES
         try:
-            count = self._recv_into(block.view[at : at + want], 0, _NOW)
+            count = self._recv_into(room, 0, _NOW)
         except BlockingIOError:
             stream.heavy = False
             if not self._reading.active:
@@ -115,7 +111,7 @@ class Pipe:
             self._broken(self._failure or error)
             return
         if count:
-            session.commit(stream, block, count, count == want or at + count == len(block.data))
+            stream.commit(count, count == len(room))
             return
         if self._failure is not None:
             self._broken(self._failure)

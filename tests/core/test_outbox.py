@@ -282,7 +282,7 @@ class Model(RuleBasedStateMachine):
         assert self.outbox.kept_bytes == len(blocks) * SMALL
         assert self.pool.taken == len(blocks)
         assert all(block.start + block.end > self.outbox.acked for block in blocks[:-1])
-        assert blocks[-1] is self.outbox._tail
+        assert blocks[-1] is self.outbox.tail
 
     def teardown(self) -> None:
         try:
