@@ -73,6 +73,7 @@ const WORDS = {
       "link lost": (e) => `${e.tag} lost a link: ${e.why}`,
       "link resumed": (e) => `${e.tag} is back, nothing lost`,
       "link broke a rule": (e) => `A link from ${e.address} broke a rule: ${e.rule}`,
+      "target refused": (e) => `${e.tag}/${e.target} cannot be offered: ${e.why}`,
     },
   },
   zh: {
@@ -147,6 +148,7 @@ const WORDS = {
       "link lost": (e) => `${e.tag} 的一条链路断开：${e.why}`,
       "link resumed": (e) => `${e.tag} 已恢复，没有数据丢失`,
       "link broke a rule": (e) => `来自 ${e.address} 的链路违反规则：${e.rule}`,
+      "target refused": (e) => `无法提供 ${e.tag}/${e.target}：${e.why}`,
     },
   },
 };
