@@ -182,8 +182,9 @@ class Wstunnel(Tool):
         self.spawn(WORKER, [host.tool("wstunnel"), "--log-lvl", "ERROR", "client", *remotes, url], env)
 
     def stop_worker(self) -> None:
-        """Its server keeps the ports open for minutes: it goes as well."""
+        """Its server keeps the ports open for minutes: another one takes its place."""
         self.stop()
+        self.start_server()
 
 
 TOOLS: Mapping[str, type[Tool]] = {
