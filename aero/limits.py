@@ -129,7 +129,20 @@ class Limits:
     RETRY_REFUSED_S = 30.0
     # A target whose port could not be had asks again: whoever holds the port may be gone.
     REGISTER_RETRY_S = 30.0
-    # Connecting to a target, which is near the worker.
+    # A visitor's way to a target, which is near the worker: its name, a place in the line, the connect.
     TARGET_CONNECT_S = 10.0
-    # How long the addresses behind a target's name are kept: shorter than any TTL that somebody waits for.
-    NAME_CACHE_S = 5.0
+    # Connects under way at once, each a descriptor, of all targets together and of each: a target that accepts slowly
+    # has visitors waiting in line, and leaves room for the others.
+    CONNECTS = 1024
+    CONNECTS_A_TARGET = 256
+    # How long the addresses behind a name are kept, or that there are none: shorter than any TTL that somebody waits
+    # for. An address that does not answer is looked up anew when what is known of it is older than a second.
+    NAME_KEPT_S = 5.0
+    NAME_FRESH_S = 1.0
+    # A resolver that needs longer is in trouble: from then on a name's last known addresses serve until it answers.
+    NAME_PATIENCE_S = 2.0
+    # Threads that look targets' names up, for dead names hold theirs for up to half a minute; made as they are needed,
+    # some 50 KiB each. Names that are remembered, some 300 bytes each; addresses of one that are used.
+    NAME_THREADS = 16
+    NAMES = 1024
+    ADDRESSES_A_NAME = 16

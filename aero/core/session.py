@@ -9,7 +9,7 @@ made for control events only.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple, Protocol
+from typing import Callable, NamedTuple, Protocol
 from weakref import WeakSet
 
 from aero.core import frames, messages
@@ -73,6 +73,7 @@ class _Waiting:
         self.kept = bytearray()  # no list: single bytes would make it forty times as large
         self.ended = False
         self.over: tuple[int, str] | None = None
+        self.when_reset: Callable[[], None] = _nothing
 
     def data(self, view: memoryview) -> None:
         self.kept += view
@@ -83,6 +84,8 @@ class _Waiting:
     def reset(self, code: int, text: str) -> None:
         self.over = (code, text)
         self.kept = bytearray()
+        tell, self.when_reset = self.when_reset, _nothing
+        tell()
 
     def resume(self) -> None:
         """Nothing is sent before the stream is accepted."""
@@ -176,6 +179,11 @@ class Session:
             stream.receiver.finished()  # data() may have ended it
         if stream.state < streams.THEIRS_ENDED:
             stream.announce(now)
+
+    def when_reset(self, stream: Stream, tell: Callable[[], None]) -> None:
+        """Calls ``tell()`` should a stream that the peer opened be reset before it is accepted: nobody waits for it."""
+        if isinstance(stream.receiver, _Waiting):
+            stream.receiver.when_reset = tell
 
     def control(self, message: Control) -> None:
         """Sends a control message, which may not pack to more than frames.MAX_JSON_BYTES."""

@@ -1,70 +1,45 @@
-"""Outgoing connections: a greenlet's blocking dial over all addresses, and a callback's connect for known ones."""
+"""Outgoing connections: to the first of several addresses that answers, for callbacks and for greenlets."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-from typing import Any, Callable
+from collections.abc import Sequence
+from functools import partial
+from typing import Callable
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult
 
 from aero.errors import DialError
+from aero.limits import Limits
+from aero.net.lookup import Found, Names, SockAddr, at_port
 from aero.net.loop import WRITE, Loop, Watcher, event_loop, stopped
 from aero.net.transport import TcpTransport, Transport
 
-DIAL_TIMEOUT_S = 15.0  # all addresses together
+DIAL_TIMEOUT_S = 15.0  # name and all addresses together
 STAGGER_S = 0.25  # RFC 8305, section 5: the next address gets its chance while the first is still silent
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 
-SockAddr = tuple[int, Any]  # address family, what connect() takes
-
-
-def addresses(host: str, port: int) -> list[SockAddr]:
-    """All addresses of a host, families in turn (RFC 8305, section 4). A name blocks the greenlet, never the loop.
-
-    Raises DialError when the name does not resolve.
-    """
-    known = numeric(host, port)
-    if known:
-        return known
-    try:
-        found = gevent.get_hub().resolver.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM)
-    except OSError as error:
-        raise DialError(f"the name {host} does not resolve: {error.strerror or error}") from error
-    families: dict[int, list[SockAddr]] = {}
-    for family, _, _, _, address in found:
-        families.setdefault(family, []).append((family, address))
-    rows = list(families.values())
-    return [row[i] for i in range(max(map(len, rows))) for row in rows if i < len(row)]
-
-
-def numeric(host: str, port: int) -> list[SockAddr]:
-    """The address where ``host`` is one already, [] where it is a name; never blocks."""
-    try:  # as bytes, since text would go through Python's IDNA tables: 1.5 MB of memory for ASCII
-        found = socket.getaddrinfo(host.encode(), port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
-    except OSError:
-        return []
-    return [(found[0][0], found[0][4])]
+Failures = list[tuple[SockAddr, int]]  # addresses that could not be connected to, each with its errno
 
 
 class Connector:
-    """One connect that is under way: ``done(sock, error)`` is called once, later or at once."""
+    """One connect that is under way. It waits as long as the system does; who has less patience cancels it."""
+
+    __slots__ = ("_done", "_sock", "_writing")
 
     def __init__(
-        self,
-        loop: Loop,
-        where: SockAddr,
-        timeout_s: float,
-        done: Callable[[socket.socket | None, int], None],
+        self, loop: Loop, where: SockAddr, done: Callable[[socket.socket | None, int], None]
     ) -> None:
-        """``done`` gets a connected, non-blocking socket and 0, or None and the errno."""
+        """``done`` is called once, later or before this returns: a connected, non-blocking socket and 0, or None
+        and the errno.
+        """
         self._done = done
         self._sock: socket.socket | None = None
         self._writing: Watcher | None = None
-        self._timer: Watcher | None = None
         family, address = where
         try:
             self._sock = socket.socket(family, socket.SOCK_STREAM | _NONBLOCK)
@@ -81,22 +56,19 @@ class Connector:
         else:
             self._writing = loop.io(self._sock.fileno(), WRITE)
             self._writing.start(self._on_writable)
-            self._timer = loop.timer(timeout_s)
-            self._timer.start(self._finish, errno.ETIMEDOUT)
 
     def _on_writable(self) -> None:
         if self._sock is not None:
             self._finish(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def cancel(self) -> None:
-        """Stops caring; ``done`` will not be called any more."""
+        """Gives the connect up; ``done`` will not be called any more. Harmless when it was."""
         self._done = _ignore
         self._finish(errno.ECANCELED)
 
     def _finish(self, code: int) -> None:
         stopped(self._writing)
-        stopped(self._timer)
-        self._writing = self._timer = None
+        self._writing = None
         sock, self._sock = self._sock, None
         if sock is not None and code:
             sock.close()
@@ -110,45 +82,100 @@ def _ignore(sock: socket.socket | None, code: int) -> None:
         sock.close()
 
 
-def dial(host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) -> Transport:
+class Race:
+    """Connects to the first of several addresses that answers.
+
+    The next address is tried when one is refused, and STAGGER_S after the one before it began; the rest is given up
+    when one answers. Has no deadline: who has one cancels.
+    """
+
+    __slots__ = ("_begun", "_connectors", "_done", "_loop", "_stagger", "_where", "failed")
+
+    def __init__(
+        self, loop: Loop, where: Sequence[SockAddr], done: Callable[[socket.socket | None, Failures], None]
+    ) -> None:
+        """``where``: one address at least. ``done`` is called once, later or before this returns: a connected,
+        non-blocking socket, or None when every address has failed; and which ones have, in their order.
+        """
+        self.failed: Failures = []
+        self._loop = loop
+        self._where = where
+        self._done: Callable[[socket.socket | None, Failures], None] | None = done
+        self._begun = 0
+        self._connectors: list[Connector] = []
+        self._stagger: Watcher | None = None
+        self._next()
+
+    def _next(self) -> None:
+        """Begins with the next address."""
+        stopped(self._stagger)
+        self._stagger = None
+        where = self._where[self._begun]
+        self._begun += 1
+        connector = Connector(self._loop, where, partial(self._ended, where))
+        if self._done is None:
+            return
+        self._connectors.append(connector)
+        if self._begun < len(self._where) and self._stagger is None:
+            self._stagger = self._loop.timer(STAGGER_S)
+            self._stagger.start(self._next)
+
+    def _ended(self, where: SockAddr, sock: socket.socket | None, code: int) -> None:
+        if sock is None:
+            self.failed.append((where, code))
+            if self._begun < len(self._where):
+                self._next()
+                return
+            if len(self.failed) < len(self._where):
+                return
+        done = self._done
+        self.cancel()
+        if done is not None:
+            done(sock, self.failed)
+
+    @property
+    def over(self) -> bool:
+        """True when ``done`` was called, or will never be."""
+        return self._done is None
+
+    def cancel(self) -> None:
+        """Gives up; ``done`` will not be called any more. Harmless when it was."""
+        self._done = None
+        stopped(self._stagger)
+        self._stagger = None
+        connectors, self._connectors = self._connectors, []
+        for connector in connectors:
+            connector.cancel()
+
+
+def dial(names: Names, host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) -> Transport:
     """A connection to the first address that answers, for a link; blocks the greenlet.
 
     Raises DialError with every address's reason.
     """
-    where = addresses(host, port)
-    loop = event_loop()
-    moved = Event()
-    connected: list[socket.socket] = []
-    failed: list[str] = []
-
-    def done_for(address: Any) -> Callable[[socket.socket | None, int], None]:
-        def done(sock: socket.socket | None, code: int) -> None:
-            if sock is not None:
-                connected.append(sock)
-            else:
-                failed.append(f"{address[0]}: {os.strerror(code)}")
-            moved.set()
-
-        return done
-
-    connectors: list[Connector] = []
+    answer: AsyncResult[Found] = AsyncResult()
+    connected: AsyncResult[socket.socket | None] = AsyncResult()
+    question = names.ask(host, answer.set, Limits.NAME_FRESH_S)  # who dials again waits in between
+    race: Race | None = None
+    sock: socket.socket | None = None
     try:
         with gevent.Timeout(timeout_s, False):
-            for family, address in where:
-                connectors.append(Connector(loop, (family, address), timeout_s, done_for(address)))
-                moved.wait(STAGGER_S)
-                moved.clear()
-                if connected:
-                    break
-            while not connected and len(failed) < len(where):
-                moved.wait()
-                moved.clear()
+            found = answer.get()
+            if not found.addresses:
+                raise DialError(f"the name {host} does not resolve: {found.error}")
+            race = Race(event_loop(), at_port(found.addresses, port), lambda sock, _: connected.set(sock))
+            sock = connected.get()
     finally:
-        for connector in connectors:
-            connector.cancel()
-        for late in connected[1:]:
+        if question is not None:
+            question.cancel()
+        if race is not None:
+            race.cancel()
+        late = connected.value
+        if sock is None and late is not None:  # it came in the moment in which we gave up
             late.close()
-    if not connected:
-        reasons = ", ".join(failed) or f"no answer within {timeout_s:.0f} s"
-        raise DialError(f"cannot reach {host} port {port} ({reasons})")
-    return TcpTransport(connected[0])
+    if sock is not None:
+        return TcpTransport(sock)
+    if race is None:
+        raise DialError(f"the name {host} does not resolve: no answer within {timeout_s:.0f} s")
+    reasons = ", ".join(f"{address[0]}: {os.strerror(code)}" for (_, address), code in race.failed)
+    raise DialError(f"cannot reach {host} port {port} ({reasons or f'no answer within {timeout_s:.0f} s'})")

@@ -8,6 +8,7 @@ from aero.core.aead.choose import choose
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.limits import Limits
+from aero.net.lookup import Names
 from aero.net.loop import event_loop
 from aero.worker.identity import identity
 
@@ -28,3 +29,6 @@ class Ground:
         self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)
         self.session_limits = SessionLimits()
         self.loop = event_loop()
+        self.names = Names(
+            self.loop, 1
+        )  # the server's alone: targets' dead names must not keep us from dialling

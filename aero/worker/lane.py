@@ -148,7 +148,7 @@ class Lane:
         self._try = attempt = self._aim()
         transport = None
         try:
-            transport = dial(config.server.host, config.server.port)
+            transport = dial(self._ground.names, config.server.host, config.server.port)
             keyed = greet_server(
                 transport, self._ground.password, "", self._ground.backend, self._join().pack()
             )

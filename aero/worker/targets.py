@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 from collections.abc import Iterable, Iterator
+from functools import partial
 from time import monotonic
-from typing import Any, Callable
-
-import gevent
+from typing import Callable
 
 from aero import logs
 from aero.address import Target
 from aero.core.codes import Reset
 from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
 from aero.core.stream import Stream
-from aero.errors import DialError
 from aero.limits import Limits
-from aero.net.dial import Connector, SockAddr, addresses, numeric
+from aero.net.lookup import Names
+from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, prepare
+from aero.worker.reach import Approach, Places, Way
 
 log = logs.get("target")
 
@@ -27,55 +25,38 @@ _LAST_ID = 0xFFFF  # target ids are 16 bits wide
 _REMEMBERED = 64  # retired ids that are told again: the server's answers to them may be on their way
 _MOST_RETIRED = 4096  # what one message holds, should targets come and go while no link is up
 
-_CODES = {
-    errno.ECONNREFUSED: Reset.REFUSED,
-    errno.ETIMEDOUT: Reset.TIMEOUT,
-}
-
 
 class Service:
     """One target of this worker and how it is reached."""
 
-    def __init__(self, loop: Any, target_id: int, target: Target) -> None:
+    def __init__(self, way: Way, target_id: int, target: Target) -> None:
+        """``target_id``: what the server calls it in OPEN."""
         self.id = target_id
         self.target = target
         self.port = 0  # the mapping's, once registered
         self.had = 0  # the last one that it had
         self.streams: set[Stream] = set()
-        self._loop = loop
-        self._known: list[SockAddr] = numeric(target.host, target.port)
-        self._fixed = bool(self._known)
-        self._known_until = 0.0
+        self._loop = way.loop
+        self._way = way
 
     def connect(self, stream: Stream) -> None:
         """Connects ``stream`` to the target; resets it where that cannot be done."""
         self.streams.add(stream)
-        if self._fixed or monotonic() < self._known_until:
-            self._try(stream, 0)
+        approach = Approach(self._way, partial(self._arrived, stream))
+        approach.start()
+        if not approach.over:
+            stream.session.when_reset(stream, partial(self._left, stream, approach))
+
+    def _left(self, stream: Stream, approach: Approach) -> None:
+        """The visitor has gone before the target answered."""
+        approach.cancel()
+        self.streams.discard(stream)
+
+    def _arrived(self, stream: Stream, sock: socket.socket | None, code: int, why: str) -> None:
+        if sock is not None:
+            self._join(stream, sock)
         else:
-            gevent.spawn(self._resolve, stream)
-
-    def _resolve(self, stream: Stream) -> None:
-        try:
-            self._known = addresses(self.target.host, self.target.port)
-        except DialError as error:
-            self._failed(stream, Reset.UNREACHABLE, str(error))
-            return
-        self._known_until = monotonic() + Limits.NAME_CACHE_S
-        self._try(stream, 0)
-
-    def _try(self, stream: Stream, index: int) -> None:
-        known = self._known
-
-        def done(sock: socket.socket | None, code: int) -> None:
-            if sock is not None:
-                self._join(stream, sock)
-            elif index + 1 < len(known):
-                self._try(stream, index + 1)
-            else:
-                self._failed(stream, _CODES.get(code, Reset.UNREACHABLE), os.strerror(code))
-
-        Connector(self._loop, known[index], Limits.TARGET_CONNECT_S, done)
+            self._failed(stream, code, why)
 
     def _join(self, stream: Stream, sock: socket.socket) -> None:
         try:
@@ -104,11 +85,13 @@ class Services:
     """All targets of this worker, and what the server said of each."""
 
     def __init__(
-        self, loop: Any, targets: tuple[Target, ...], announce: Callable[[Target, int], None]
+        self, loop: Loop, targets: tuple[Target, ...], announce: Callable[[Target, int], None]
     ) -> None:
         """``announce(target, port)``: a target has a mapping, or another one than before."""
         self._announce = announce
         self._loop = loop
+        self._names = Names(loop, Limits.NAME_THREADS)
+        self._places = Places(loop, Limits.CONNECTS, Limits.CONNECTS_A_TARGET)
         self._last_id = 0
         self._by_id: dict[int, Service] = {}
         self._retired: list[int] = []  # ids that the server may still have a mapping for
@@ -125,7 +108,8 @@ class Services:
             for number in (1 + (self._last_id + step) % _LAST_ID for step in range(_LAST_ID))
             if number not in self._by_id
         )
-        self._by_id[self._last_id] = Service(self._loop, self._last_id, target)
+        way = Way(self._loop, self._names, self._places, target.host, target.port)
+        self._by_id[self._last_id] = Service(way, self._last_id, target)
 
     def replace(self, targets: tuple[Target, ...]) -> None:
         """These are the targets from now on. What stays the same is not touched; streams that are open go on."""

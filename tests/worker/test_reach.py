@@ -1,0 +1,188 @@
+"""Approaches: what visitors leave behind when they go, what a slow target costs the others, and targets that move."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from aero.core.codes import Reset
+from aero.limits import Limits
+from aero.net import lookup
+from aero.net.lookup import Found, Names
+from aero.net.loop import event_loop
+from aero.worker.reach import Approach, Places, Way
+
+LOOPBACK = "127.0.0.1"
+ELSEWHERE = "127.0.0.2"
+
+
+class Visitor:
+    """Somebody who wants to reach a target."""
+
+    def __init__(self, way: Way) -> None:
+        self.sock: socket.socket | None = None
+        self.code = -1
+        self.why = ""
+        self.approach = Approach(way, self._done)
+        self.approach.start()
+
+    def _done(self, sock: socket.socket | None, code: int, why: str) -> None:
+        assert self.sock is None and self.code == -1, "told twice"
+        self.sock, self.code, self.why = sock, code, why
+        if sock is not None:
+            sock.close()
+
+
+def until(what: str, condition: object) -> None:
+    with gevent.Timeout(30, AssertionError(f"waited in vain for {what}")):
+        while not condition():  # type: ignore[operator]
+            gevent.sleep(0.002)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def answers(visitor: Visitor) -> Visitor:
+    until("the end of an approach", lambda: visitor.approach.over)
+    return visitor
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server((LOOPBACK, 0), backlog=2048) as sock:
+        yield sock
+
+
+@pytest.fixture
+def slow() -> Iterator[int]:
+    """The port of a target that accepts nobody, and whose queue is full."""
+    with socket.socket() as full:
+        full.bind((LOOPBACK, 0))
+        full.listen(0)
+        crowd = [socket.socket() for _ in range(3)]
+        for sock in crowd:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+        for sock in crowd:
+            sock.close()
+
+
+@pytest.fixture
+def places() -> Places:
+    return Places(event_loop(), 8, 4)
+
+
+def way(places: Places, port: int, host: str = LOOPBACK) -> Way:
+    return Way(event_loop(), Names(event_loop(), 2), places, host, port)
+
+
+def idle(places: Places) -> bool:
+    return not places._all and not places._taken and not places._lines
+
+
+def test_visitors_who_leave_take_their_connects_along(places: Places, slow: int) -> None:
+    before = descriptors()
+    target = way(places, slow)
+    visitors = [Visitor(target) for _ in range(500)]
+    assert descriptors() == before + 4, "connects under way are bounded"
+    for visitor in visitors:
+        visitor.approach.cancel()
+    until("the connects' end", lambda: idle(places))
+    assert descriptors() == before
+    assert all(visitor.code == -1 for visitor in visitors), "nobody is left to be told"
+
+
+def test_a_slow_target_leaves_places_for_the_others(
+    places: Places, slow: int, listener: socket.socket
+) -> None:
+    stuck = way(places, slow)
+    waiting = [Visitor(stuck) for _ in range(50)]
+    assert answers(Visitor(way(places, listener.getsockname()[1]))).code == 0
+    for visitor in waiting:
+        visitor.approach.cancel()
+
+
+def test_lines_take_turns_where_all_places_are_taken(slow: int) -> None:
+    places = Places(event_loop(), 2, 2)
+    stuck = [Visitor(way(places, slow)) for _ in range(2)]
+    first, second = way(places, slow), way(places, slow)
+    line = [Visitor(target) for target in (first, first, first, second)]
+    for visitor in stuck:
+        visitor.approach.cancel()
+    until("two to begin", lambda: places._all == 2)
+    assert set(places._taken) == {first, second}
+    for visitor in line:
+        visitor.approach.cancel()
+    until("the end", lambda: idle(places))
+
+
+def test_a_long_line_at_a_target_that_refuses_ends_well(places: Places, slow: int) -> None:
+    """Each refusal lets the next one in: ten thousand of them must not stand on one stack."""
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        port = sock.getsockname()[1]
+    places._each = 0
+    target = way(places, port)
+    visitors = [Visitor(target) for _ in range(3000)]
+    places._each = 4
+    places._admit()
+    until("all refusals", lambda: all(visitor.approach.over for visitor in visitors))
+    assert {visitor.code for visitor in visitors} == {Reset.REFUSED} and idle(places)
+
+
+def test_a_target_that_never_answers_is_given_up(
+    places: Places, slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "TARGET_CONNECT_S", 0.05)
+    visitor = answers(Visitor(way(places, slow)))
+    assert (visitor.code, visitor.why) == (Reset.TIMEOUT, "Connection timed out")
+    until("its place", lambda: idle(places))
+
+
+def test_a_name_that_nobody_answers_for_is_given_up(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    speak = threading.Event()
+    monkeypatch.setattr(Limits, "TARGET_CONNECT_S", 0.05)
+    monkeypatch.setattr(lookup, "resolve", lambda host: speak.wait(30) and Found(()))
+    visitor = answers(Visitor(way(places, 80, "dead.test")))
+    speak.set()
+    assert visitor.code == Reset.UNREACHABLE
+    assert "dead.test does not resolve: no answer" in visitor.why
+
+
+def test_a_target_that_has_moved_is_found_before_the_visitor_is_refused(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "NAME_FRESH_S", -1.0)
+    homes = [LOOPBACK]
+    monkeypatch.setattr(lookup, "resolve", lambda _: Found(((socket.AF_INET, (homes[0], 0)),)))
+    old = socket.create_server((LOOPBACK, 0))
+    target = way(places, old.getsockname()[1], "svc.test")
+    with socket.create_server((ELSEWHERE, old.getsockname()[1])):
+        assert answers(Visitor(target)).code == 0
+        old.close()
+        assert answers(Visitor(target)).code == Reset.REFUSED, "it is nowhere else"
+        homes[0] = ELSEWHERE
+        assert answers(Visitor(target)).code == 0
+    assert answers(Visitor(target)).why == "Connection refused", "the new one is gone as well"
+    assert idle(places)
+
+
+def test_several_addresses_are_all_named_when_none_answers(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = tuple((socket.AF_INET, (ip, 0)) for ip in (LOOPBACK, ELSEWHERE))
+    monkeypatch.setattr(lookup, "resolve", lambda _: Found(both))
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        port = sock.getsockname()[1]
+    visitor = answers(Visitor(way(places, port, "svc.test")))
+    assert visitor.code == Reset.REFUSED
+    assert visitor.why == f"{LOOPBACK}: Connection refused, {ELSEWHERE}: Connection refused"
