@@ -16,6 +16,7 @@ from aero.core.codes import Close
 from aero.errors import AeroError, Rejected
 from aero.limits import Limits
 from aero.server.policy import penalties
+from aero.server.policy.origin import key_of
 from tests.faults.hostile import JOIN, Hostile, connect
 from tests.faults.inside import ECHO, Inside, ask, exchange, until
 
@@ -82,7 +83,7 @@ def test_wrong_codes_make_their_address_slow_and_let_the_right_one_in(
             Hostile(lab.server.port, code="wrong")
         assert caught.value.code == Close.AUTH
         took = monotonic() - began
-        delays.append(lab.server.gate.penalties.delay_s("127.0.0.1", monotonic()))
+        delays.append(lab.server.gate.penalties.delay_s(key_of("127.0.0.1"), monotonic()))
     assert delays[0] == 0.0 and delays[-1] == 0.3
     assert took > 0.25, "and the last one was made to wait"
     flood = [gevent.spawn(_guess, lab.server.port) for _ in range(40)]

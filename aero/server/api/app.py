@@ -26,7 +26,8 @@ from aero.server.api.http import HttpServer
 from aero.server.api.page import page
 from aero.server.api.times import rfc3339
 from aero.server.httpmux.urls import target_url
-from aero.server.policy.penalties import Penalties, key_of
+from aero.server.policy.origin import key_of
+from aero.server.policy.penalties import Penalties
 from aero.server.present import Present
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.worker import Worker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections import Counter
 from http.client import HTTPException
 from io import BytesIO
 from typing import Any, Callable
@@ -19,7 +18,7 @@ from aero.errors import Problem
 from aero.limits import Limits
 from aero.server.api.acceptor import Acceptor
 from aero.server.api.answers import problem_answer
-from aero.server.policy.penalties import key_of
+from aero.server.policy.shares import Shares
 
 log = logs.get("api")
 
@@ -145,30 +144,28 @@ class Handler(WSGIHandler):
 class _Server(Acceptor):
     """Serves one listening socket, and nobody so much that others go without."""
 
-    addresses: Counter[str]  # connections from each, loopback's apart: those may be a proxy's, and anybody's
+    shares: Shares  # connections from each, loopback's apart: those may be a proxy's, and anybody's
 
     def handle(self, sock: Any, address: Any) -> None:
         """One connection, until its end."""
-        key = key_of(address[0])
-        if is_loopback(address[0]) or is_loopback(key):
+        ip = address[0].removeprefix("::ffff:")
+        if is_loopback(ip):
             super().handle(sock, address)
             return
-        if self.addresses[key] >= Limits.API_CONNECTIONS_PER_ADDRESS:
-            log.debug("! too many connections", address=address[0])
+        if self.shares.full(ip) is not None:
+            log.debug("! too many connections", address=ip)
             problem = Problem(503, "there are too many connections from this address", ("Retry-After", "10"))
             try:
                 sock.setblocking(False)
                 sock.send(problem_answer(problem).whole())
             except OSError as error:
-                log.debug("! refused peer is gone", address=address[0], error=error.strerror)
+                log.debug("! refused peer is gone", address=ip, error=error.strerror)
             return
-        self.addresses[key] += 1
+        self.shares.take(ip)
         try:
             super().handle(sock, address)
         finally:
-            self.addresses[key] -= 1
-            if not self.addresses[key]:
-                del self.addresses[key]
+            self.shares.give(ip)
 
 
 class HttpServer:
@@ -176,11 +173,11 @@ class HttpServer:
 
     def __init__(self, socks: list[socket.socket], application: Callable[..., Any]) -> None:
         self._pool = Pool(Limits.API_CONNECTIONS)
-        addresses: Counter[str] = Counter()
+        shares = Shares(Limits.API_CONNECTIONS, Limits.API_CONNECTIONS_PER_ADDRESS, of_free=0)
         settings = {"spawn": self._pool, "log": None, "error_log": _Faults(), "handler_class": Handler}
         self._servers = [_Server(sock, application, **settings) for sock in socks]
         for server in self._servers:
-            server.addresses = addresses
+            server.shares = shares
             server.start()
 
     @property

@@ -17,6 +17,7 @@ import gevent
 from gevent.lock import Semaphore
 
 from aero import logs
+from aero.address import Address
 from aero.core.aead.backend import Backend
 from aero.core.spake2 import Password
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
@@ -26,7 +27,9 @@ from aero.net.link import Link
 from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival, ArrivalGround
 from aero.server.links.sessions import Sessions
-from aero.server.policy.penalties import NO_PROOF, Penalties, key_of
+from aero.server.policy.origin import groups_of, key_of
+from aero.server.policy.penalties import NO_PROOF, Penalties
+from aero.server.policy.shares import Shares
 
 log = logs.get("gate")
 
@@ -39,12 +42,12 @@ _SILENT, _HELD, _ANSWERED = 0, 1, 2
 class _Guest:
     """One connection in its handshake."""
 
-    __slots__ = ("address", "greenlet", "handed_over", "key", "stage", "transport")
+    __slots__ = ("address", "greenlet", "handed_over", "ip", "stage", "transport")
 
-    def __init__(self, transport: Transport, key: str, address: str) -> None:
+    def __init__(self, transport: Transport, ip: str, port: int) -> None:
         self.transport = transport
-        self.key = key
-        self.address = address
+        self.ip = ip
+        self.address = str(Address(ip, port))
         self.stage = _SILENT
         self.handed_over = False
         self.greenlet: gevent.Greenlet
@@ -70,30 +73,29 @@ class Gate:
         self._sessions = sessions
         self._find_password = find_password
         self._results = ground.counters.handshakes
-        self._guests: dict[str, set[_Guest]] = {}  # by address
-        self._count = 0
+        self._guests: set[_Guest] = set()
+        self._shares = Shares(Limits.HANDSHAKES, Limits.HANDSHAKES_PER_ADDRESS, of_free=0)
         # One answer a turn of the loop: a flood of handshakes must not keep the streams waiting.
         self._turnstile = Semaphore(1)
 
     def __len__(self) -> int:
         """Handshakes that are under way."""
-        return self._count
+        return len(self._guests)
 
     def state(self) -> dict[str, object]:
         """For people who ask: handshakes that are under way, and addresses that have failed some."""
-        return {"handshakes": self._count, "guarded": len(self.penalties)}
+        return {"handshakes": len(self._guests), "guarded": len(self.penalties)}
 
     def connected(self, sock: socket.socket, address: Any) -> None:
         """Somebody connected to the link port."""
-        ip, port = address[:2]
-        guest = _Guest(TcpTransport(sock), key_of(ip), f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
-        neighbours = self._guests.setdefault(guest.key, set())
-        if len(neighbours) >= Limits.HANDSHAKES_PER_ADDRESS:
-            self._make_place(list(neighbours))
-        elif self._count >= Limits.HANDSHAKES:
-            self._make_place([each for group in self._guests.values() for each in group])
-        self._guests.setdefault(guest.key, set()).add(guest)
-        self._count += 1
+        guest = _Guest(TcpTransport(sock), *address[:2])
+        group = self._shares.full(guest.ip)
+        if group is not None:
+            self._make_place([each for each in self._guests if group in groups_of(each.ip)])
+        elif len(self._guests) >= Limits.HANDSHAKES:
+            self._make_place(list(self._guests))
+        self._guests.add(guest)
+        self._shares.take(guest.ip)
         guest.greenlet = gevent.Greenlet(self._handshake, guest)
         guest.greenlet.rawlink(partial(self._left, guest))  # also called when it is killed before it began
         guest.greenlet.start()
@@ -106,12 +108,9 @@ class Gate:
         loser.greenlet.kill(block=False)
 
     def _forget(self, guest: _Guest) -> None:
-        group = self._guests.get(guest.key, set())
-        if guest in group:
-            group.discard(guest)
-            self._count -= 1
-        if not group:
-            self._guests.pop(guest.key, None)
+        if guest in self._guests:
+            self._guests.discard(guest)
+            self._shares.give(guest.ip)
 
     def _left(self, guest: _Guest, _: gevent.Greenlet) -> None:
         self._forget(guest)
@@ -151,7 +150,7 @@ class Gate:
     def _hold(self, guest: _Guest) -> None:
         """Keeps a guest that has begun to speak until it may be answered."""
         guest.stage = _HELD
-        delay_s = self.penalties.delay_s(guest.key, monotonic())
+        delay_s = self.penalties.delay_s(key_of(guest.ip), monotonic())
         if delay_s:
             gevent.sleep(delay_s)
         with self._turnstile:
@@ -159,4 +158,4 @@ class Gate:
         guest.stage = _ANSWERED
 
     def _failed(self, guest: _Guest, proved_wrong: bool) -> None:
-        self.penalties.failed(guest.key, monotonic(), 1.0 if proved_wrong else NO_PROOF)
+        self.penalties.failed(key_of(guest.ip), monotonic(), 1.0 if proved_wrong else NO_PROOF)

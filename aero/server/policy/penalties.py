@@ -5,7 +5,6 @@ Knows numbers and times (passed in), no sockets. An address is never locked out:
 
 from __future__ import annotations
 
-import socket
 from collections import OrderedDict
 
 # Failures that cost nothing: a code mistyped, a link cut in the middle of its handshake.
@@ -26,35 +25,22 @@ ADDRESSES = 4096
 NO_PROOF = 0.25
 
 
-def key_of(ip: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one host can fill by itself."""
-    if ":" not in ip:
-        return ip
-    try:
-        packed = socket.inet_pton(socket.AF_INET6, ip.partition("%")[0])
-    except OSError:
-        return ip
-    if packed.startswith(bytes(10) + b"\xff\xff"):
-        return socket.inet_ntop(socket.AF_INET, packed[12:])
-    return packed[:8].hex()
-
-
 class Penalties:
     """Failures by address, forgotten with time."""
 
     def __init__(self) -> None:
-        self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()  # (how many, at), latest last
+        self._failures: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # (how many, at), latest last
 
     def __len__(self) -> int:
         return len(self._failures)
 
-    def failures(self, key: str, now: float) -> float:
+    def failures(self, key: bytes, now: float) -> float:
         """What is remembered of an address; each failure counts 1 and fades."""
         count, at = self._failures.get(key, (0.0, now))
         faded: float = count * 0.5 ** ((now - at) / HALF_LIFE_S)
         return faded
 
-    def failed(self, key: str, now: float, weight: float = 1.0) -> None:
+    def failed(self, key: bytes, now: float, weight: float = 1.0) -> None:
         """A handshake from there failed."""
         self._failures[key] = min(self.failures(key, now) + weight, MOST), now
         self._failures.move_to_end(key)
@@ -65,7 +51,7 @@ class Penalties:
         """Everybody is as good as new: an operator has changed the code, say."""
         self._failures.clear()
 
-    def delay_s(self, key: str, now: float) -> float:
+    def delay_s(self, key: bytes, now: float) -> float:
         """How long the next handshake from there waits for its answer."""
         beyond = self.failures(key, now) - FREE
         return min(FIRST_S * 2.0**beyond, MOST_S) if beyond > 0 else 0.0
