@@ -38,9 +38,9 @@ class Limits:
     MUX_VISITORS = 8192
     # Of these, how many from one address (IPv6: one /64): an office behind one NAT, six connections a browser.
     MUX_VISITORS_PER_ADDRESS = 256
-    # Heads, each way: browsers and common servers stop at 8 KiB a field and 100 fields or a little more.
-    MUX_HEAD_BYTES = 32 * 1024
-    MUX_HEAD_FIELDS = 128
+    # Fields of a head, each way: browsers and common servers stop at 100 or a little more; some applications set a
+    # cookie for each of 130 things. How long heads may be is an option (--mux-head).
+    MUX_HEAD_FIELDS = 256
     # Interim responses before the final one, together no larger than a head: 100, 103 and 102 now and then; without
     # end they would be an attack.
     MUX_INTERIM_HEADS = 16

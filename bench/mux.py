@@ -104,7 +104,7 @@ def event_delays(port: int, path: str) -> list[float]:
 def _asked(port: int, path: str, fields: str = "") -> socket.socket:
     visitor = socket.create_connection((host.LOOPBACK, port), timeout=30)
     visitor.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n{fields}\r\n".encode())
+    visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode())
     return visitor
 
 

@@ -128,7 +128,7 @@ def _fetch(port: int, path: str) -> bytes:
 
     with gevent.Timeout(TIMEOUT_S, NetworkError("no answer through the tunnel in time")):
         sock = create_connection((_IP, port))
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = bytearray()
         while True:
             data = sock.recv(65536)

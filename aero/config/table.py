@@ -95,6 +95,26 @@ class ServerOptions(RoleOptions):
         "domain", "NAME", values.domain, "",
         "The mux serves http://TAG.TARGET.NAME/ instead of http://MUX/TAG/TARGET/", part="mux",
     )  # fmt: skip
+    mux_hosts: tuple[str, ...] = option(
+        "mux-host", "LIST", values.mux_hosts, (),
+        "Host names that a mux without --domain answers to, besides localhost, or * for any (default: any, but"
+        " localhost only where the mux listens on this machine alone)", show=",".join, part="mux",
+    )  # fmt: skip
+    mux_strict: bool = flag(
+        "mux-strict",
+        "By path, take tags and target names in lower case only, and no worker's ids: for rules of a proxy in front",
+        part="mux",
+    )
+    mux_idle_s: int = option(
+        "mux-idle", "SECONDS", values.duration(0, 86400), 0,
+        "End a response or WebSocket in which nothing moves for so long; 0 lets it pause for as long as it likes",
+        part="mux",
+    )  # fmt: skip
+    # Kerberos tickets, which some send in a head, have 48 KiB.
+    mux_head: int = option(
+        "mux-head", "SIZE", values.size(8 * 1024, 1024 * 1024), 64 * 1024,
+        "Longest head of a request or response that the mux passes on", show=values.size_text, part="mux",
+    )  # fmt: skip
     trust_proxy: values.Networks = option(
         "trust-proxy", "LIST", values.networks, (),
         "Networks (10.0.0.0/8,::1) of proxies before the mux: what they say of visitors (X-Forwarded-For, ...)"

@@ -158,6 +158,15 @@ def duration_text(seconds: int) -> str:
     return f"{seconds}s"
 
 
+def mux_hosts(text: str) -> tuple[str, ...]:
+    """Host names without ports, in lower case; ``*`` alone for any."""
+    hosts = tuple(part.strip().lower().rstrip(".") for part in text.split(","))
+    for each in hosts:
+        if hosts != ("*",) and not re.fullmatch(r"[a-z0-9_.-]{1,253}|\[[0-9a-f:.]+\]", each):
+            raise ConfigError(f"{each!r} is not a host name, write names without ports, or * for any")
+    return hosts
+
+
 def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     """A parser for one word out of ``choices``."""
 

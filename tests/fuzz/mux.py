@@ -9,7 +9,7 @@ from __future__ import annotations
 from aero.errors import MessageError
 from aero.server.httpmux import head, rewrite
 from aero.server.httpmux.body import Transfer, chunk, last_chunk
-from tests.server.httpmux.scene import FINISHES, PEER, RESETS, STAYS, Scene
+from tests.server.httpmux.scene import FINISHES, PEER, PLACE, RESETS, STAYS, Scene
 
 # ----------------------------------------------------------------------------
 # Heads and bodies
@@ -55,7 +55,7 @@ def _check_response(response: head.Response, length: int) -> None:
     if response.status < 200:
         return
     chunked = length in (head.CHUNKED, head.UNTIL_CLOSE)
-    sent = rewrite.response_head(response, length, chunked, b"close", b"/t/web", (b"a",))
+    sent = rewrite.response_head(response, length, chunked, b"close", PLACE)
     assert sent.count(b"\r\n\r\n") == 1 and sent.endswith(b"\r\n\r\n")
     again = head.parse_response(sent, 200)
     assert again.status == response.status

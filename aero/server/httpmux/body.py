@@ -22,6 +22,8 @@ TRAILERS_BYTES = 8 * 1024
 TRAILER_FIELDS = 32
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+#: As targets may write it: blanks behind the size, and a lone LF at the line's end.
+_FORGIVEN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)?\r?\n")
 _AT_SIZE, _IN_DATA, _AT_DATA_END, _IN_TRAILERS = range(4)
 _CRLF = b"\r\n"
 _NOTHING = b""
@@ -41,14 +43,15 @@ class Transfer:
     """One body as it comes in. ``done``: its end was seen; ``left``: bytes still to come, where that is known, else -1;
     ``trailers``: lines that came behind it, once it is done."""
 
-    __slots__ = ("_chunked", "_extensions", "_line", "_state", "done", "left", "trailers")
+    __slots__ = ("_chunked", "_extensions", "_forgiving", "_line", "_state", "done", "left", "trailers")
 
-    def __init__(self, length: int) -> None:
-        """``length``: bytes, or one of head's NO_BODY, CHUNKED, UNTIL_CLOSE."""
+    def __init__(self, length: int, forgiving: bool = False) -> None:
+        """``length``: bytes, or one of head's NO_BODY, CHUNKED, UNTIL_CLOSE; ``forgiving``: it is a target's."""
         self.done = length in (NO_BODY, 0)
         self.left = length if length > 0 else -1
         self.trailers = _NOTHING
         self._chunked = length == CHUNKED
+        self._forgiving = forgiving
         self._state = _AT_SIZE
         self._line = _NOTHING
         self._extensions = 0
@@ -112,6 +115,8 @@ class Transfer:
         return line
 
     def _take_line(self, line: bytes) -> None:
+        if self._forgiving and self._state != _AT_SIZE and not line.endswith(_CRLF):
+            line = line[:-1] + _CRLF
         if self._state == _AT_DATA_END:
             if line != _CRLF:
                 raise MessageError(400, "a chunk is longer than its size")
@@ -125,7 +130,7 @@ class Transfer:
             self.trailers += self._incomplete(line)
 
     def _take_size(self, line: bytes) -> None:
-        match = _SIZE.fullmatch(line)
+        match = (_FORGIVEN_SIZE if self._forgiving else _SIZE).fullmatch(line)
         if match is None:
             raise MessageError(400, "bad chunk size")
         self._extensions += len(match[2] or _NOTHING)

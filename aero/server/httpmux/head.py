@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from aero.errors import MessageError
+from aero.server.httpmux.repair import repair
 
 # How long a body is, beside counts of bytes.
 NO_BODY = -2
@@ -28,7 +29,7 @@ _VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]"
 #: Linear in its input: no character fits two parts of it, so a failing match never goes back far.
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb"+:" + _VALUE + rb"*\r\n)*")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"+):(" + _VALUE + rb"*)\r\n")
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"{1,32}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"{1,32}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/1\.([01])")
 _OTHER_VERSION = re.compile(rb"" + _TOKEN + rb"+ [\x21-\x7e]+ HTTP/[0-9](?:\.[0-9])?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + _VALUE + rb"*))?")
 _ABSOLUTE = re.compile(rb"[hH][tT][tT][pP][sS]?://([^/?]*)(.*)")
@@ -37,9 +38,14 @@ _HOST = re.compile(
     rb"(?:(?:c[0-9a-zA-Z]{12}(?:@|%40|%23)\.)?[0-9A-Za-z_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
 )
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_ODD = re.compile(rb"[^0-9a-z]")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 #: What no head may have in it, complete or not: a lone CR or LF, any other control character.
 _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+#: The same for the head of a response, whose lines may end in a lone LF (repair.py).
+_NEVER_ANSWERED = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
+_HEAD_END = re.compile(rb"\n\r?\n")
 _FIRST = re.compile(rb"\r?\Z|(?:\r\n)?(?:\Z|" + _TOKEN + rb")")
 
 #: Hop by hop (RFC 9110, section 7.6.1, and what older proxies made up), beside those that Connection names.
@@ -47,23 +53,44 @@ _HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te upgrade http2-settings".split()
 )
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_REQUEST_FIELDS = _HOP | _FRAMING | {b"host", b"expect", b"forwarded", b"x-real-ip"}
+#: Proxy would become HTTP_PROXY in a CGI program, which it takes for its own proxy.
+_REQUEST_FIELDS = _HOP | _FRAMING | {b"host", b"expect", b"proxy"}
 _RESPONSE_FIELDS = _HOP | _FRAMING
-_FORWARDED = b"x-forwarded"
+#: What proxies say of the visitor for whom they speak: only those that are trusted may (docs/reverse-proxy.md).
+_PROXIED = frozenset(b"forwarded x-real-ip true-client-ip cf-connecting-ip remote-user".split())
+_PROXIED_BEGIN = (b"x-forwarded", b"x-auth-request-", b"x-original-")
 #: A trailer must not say what only a head may (RFC 9110, section 6.5.1).
-_NOT_IN_TRAILERS = _REQUEST_FIELDS | frozenset(
-    b"trailer authorization cookie set-cookie content-encoding content-type content-range location age cache-control"
-    b" date expires vary range max-forwards if-match if-none-match if-modified-since if-unmodified-since if-range"
-    b" www-authenticate warning retry-after".split()
+_NOT_IN_TRAILERS = (
+    _REQUEST_FIELDS
+    | _PROXIED
+    | frozenset(
+        b"trailer authorization cookie set-cookie content-encoding content-type content-range location age"
+        b" cache-control date expires vary range max-forwards if-match if-none-match if-modified-since"
+        b" if-unmodified-since if-range www-authenticate warning retry-after".split()
+    )
 )
+#: Fields with an address in them, which has the prefix in it, or needs it, where targets are addressed by path.
+_REQUEST_PLACES = frozenset((b"destination", b"if"))
+_RESPONSE_PLACES = frozenset(
+    b"location content-location refresh link set-cookie service-worker-allowed".split()
+)
+#: Schemes that prove who asks with every request. Any other may prove it once for the whole connection, as NTLM and
+#: Negotiate do, so that whoever is lent the connection afterwards is taken for the same person.
+_PER_REQUEST = frozenset(
+    b"basic bearer digest dpop hoba mutual oauth scram-sha-1 scram-sha-256 vapid privatetoken gnap concealed hawk mac"
+    b" aws4-hmac-sha256 aws sharedkey sharedaccesssignature googlelogin apikey api-key key token signature".split()
+)
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_SCHEME = re.compile(rb"(" + _TOKEN + rb"+)(?:[ \t]+|\Z)(?!=)")
 #: May be sent twice without harm (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 
 class Request(NamedTuple):
-    """A request's head. ``kept``: the lines that go to the target as they are; ``forwarded``: what visitors say of
-    whom they speak for, by lower-case name; ``length``: of the body, in bytes, or NO_BODY, CHUNKED;
-    ``upgrade``: the protocols to change to, b"" for none; ``expects``: it waits for 100 Continue."""
+    """A request's head. ``kept``: the lines that go to the target as they are; ``forwarded``: name and value of what
+    is said of whom it is for; ``length``: of the body, in bytes, or NO_BODY, CHUNKED; ``upgrade``: the protocols to
+    change to, b"" for none; ``expects``: it waits for 100 Continue; ``pins``: it may prove who asks for the whole
+    connection; ``places``: ``kept`` has a field with an address under the prefix."""
 
     method: bytes
     target: bytes
@@ -76,16 +103,22 @@ class Request(NamedTuple):
     upgrade: bytes
     expects: bool
     trailers: bool
+    pins: bool
+    places: bool
 
     @property
     def has_body(self) -> bool:
         """Whether bytes follow the head."""
         return self.length == CHUNKED or self.length > 0
 
+    @property
+    def says_host(self) -> bool:
+        """Whether X-Forwarded-Host is there: proxies write it, web pages cannot."""
+        return any(name.lower() == b"x-forwarded-host" for name, _ in self.forwarded)
+
 
 class Response(NamedTuple):
-    """A response's head, fields as in Request; ``length`` is what it says, NO_BODY when it says nothing;
-    ``rooted``: ``kept`` has a Location or a Set-Cookie."""
+    """A response's head, fields as in Request; ``length`` is what it says, NO_BODY when it says nothing."""
 
     status: int
     reason: bytes
@@ -93,16 +126,31 @@ class Response(NamedTuple):
     length: int
     keep_alive: bool
     upgrade: bytes
-    rooted: bool
+    pins: bool
+    places: bool
 
 
-def check_beginning(part: bytes | bytearray, fresh: int, most: int, start: bytes = b"") -> None:
-    """Refuses the beginning of a head that cannot become one any more; ``part[:fresh]`` was checked before.
+def head_end(data: bytes | bytearray, checked: int) -> int:
+    """Where a response's head ends, 0 when it has not; ``data[:checked]`` was looked at before."""
+    match = _HEAD_END.search(data, max(checked - 2, 0))
+    return match.end() if match is not None else 0
 
-    ``start``: what the head has to begin with. Raises MessageError.
+
+def check_answered(part: bytes | bytearray, fresh: int, most: int) -> None:
+    """As ``check_beginning``, for a response's head."""
+    if not part.startswith(b"HTTP/1."[: len(part)]):
+        raise MessageError(502, "bad status line")
+    if len(part) > most:
+        raise MessageError(502, f"the head is longer than {most} bytes")
+    if _NEVER_ANSWERED.search(part, max(fresh - 1, 0)):
+        raise MessageError(502, _fault(part))
+
+
+def check_beginning(part: bytes | bytearray, fresh: int, most: int) -> None:
+    """Refuses the beginning of a request's head that cannot become one any more; ``part[:fresh]`` was checked before.
+
+    Raises MessageError.
     """
-    if not part.startswith(start[: len(part)]):
-        raise MessageError(400, "bad status line")
     if len(part) > most:
         raise MessageError(431, f"the head is longer than {most} bytes")
     if not _FIRST.match(part) or _NEVER.search(part, max(fresh - 1, 0)):
@@ -133,6 +181,7 @@ def parse_trailers(block: bytes, most_fields: int) -> bytes:
         b"%s: %s\r\n" % (name, value.strip(b" \t"))
         for name, value in fields
         if not _folds_to(name.lower(), _NOT_IN_TRAILERS)
+        and not _folded(name.lower()).startswith(_PROXIED_BEGIN)
     )
 
 
@@ -152,22 +201,26 @@ def _parse_request(head: bytes, most_fields: int) -> Request:
     kept: list[tuple[bytes, bytes, bytes]] = []
     special: dict[bytes, list[bytes]] = {}
     forwarded: list[tuple[bytes, bytes]] = []
+    pins = places = False
     for name, value in _fields(block[:-2], most_fields):
         low, value = name.lower(), value.strip(b" \t")
-        if low.startswith(_FORWARDED) or low == b"forwarded":
-            forwarded.append((low, value))
+        if low in _PROXIED or low.startswith(_PROXIED_BEGIN):
+            if _folded(low) == low:  # a real proxy spells its fields as everybody does
+                forwarded.append((name, value))
         elif low in _REQUEST_FIELDS:
             special.setdefault(low, []).append(value)
-        elif not _folds_to(low, _REQUEST_FIELDS):
+        elif not _folds_to(low, _REQUEST_FIELDS) and not _is_proxied(low):
             kept.append((low, name, value))
+            pins = pins or (low == b"authorization" and _pins(value))
+            places = places or low in _REQUEST_PLACES
     named = _connection(special)
     length = _length(special, minor)
     host, target = _host(special.get(b"host", []), target, method, minor)
     upgrade = special.get(b"upgrade", [])
-    asks = b"upgrade" in named and minor == 1 and length in (NO_BODY, 0) and len(upgrade) == 1
+    asks = b"upgrade" in named and minor == 1 and len(upgrade) == 1
     return Request(
         method,
-        target,
+        _BEYOND_ASCII.sub(lambda match: b"%%%02X" % match[0][0], target),
         minor,
         host,
         b"".join([b"%s: %s\r\n" % (name, value) for low, name, value in kept if low not in named]),
@@ -178,6 +231,8 @@ def _parse_request(head: bytes, most_fields: int) -> Request:
         upgrade[0] if asks and b"h2c" not in upgrade[0].lower() else b"",
         _expects(special.get(b"expect", []), minor, length),
         any(b"trailers" in value.lower() for value in special.get(b"te", [])),
+        pins,
+        places,
     )
 
 
@@ -227,6 +282,13 @@ def _expects(values: list[bytes], minor: int, length: int) -> bool:
 
 
 def _parse_response(head: bytes, most_fields: int) -> Response:
+    try:
+        return _strict_response(head, most_fields)
+    except MessageError:
+        return _strict_response(repair(head), most_fields)
+
+
+def _strict_response(head: bytes, most_fields: int) -> Response:
     line, _, block = head.partition(b"\r\n")
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
@@ -234,14 +296,15 @@ def _parse_response(head: bytes, most_fields: int) -> Response:
     minor, status = int(match[1]), int(match[2])
     kept: list[tuple[bytes, bytes, bytes]] = []
     special: dict[bytes, list[bytes]] = {}
-    rooted = False
+    pins = places = False
     for name, value in _fields(block[:-2], most_fields):
         low, value = name.lower(), value.strip(b" \t")
         if low in _RESPONSE_FIELDS:
             special.setdefault(low, []).append(value)
         elif not _folds_to(low, _RESPONSE_FIELDS):
             kept.append((low, name, value))
-            rooted = rooted or low in (b"location", b"set-cookie")
+            pins = pins or (low == b"www-authenticate" and _pins(value))
+            places = places or low in _RESPONSE_PLACES
     named = _connection(special)
     return Response(
         status,
@@ -250,7 +313,8 @@ def _parse_response(head: bytes, most_fields: int) -> Response:
         _length(special, minor),
         _keep_alive(named, minor),
         b", ".join(special.get(b"upgrade", [])),
-        rooted,
+        pins,
+        places,
     )
 
 
@@ -273,11 +337,27 @@ def _fields(block: bytes, most: int) -> list[tuple[bytes, bytes]]:
     return fields
 
 
+def _folded(low: bytes) -> bytes:
+    """A name as CGI, WSGI and their like may read it: they cannot tell one character from another that is neither
+    letter nor digit."""
+    return low if low.replace(b"-", b"").isalnum() else _ODD.sub(b"-", low)
+
+
 def _folds_to(low: bytes, names: frozenset[bytes]) -> bool:
-    """Whether a name is, or could be taken for, one of ``names``: WSGI and CGI cannot tell ``_`` from ``-``."""
-    if b"_" in low:
-        low = low.replace(b"_", b"-")
-    return low in names or low.startswith(_FORWARDED)
+    """Whether a name is, or could be taken for, one of ``names``."""
+    return low in names or _folded(low) in names
+
+
+def _is_proxied(low: bytes) -> bool:
+    """Whether a name could be taken for one of those that only trusted proxies may say."""
+    folded = _folded(low)
+    return folded in _PROXIED or folded.startswith(_PROXIED_BEGIN)
+
+
+def _pins(value: bytes) -> bool:
+    """Whether credentials, or challenges, have a scheme that may hold for a whole connection."""
+    schemes = [_SCHEME.match(part.strip(b" \t")) for part in _QUOTED.sub(b"", value).split(b",")]
+    return schemes[0] is None or any(each and each[1].lower() not in _PER_REQUEST for each in schemes)
 
 
 def _connection(special: dict[bytes, list[bytes]]) -> set[bytes]:

@@ -15,7 +15,9 @@ from aero.server.registry.mapping import Mapping
 class KeptConnections:
     """All of them: the keeper of upstream.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, head_bytes: int) -> None:
+        """``head_bytes``: the longest head that a target may send."""
+        self.head_bytes = head_bytes
         self._retiring: dict[Upstream, float] = {}  # and until when
         self._idle: dict[Mapping, list[Upstream]] = {}
         self._count = 0

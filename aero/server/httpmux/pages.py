@@ -48,6 +48,11 @@ TEXTS = {
     "unknown name": Text(
         404, "Worker {tag} has no target with the name {name}.", "工作端 {tag} 没有名为 {name} 的目标。"
     ),
+    "misdirected": Text(
+        421,
+        "This server does not answer to the name {host}. Its operator can let it with --mux-host {host}.",
+        "此服务器不以名称 {host} 提供服务。管理员可用 --mux-host {host} 允许该名称。",
+    ),
     "visitor slow": Text(408, "The request did not come in time.", "请求未在规定时间内到达。"),
     "target failed": Text(
         502,
@@ -84,6 +89,7 @@ REASONS = {
     405: "Method Not Allowed",
     408: "Request Timeout",
     417: "Expectation Failed",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     502: "Bad Gateway",
     503: "Service Unavailable",

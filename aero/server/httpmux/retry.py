@@ -6,7 +6,10 @@ second time does no harm.
 
 from __future__ import annotations
 
+from time import monotonic
+
 from aero.core.codes import Reset
+from aero.core.stream import OPEN
 from aero.errors import StreamError
 from aero.limits import Limits
 from aero.server.httpmux.body import Bytes
@@ -32,6 +35,15 @@ class Tries:
         self._new_only = False  # a kept connection of the first mapping was dead
         self._failed = ("no worker", "")  # the last failure: a page's kind, and why
         self.sent: bytes | None = sent  # None: so much was sent that it is not kept
+
+    def may_use(self, own: Upstream) -> bool:
+        """Whether the request may go over a connection that was kept for this visitor alone."""
+        return (
+            own.mapping in self._left
+            and own.stream.state == OPEN
+            and own.route.alive
+            and (self._idempotent or monotonic() - own.idle_since <= Limits.MUX_POOLED_S)
+        )
 
     def next(self, kept: KeptConnections, visitor: str) -> Upstream | None:
         """A connection to the first mapping that gives one: a kept one at first, after that failed a new one."""

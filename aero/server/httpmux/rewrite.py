@@ -16,8 +16,22 @@ _PATH = re.compile(rb"(/[0-9A-Za-z._~!$&'()*+,;=:@%-]+)+/?")
 _HOST = re.compile(rb"(?:[0-9A-Za-z_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _IP = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
 _PROTOCOLS = (b"http", b"https", b"ws", b"wss")
+#: The fields that are extended, or written where nobody has said anything; others of their kind pass as they are.
+_EXTENDED = (
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-forwarded-prefix",
+    b"forwarded",
+)
+_AUTHORITY = re.compile(rb"(https?:)?//([^/?#]*)(.*)", re.I)
 _COOKIE_PATH = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.I)
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.I)
+_COOKIE_DOMAIN = re.compile(rb";[ \t]*domain[ \t]*=[ \t]*([^;]*)", re.I)
+_REFRESH = re.compile(rb"([ \t]*[0-9.]+[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"']?)([^\"']*)(.*)", re.I)
+_BRACKETED = re.compile(rb"<([^<>]*)>")
+#: What a browser may read as a way out of a folder.
+_UPWARDS = re.compile(rb"(?:^|[/\\])(?:\.|%2e){2}(?:[/\\?#]|\Z)|\t", re.I)
+_LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
 
 
 class Peer(NamedTuple):
@@ -27,6 +41,15 @@ class Peer(NamedTuple):
     ip: bytes
     trusted: bool
     counted: bytes = b""
+
+
+class Place(NamedTuple):
+    """Where a visitor has found a target. ``prefix``: what was taken off the path, as he wrote it, b"" by host name;
+    ``host``: the name that he used; ``local``: the target's own address."""
+
+    prefix: bytes
+    host: bytes
+    local: bytes
 
 
 # ----------------------------------------------------------------------------
@@ -42,6 +65,9 @@ def request_head(
     ``path``: its request target; ``host``: who was asked, b"" when the visitor does not say: then ``local``, the
     target's address; ``prefix``: what was taken off the path.
     """
+    kept = request.kept
+    if request.places and prefix:
+        kept = without_prefix(kept, Place(prefix, visited_host(request, peer), local))
     if request.length == CHUNKED:
         framing = b"Transfer-Encoding: chunked\r\n"
     elif request.length >= 0:
@@ -58,7 +84,7 @@ def request_head(
         request.method,
         path,
         host or local,
-        request.kept,
+        kept,
         framing,
         _forwarding(request, host, peer, prefix),
     )
@@ -75,8 +101,13 @@ def _forwarding(request: Request, host: bytes, peer: Peer, prefix: bytes) -> byt
 def _forwarded(by: bytes, host: bytes, prefix: bytes, fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """``by``: who is connected; ``fields``: what is believed of what it says."""
     said: dict[bytes, list[bytes]] = {}
+    passed = b""
     for name, value in fields:
-        said.setdefault(name, []).append(value)
+        low = name.lower()
+        if low in _EXTENDED:
+            said.setdefault(low, []).append(value)
+        else:
+            passed += b"%b: %b\r\n" % (name, value)
     host = _only(said.get(b"x-forwarded-host"), _HOST) or host
     before = _only(said.get(b"x-forwarded-prefix"), _PATH).rstrip(b"/")
     given = said.get(b"x-forwarded-proto", [b""])[0].lower()
@@ -89,7 +120,7 @@ def _forwarded(by: bytes, host: bytes, prefix: bytes, fields: tuple[tuple[bytes,
         lines += b"X-Forwarded-Host: %b\r\n" % host
     if before or prefix:
         lines += b"X-Forwarded-Prefix: %b%b\r\n" % (before, prefix)
-    return lines + b"Forwarded: %b\r\n" % b", ".join(elements)
+    return lines + b"Forwarded: %b\r\n%b" % (b", ".join(elements), passed)
 
 
 def _only(values: list[bytes] | None, pattern: re.Pattern[bytes]) -> bytes:
@@ -110,26 +141,58 @@ def _element(ip: bytes, host: bytes, protocol: bytes) -> bytes:
     return element + b";proto=%b" % protocol if protocol else element
 
 
+def visited_host(request: Request, peer: Peer) -> bytes:
+    """The host that the visitor sees in his address bar: Host, or what a trusted proxy says that it was."""
+    if peer.trusted:
+        said = [value for name, value in request.forwarded if name.lower() == b"x-forwarded-host"]
+        return _only(said, _HOST) or request.host
+    return request.host
+
+
+def without_prefix(kept: bytes, place: Place) -> bytes:
+    """Header lines with the prefix taken off what WebDAV says of its own addresses: Destination and If."""
+    lines = kept.split(b"\r\n")
+    for at, line in enumerate(lines):
+        name, _, value = line.partition(b": ")
+        low = name.lower()
+        if low == b"destination":
+            lines[at] = b"%b: %b" % (name, _inside(value, place))
+        elif low == b"if":
+            lines[at] = b"%b: %b" % (name, _BRACKETED.sub(lambda m: b"<%b>" % _inside(m[1], place), value))
+    return b"\r\n".join(lines)
+
+
+def _inside(url: bytes, place: Place) -> bytes:
+    """An address of the target as the target knows it; any other stays as it is."""
+    match = _AUTHORITY.fullmatch(url)
+    if match is not None and match[2].lower() != place.host.lower():
+        return url
+    start, path = (url[: match.start(3)], match[3]) if match is not None else (b"", url)
+    if path != place.prefix and not path.startswith(place.prefix + b"/"):
+        return url
+    return start + (path[len(place.prefix) :] or b"/")
+
+
 # ----------------------------------------------------------------------------
 # To the visitor
 # ----------------------------------------------------------------------------
 
 
-def interim_head(response: Response) -> bytes:
+def interim_head(response: Response, place: Place | None) -> bytes:
     """A 1xx other than 101."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, response.kept)
+    kept = response.kept if place is None else with_prefix(response.kept, place)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.reason, kept)
 
 
 def response_head(
-    response: Response, length: int, chunked: bool, connection: bytes, prefix: bytes, hosts: tuple[bytes, ...]
+    response: Response, length: int, chunked: bool, connection: bytes, place: Place | None = None
 ) -> bytes:
     """The head that the visitor gets.
 
     ``length``: of the body, as head.body_length gives it; ``chunked``: it is sent in chunks; ``connection``: the
-    value of Connection, b"" for none; ``prefix``: what was taken off the path; ``hosts``: by which names the
-    target may call itself.
+    value of Connection, b"" for none; ``place``: where the visitor has found the target, where ``response.places``.
     """
-    kept = rooted(response.kept, prefix, hosts) if response.rooted and prefix else response.kept
+    kept = response.kept if place is None else with_prefix(response.kept, place)
     if chunked:
         framing = b"Transfer-Encoding: chunked\r\n"
     elif length >= 0 or (length == NO_BODY and response.length >= 0 and response.status not in (101, 204)):
@@ -143,29 +206,86 @@ def response_head(
     return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (response.status, response.reason, kept, framing)
 
 
-def rooted(kept: bytes, prefix: bytes, hosts: tuple[bytes, ...]) -> bytes:
-    """Header lines with the prefix put before every Location and cookie Path under the target's root."""
-    lines = kept.split(b"\r\n")
-    for at, line in enumerate(lines):
+def with_prefix(kept: bytes, place: Place) -> bytes:
+    """Header lines with every address of the target's as the visitor has to use it, and nothing said for others.
+
+    By host name only cookies are looked at: there a target's paths are the visitor's.
+    """
+    lines = []
+    for line in kept.split(b"\r\n"):
         name, _, value = line.partition(b": ")
-        low = name.lower()
-        if low == b"location":
-            lines[at] = b"%b: %b" % (name, location(value, prefix, hosts))
-        elif low == b"set-cookie" and not value.startswith(b"__Host-"):  # those have to have the path /
-            lines[at] = b"%b: %b" % (name, _COOKIE_PATH.sub(lambda m: m[1] + under(m[2], prefix), value))
+        rewrite = _REWRITES.get(name.lower())
+        if rewrite is not None and (place.prefix or rewrite is _cookie):
+            value = rewrite(value, place)
+            if not value:
+                continue
+            line = b"%b: %b" % (name, value)
+        lines.append(line)
     return b"\r\n".join(lines)
 
 
-def location(value: bytes, prefix: bytes, hosts: tuple[bytes, ...]) -> bytes:
-    """A Location as the visitor has to see it."""
-    match = _ABSOLUTE.fullmatch(value)
+def _location(value: bytes, place: Place) -> bytes:
+    """An address as the visitor has to see it: below the prefix, where it is the target's own."""
+    match = _AUTHORITY.fullmatch(value)
     if match is not None:
-        if match[1].lower() not in hosts:
+        if match[2].lower() not in _own_names(place.host.lower(), place.local.lower()):
             return value
-        value = match[2] if match[2].startswith(b"/") else b"/" + match[2]
-    elif not value.startswith(b"/") or value.startswith(b"//"):
+        value = match[3] if match[3].startswith(b"/") else b"/" + match[3]
+    elif not value.startswith(b"/"):
         return value
-    return under(value, prefix)
+    return under(value, place.prefix)
+
+
+@lru_cache(CACHED_HEADS)
+def _own_names(host: bytes, local: bytes) -> frozenset[bytes]:
+    """By which names a target may call itself: the visitor's, its address, and the visitor's name with its port."""
+    at, port = _split(local)
+    hosts = {_split(host)[0], at, *(_LOOPBACK if at in _LOOPBACK else ())}
+    names = {host, local, *(b"%b:%b" % (each, port) for each in hosts)}
+    return frozenset(names | hosts if port in (b"80", b"443") else names)
+
+
+def _split(host: bytes) -> tuple[bytes, bytes]:
+    """Name and port, b"" for none."""
+    if host.endswith(b"]"):
+        return host, b""
+    name, colon, port = host.rpartition(b":")
+    return (name, port) if colon else (host, b"")
+
+
+def _refresh(value: bytes, place: Place) -> bytes:
+    match = _REFRESH.fullmatch(value)
+    return match[1] + _location(match[2], place) + match[3] if match is not None else value
+
+
+def _link(value: bytes, place: Place) -> bytes:
+    return _BRACKETED.sub(lambda m: b"<%b>" % _location(m[1], place), value)
+
+
+def _cookie(value: bytes, place: Place) -> bytes:
+    """A cookie for this target alone: without a Domain that is wider than it, and by path under the prefix."""
+    if value[:7].lower() == b"__host-":  # such a name promises the path / and no Domain; browsers see to it
+        return value
+    own = b"" if place.prefix else _split(place.host.lower())[0]
+    value = _COOKIE_DOMAIN.sub(
+        lambda m: m[0] if own and m[1].strip(b" \t").lstrip(b".").lower() == own else b"", value
+    )
+    return _COOKIE_PATH.sub(lambda m: m[1] + under(m[2], place.prefix), value) if place.prefix else value
+
+
+def _scope(value: bytes, place: Place) -> bytes:
+    """How far a service worker may reach: not beyond the target."""
+    return b"" if _UPWARDS.search(value) else _location(value, place)
+
+
+_REWRITES = {
+    b"location": _location,
+    b"content-location": _location,
+    b"refresh": _refresh,
+    b"link": _link,
+    b"set-cookie": _cookie,
+    b"service-worker-allowed": _scope,
+}
 
 
 def under(path: bytes, prefix: bytes) -> bytes:

@@ -23,13 +23,16 @@ from aero.server.watch.events import Event, Events
 REMEMBERED = 20_000
 
 _BY_PATH = re.compile(rb"/([0-9A-Za-z-]{1,63})(@|%40|%23)?/([0-9A-Za-z-]{1,63})(?:(/.*)|(\?.*))?")
+_STRICTLY_BY_PATH = re.compile(rb"/([0-9a-z-]{1,63})()/([0-9a-z-]{1,63})(?:(/.*)|(\?.*))?")
 _BY_HOST = re.compile(rb"([0-9a-z-]{1,63})(@|%40|%23)?\.([0-9a-z-]{1,63})\.")
+#: Names of this machine that no other can have (RFC 6761, section 6.3).
+_LOOPBACK = re.compile(rb"(?:.+\.)?localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 _PORT = re.compile(rb":[0-9]*\Z")
 
 
 class Wanted(NamedTuple):
     """What a request asks for. ``who``: a tag or a cid, ``name``: a target's; ``prefix``: what is taken off the
-    path, which leaves ``path``; ``host``: what the target gets to see as Host."""
+    path, as the visitor wrote it, which leaves ``path``; ``host``: what the target gets to see as Host."""
 
     who: str
     is_cid: bool
@@ -39,15 +42,28 @@ class Wanted(NamedTuple):
     host: bytes
 
 
+class Rules(NamedTuple):
+    """How addresses are understood. ``domain``: "" for addresses by path; ``hosts``: the names that the mux answers
+    to by path, besides this machine's own, None for any; ``strict``: one spelling only; ``debug``: answers tell
+    which names exist."""
+
+    domain: str = ""
+    hosts: frozenset[bytes] | None = None
+    strict: bool = False
+    debug: bool = False
+
+
 class Router:
     """The registry as the mux asks it."""
 
-    def __init__(self, registry: Registry, events: Events, leases: Leases, domain: str, debug: bool) -> None:
-        """``domain``: "" for addresses by path; ``debug``: answers tell which names exist."""
+    def __init__(self, registry: Registry, events: Events, leases: Leases, rules: Rules) -> None:
+        domain = rules.domain
         self._registry = registry
         self._domain = domain
         self._ending = b"." + domain.encode()
-        self._debug = debug
+        self._hosts = rules.hosts
+        self._strict = rules.strict
+        self._debug = rules.debug
         self._workers: dict[str, list[Worker]] = {}  # by tag, until a worker comes or goes
         self._turns: dict[tuple[str, str], int] = {}
         self._known = {(lease.owner.tag, lease.owner.name) for lease in leases.absent(REMEMBERED)}
@@ -58,11 +74,16 @@ class Router:
         """Stops listening to the registry."""
         self._events.listeners.discard(self._on_event)
 
-    def wanted(self, request: Request) -> Wanted | Page:
-        """What the request is for, or why it is for nothing here. Raises MessageError."""
+    def wanted(self, request: Request, vouched: bool) -> Wanted | Page:
+        """What the request is for, or why it is for nothing here. Raises MessageError.
+
+        ``vouched``: a trusted proxy says which host the visitor asked for.
+        """
         if not self._domain:
             by_path = _by_path if len(request.target) <= CACHED_BYTES else _by_path.__wrapped__
-            found = by_path(request.target, request.host)
+            if self._hosts is not None and not vouched and not _is_own(request.host, self._hosts):
+                return Page("misdirected", {"host": request.host.decode("latin-1")})
+            found = by_path(request.target, request.host, self._strict)
             expected = "/<tag>/<name>/"
         else:
             found = self._by_host(request)
@@ -144,19 +165,31 @@ class Router:
 
 
 @lru_cache(CACHED_HEADS)
-def _by_path(target: bytes, host: bytes) -> Wanted | Page | None:
-    """What a path asks for; a Page when a slash is missing, None when it has another form."""
+def _is_own(host: bytes, hosts: frozenset[bytes]) -> bool:
+    """Whether a request was meant for this mux: a web page whose name was made to lead here asks for that name."""
+    name = _PORT.sub(b"", host).rstrip(b".").lower()
+    return not name or name in hosts or _LOOPBACK.fullmatch(name) is not None
+
+
+@lru_cache(CACHED_HEADS)
+def _by_path(target: bytes, host: bytes, strict: bool) -> Wanted | Page | None:
+    """What a path asks for; a Page when a slash is missing, None when it has another form.
+
+    ``strict``: one spelling of each address, so that a rule of a proxy in front has to know only that one.
+    """
     if b"@" in host or b"%" in host:
         raise MessageError(400, "bad Host")  # a worker's id with its mark stands in the path here
-    match = _BY_PATH.fullmatch(target)
+    match = (_STRICTLY_BY_PATH if strict else _BY_PATH).fullmatch(target)
     if match is None:
         return None
     who, mark, name, path, query = match.groups()
+    if strict and CID.fullmatch(who.decode()):
+        return None
     if path is None:
         # Relative, so that it holds behind a proxy with a prefix of its own too.
         return Page("add slash", {}, b"Location: %b/%b\r\n" % (name, query or b""))
     text = who.decode().lower()
-    is_cid = mark is not None or CID.fullmatch(text) is not None
+    is_cid = bool(mark) or CID.fullmatch(text) is not None
     called = name.decode().lower()
-    prefix = f"/{text}{'@' if mark else ''}/{called}".encode()
-    return Wanted(text, is_cid, called, prefix, path, host)
+    # As this visitor wrote it: under another spelling his browser would not find its cookies again.
+    return Wanted(text, is_cid, called, target[: match.end(3)], path, host)

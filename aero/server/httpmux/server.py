@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aero import logs
-from aero.address import Address
+from aero.address import Address, is_loopback
 from aero.limits import Limits
 from aero.net.listen import Listener, listen_at
 from aero.net.loop import Loop
@@ -19,7 +19,7 @@ from aero.net.pipe import make_abrupt, refuse
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.rewrite import Peer
-from aero.server.httpmux.routing import Router
+from aero.server.httpmux.routing import Router, Rules
 from aero.server.httpmux.visitor import Visitor, end_well
 
 if TYPE_CHECKING:
@@ -71,8 +71,13 @@ class Mux:
         """Listens at once. Raises ListenError."""
         self.loop = ground.loop
         config = ground.present.config
-        self.router = Router(ground.registry, ground.events, ground.leases, config.domain, config.debug)
-        self.kept = KeptConnections()
+        socks = listen_at(where, "--mux")
+        rules = Rules(
+            config.domain, _answered_names(config.mux_hosts, socks), config.mux_strict, config.debug
+        )
+        self.router = Router(ground.registry, ground.events, ground.leases, rules)
+        self.kept = KeptConnections(config.mux_head)
+        self.head_bytes = config.mux_head
         self.draining = False
         self._counters = ground.counters
         self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
@@ -80,7 +85,7 @@ class Mux:
         self._visitors: set[Visitor] = set()
         self._addresses: Counter[bytes] = Counter()
         self._listeners: list[Listener] = []
-        for sock in listen_at(where, "--mux"):
+        for sock in socks:
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
             self._listeners.append(Listener(ground.loop, sock, self._connected))
         self._address = Address(*self._listeners[0].address)
@@ -164,6 +169,13 @@ class Mux:
             visitor.close()
         self.kept.close()
         self.router.close()
+
+
+def _answered_names(hosts: tuple[str, ...], socks: list[socket.socket]) -> frozenset[bytes] | None:
+    """The names that the mux answers to by path, None for any. Where only this machine reaches it, and nobody has said
+    otherwise, that is this machine: else a page from anywhere, once its name leads to loopback, could read targets."""
+    only_here = all(is_loopback(sock.getsockname()[0]) for sock in socks)
+    return None if "*" in hosts or not (hosts or only_here) else frozenset(each.encode() for each in hosts)
 
 
 def _origin(ip: IPv4Address | IPv6Address) -> bytes:

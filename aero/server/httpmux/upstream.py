@@ -7,6 +7,7 @@ callbacks from the session, which never block and never raise.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Protocol
 
 from aero.core import stream as streams
@@ -18,9 +19,11 @@ from aero.server.httpmux.body import Bytes, Transfer
 from aero.server.httpmux.head import (
     NO_BODY,
     UNTIL_CLOSE,
+    Request,
     Response,
     body_length,
-    check_beginning,
+    check_answered,
+    head_end,
     parse_response,
 )
 from aero.server.registry.mapping import Mapping
@@ -65,6 +68,8 @@ class User(Protocol):
 class Keeper(Protocol):
     """Where connections go that are not in use."""
 
+    head_bytes: int  # the longest head that a target may send
+
     def put(self, upstream: Upstream) -> None:
         """Keeps a connection for the next request, or retires it."""
 
@@ -97,6 +102,7 @@ class Upstream:
         "_upgrade",
         "idle_since",
         "mapping",
+        "pinned",
         "route",
         "stream",
         "used",
@@ -110,6 +116,8 @@ class Upstream:
         self.user: User | None = None
         self.used = False  # served a request before: the target may be about to close it
         self.idle_since = 0.0
+        # Whoever asks over it may be taken for its first visitor from here on: it is his alone (NTLM, Negotiate).
+        self.pinned = False
         self._fin_waits = False
         self._unsent = memoryview(_NOTHING)
         self._forget()
@@ -131,11 +139,12 @@ class Upstream:
 
     # To the target
 
-    def begin(self, user: User, method: bytes, minor: int, upgrade: bool, data: bytes) -> None:
-        """Sends a request: its head, and what there is of its body. ``minor``: the visitor's version."""
+    def begin(self, user: User, request: Request, data: bytes) -> None:
+        """Sends a request: ``data`` is its head as the target gets it, and what there is of its body."""
         self._forget()
         self.user = user
-        self._method, self._minor, self._upgrade = method, minor, upgrade
+        self.pinned = self.pinned or request.pins
+        self._method, self._minor, self._upgrade = request.method, request.minor, bool(request.upgrade)
         self.send(data)
 
     def send(self, data: Bytes) -> None:
@@ -211,11 +220,11 @@ class Upstream:
             data = bytes(view)
         credit = len(view)
         while True:
-            end = data.find(b"\r\n\r\n", max(self._checked - 3, 0)) + 4
-            if end > Limits.MUX_HEAD_BYTES:
-                raise MessageError(502, f"the head is longer than {Limits.MUX_HEAD_BYTES} bytes")
-            if end < 4:
-                check_beginning(data, self._checked, Limits.MUX_HEAD_BYTES, b"HTTP/1.")
+            end = head_end(data, self._checked)
+            if end > self._keeper.head_bytes:
+                raise MessageError(502, f"the head is longer than {self._keeper.head_bytes} bytes")
+            if not end:
+                check_answered(data, self._checked, self._keeper.head_bytes)
                 self._head = data if self._head else bytearray(data)
                 self._checked = len(data)
                 user.flush(credit)
@@ -228,7 +237,7 @@ class Upstream:
                 break
             self._interims += 1
             self._interim_bytes += end
-            if self._interims > Limits.MUX_INTERIM_HEADS or self._interim_bytes > Limits.MUX_HEAD_BYTES:
+            if self._interims > Limits.MUX_INTERIM_HEADS or self._interim_bytes > self._keeper.head_bytes:
                 raise MessageError(502, "too many interim responses")
             if self._minor == 1:
                 user.interim(response)
@@ -244,11 +253,12 @@ class Upstream:
             user.switched(response)
             user.body(rest)
             return
+        self.pinned = self.pinned or response.pins
         length = body_length(self._method, response)
         user.head(response, length)
         # Small bodies mostly come with their head: then there is nothing to follow.
         whole = length == len(rest) > 0
-        self._transfer = transfer = _DONE if whole else Transfer(length)
+        self._transfer = transfer = _DONE if whole else Transfer(length, forgiving=True)
         self._reusable = response.keep_alive and length != UNTIL_CLOSE and not self._last
         used = 0
         if whole:
@@ -303,16 +313,23 @@ class Upstream:
 
     # Ends
 
-    def release(self, clean: bool) -> None:
-        """The visitor is done with it; ``clean``: the whole request was sent. It is kept where it can be."""
+    def release(self, clean: bool) -> bool:
+        """The visitor is done with it; ``clean``: the whole request was sent. It is kept where it can be.
+
+        True: it may serve another request, of this visitor only, who has to end it.
+        """
         self.user = None
         if clean and self._reusable and self.stream.state == streams.OPEN and not self._unsent:
             self.used = True
+            if self.pinned:
+                self.idle_since = monotonic()
+                return True
             self._keeper.put(self)
         elif clean and not self._unsent:
             self.retire()
         else:
             self.abort()
+        return False
 
     def retire(self) -> None:
         """Ends it politely: no more from us, then the target's end. The keeper bounds how long that may take."""
@@ -323,10 +340,11 @@ class Upstream:
             self._keeper.retired(self)
 
     def abort(self) -> None:
-        """Ends it at once."""
+        """Ends it at once. Harmless when over already."""
         self.user = None
-        self.stream.abort(Reset.CANCELLED)
-        self._forget_if_closed()
+        if self.stream.state != streams.CLOSED:
+            self.stream.abort(Reset.CANCELLED)
+            self._forget_if_closed()
 
     def _forget_if_closed(self) -> bool:
         """Removes a stream that has ended from its mapping's tally and from the keeper; whether it has."""

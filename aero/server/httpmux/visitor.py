@@ -42,7 +42,7 @@ from aero.server.httpmux.head import (
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import Page, render
 from aero.server.httpmux.retry import Tries
-from aero.server.httpmux.rewrite import Peer
+from aero.server.httpmux.rewrite import Peer, Place
 from aero.server.httpmux.routing import Router, Wanted
 from aero.server.httpmux.sending import Sending
 from aero.server.httpmux.upstream import Upstream
@@ -96,6 +96,7 @@ class Shared(Protocol):
     loop: Loop
     router: Router
     kept: KeptConnections
+    head_bytes: int  # the longest head that a visitor may send
     draining: bool  # every response is its connection's last
 
     def count(self, page: Page) -> None:
@@ -117,6 +118,8 @@ class Visitor:
         "_in",
         "_last",
         "_mux",
+        "_own",
+        "_own_for",
         "_reading",
         "_request",
         "_sending",
@@ -142,6 +145,10 @@ class Visitor:
         self._in = _NOTHING  # what was read and not yet used: a beginning of a head, or pipelined requests
         self._checked = 0  # how much of a beginning was looked at
         self._eof = False  # the visitor sends no more
+        # A connection to a target that has proved, once for all its requests, who this visitor is; and what was said
+        # of him then, since a proxy's connection carries many.
+        self._own: Upstream | None = None
+        self._own_for: tuple[tuple[bytes, bytes], ...] = ()
         self._discarded = 0  # bytes thrown away while lingering
         self._forget()
         self._reading = mux.loop.io(sock.fileno(), READ)
@@ -179,7 +186,7 @@ class Visitor:
             self._relay()
             return
         try:
-            data = self._sock.recv(Limits.MUX_HEAD_BYTES)
+            data = self._sock.recv(self._mux.head_bytes)
         except BlockingIOError:
             return
         except OSError:
@@ -195,7 +202,7 @@ class Visitor:
             self._in += data
             if self.state == WAITING:
                 self._next()
-            elif len(self._in) >= Limits.MUX_HEAD_BYTES:
+            elif len(self._in) >= self._mux.head_bytes:
                 self._reading.stop()  # so much may wait behind a request that is under way
 
     def _next(self) -> None:
@@ -208,15 +215,15 @@ class Visitor:
         end = data.find(b"\r\n\r\n", max(self._checked - 3, 0)) + 4
         try:
             if end < 4:
-                check_beginning(data, self._checked, Limits.MUX_HEAD_BYTES)
+                check_beginning(data, self._checked, self._mux.head_bytes)
                 if data and not self._checked:
                     self.deadline = monotonic() + Limits.MUX_HEAD_S
                 self._checked = len(data)
                 if self._eof:
                     self.close()
                 return
-            if end > Limits.MUX_HEAD_BYTES:
-                raise MessageError(431, f"the head is longer than {Limits.MUX_HEAD_BYTES} bytes")
+            if end > self._mux.head_bytes:
+                raise MessageError(431, f"the head is longer than {self._mux.head_bytes} bytes")
             self._in = data[end:]
             self._checked = 0
             self._begin(parse_request(data[:end], Limits.MUX_HEAD_FIELDS))
@@ -228,7 +235,7 @@ class Visitor:
         self._last = not request.keep_alive
         if request.has_body:
             self._body = Transfer(request.length)
-        wanted = self._mux.router.wanted(request)
+        wanted = self._mux.router.wanted(request, self.peer.trusted and request.says_host)
         if isinstance(wanted, Page):
             self._answer(wanted)
             return
@@ -271,7 +278,7 @@ class Visitor:
         request, wanted, tries = self._request, self._wanted, self._tries
         if request is None or wanted is None or tries is None:
             return
-        upstream = tries.next(self._mux.kept, self.address)
+        upstream = self._take_own(request, tries) or tries.next(self._mux.kept, self.address)
         if upstream is None:
             kind, why = tries.failure
             self._answer(Page(kind, self._fields(why)))
@@ -281,7 +288,7 @@ class Visitor:
         local = upstream.mapping.local.encode()
         head = rewrite.request_head(request, wanted.path, wanted.host, local, self.peer, wanted.prefix)
         sent = tries.sent or _NOTHING
-        upstream.begin(self, request.method, request.minor, bool(request.upgrade), head + sent)
+        upstream.begin(self, request, head + sent)
         if len(sent) > Limits.MUX_REPLAY_BYTES:
             tries.begun()
         self.deadline = monotonic() + (Limits.MUX_ANSWER_S if self._body is None else Limits.MUX_BODY_S)
@@ -295,6 +302,23 @@ class Visitor:
                 cid=upstream.mapping.worker.cid,
                 stream=upstream.stream.id,
             )
+
+    def _take_own(self, request: Request, tries: Tries) -> Upstream | None:
+        """The connection that is this visitor's alone, where it leads to the target and speaks for him still."""
+        own = self._own
+        if own is None or not tries.may_use(own):
+            return None
+        self._own = None
+        if self._own_for != request.forwarded:
+            own.abort()
+            return None
+        return own
+
+    def _keep_own(self, upstream: Upstream | None) -> None:
+        own, self._own = self._own, upstream
+        self._own_for = self._request.forwarded if self._request is not None else ()
+        if own is not None:
+            own.abort()
 
     def _fields(self, why: str = "") -> dict[str, str]:
         wanted = self._wanted
@@ -389,7 +413,7 @@ class Visitor:
 
     def interim(self, response: Response) -> None:
         """A 1xx other than 101."""
-        self._sending.head(rewrite.interim_head(response), chunked=False)
+        self._sending.head(rewrite.interim_head(response, self._place(response)), chunked=False)
 
     def head(self, response: Response, length: int) -> None:
         """The target's final head."""
@@ -407,11 +431,16 @@ class Visitor:
         if self._body is not None or ended or (unbounded and not chunked) or self._mux.draining:
             self._last = True
         connection = b"close" if self._last else b"keep-alive" if request.minor == 0 else _NOTHING
-        hosts: tuple[bytes, ...] = ()
-        if response.rooted and wanted.prefix:
-            hosts = (request.host.lower(), upstream.mapping.local.encode())
-        head = rewrite.response_head(response, length, chunked, connection, wanted.prefix, hosts)
+        head = rewrite.response_head(response, length, chunked, connection, self._place(response))
         self._sending.head(head, chunked)
+
+    def _place(self, response: Response) -> Place | None:
+        """Where the visitor has found the target, for a response that has addresses in it."""
+        request, wanted, upstream = self._request, self._wanted, self._upstream
+        if not response.places or request is None or wanted is None or upstream is None:
+            return None
+        host = rewrite.visited_host(request, self.peer)
+        return Place(wanted.prefix, host, upstream.mapping.local.encode())
 
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""
@@ -420,7 +449,7 @@ class Visitor:
         if self._tries is not None:
             self._tries.begun()
         self._wait(NEVER)
-        head = rewrite.response_head(response, NO_BODY, False, b"Upgrade", _NOTHING, ())
+        head = rewrite.response_head(response, NO_BODY, False, b"Upgrade", self._place(response))
         self._sending.head(head, chunked=False)
         if self._in and self._upstream is not None:
             self._upstream.send(self._in)
@@ -512,8 +541,8 @@ class Visitor:
             return
         request, body = self._request, self._body
         upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.release(clean=body is None)
+        if upstream is not None and upstream.release(clean=body is None):
+            self._keep_own(upstream)
         if self._last or (self._eof and not self._in):
             # Who has said that this was the last request sends no more. Others may just be sending the next one.
             said = request is not None and not request.keep_alive
@@ -619,6 +648,8 @@ class Visitor:
         self._enter(GONE)
         self.deadline = NEVER
         self._drop_upstream()
+        if self._own is not None:
+            self._keep_own(None)
         stopped(self._reading)
         self._sending.stop()
         close(self._sock)

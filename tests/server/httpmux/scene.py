@@ -19,11 +19,13 @@ from aero.server.httpmux import head, routing
 from aero.server.httpmux.body import Transfer
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import Page
-from aero.server.httpmux.rewrite import Peer
+from aero.server.httpmux.rewrite import Peer, Place
 from aero.server.httpmux.visitor import Visitor
 from aero.server.registry.route import LocalRoute
 
 PEER = Peer(b"192.0.2.1", True)
+PLACE = Place(b"/t/web", b"a", b"127.0.0.1:80")
+HEAD_BYTES = 64 * 1024
 MOST_TURNS = 20_000
 STAYS, FINISHES, RESETS = range(3)  # what a target does after its first answer
 
@@ -126,8 +128,9 @@ class Scene:
         self.found = [self]
         # As a mux, a mapping and a worker are used
         self.loop = self.router = self.worker = self
+        self.head_bytes = HEAD_BYTES
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
-        self.kept = KeptConnections()
+        self.kept = KeptConnections(HEAD_BYTES)
         self.carried = SimpleNamespace(session=self.session, alive=True)
         self.visitor = Visitor(self, self.sock, "192.0.2.1:1", PEER)  # type: ignore[arg-type]
 
@@ -140,9 +143,9 @@ class Scene:
     def run_callback(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
 
-    def wanted(self, request: head.Request) -> Any:
+    def wanted(self, request: head.Request, vouched: bool) -> Any:
         self.requests += 1
-        return routing._by_path(request.target, request.host) or Page("no address", {"expected": "/"})
+        return routing._by_path(request.target, request.host, False) or Page("no address", {"expected": "/"})
 
     def mappings(self, _: Any) -> list[Any]:
         return self.found[:]

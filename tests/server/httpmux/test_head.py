@@ -23,6 +23,7 @@ from aero.server.httpmux.head import (
     parse_response,
 )
 from aero.server.httpmux.rewrite import Peer
+from tests.server.httpmux.scene import PLACE
 
 FIELDS = 128
 STRANGER = Peer(b"192.0.2.1", False)
@@ -123,7 +124,7 @@ def test_any_bytes_are_a_response_or_a_refusal(data: bytes) -> None:
         response = parse_response(head, FIELDS)
     except MessageError:
         return
-    out = rewrite.response_head(response, 3, False, b"", b"/t/web", (b"a",))
+    out = rewrite.response_head(response, 3, False, b"", PLACE)
     assert out.count(b"\r\n\r\n") == 1 and not re.search(rb"[^\r]\n|\r[^\n]|\0", out)
     assert len(re.findall(rb"^content[-_]length:", out, re.I | re.M)) == 1
     assert not re.search(rb"^(connection|transfer[-_]encoding|upgrade):", out, re.I | re.M)
@@ -196,6 +197,65 @@ def test_whether_a_connection_stays(minor: int, connection: bytes, stays: bool) 
 
 def test_204_and_interim_responses_have_no_length() -> None:
     response = parse_response(b"HTTP/1.1 204 None\r\nContent-Length: 5\r\n\r\n", FIELDS)
-    assert b"ength" not in rewrite.response_head(response, NO_BODY, False, b"", b"", ())
+    assert b"ength" not in rewrite.response_head(response, NO_BODY, False, b"")
     interim: Response = parse_response(b"HTTP/1.1 103 Hints\r\nContent-Length: 5\r\nA: b\r\n\r\n", FIELDS)
-    assert rewrite.interim_head(interim) == b"HTTP/1.1 103 Hints\r\nA: b\r\n\r\n"
+    assert rewrite.interim_head(interim, None) == b"HTTP/1.1 103 Hints\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "got"),
+    [
+        ("/t/web/bücher?q=ä", b"/t/web/b%C3%BCcher?q=%C3%A4"),
+        ("/t/web/%c3%bc", b"/t/web/%c3%bc"),
+        ("http://a/t/web/ü", b"/t/web/%C3%BC"),
+    ],
+)
+def test_raw_utf_8_in_a_target_is_percent_encoded(target: str, got: bytes) -> None:
+    request = read(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert request is not None and request.target == got
+
+
+@pytest.mark.parametrize("target", [b"/a\x01", b"/a\x7f", b"/a b", b"/a#b", "http://ü/a".encode()])
+def test_other_characters_stay_refused(target: bytes) -> None:
+    assert read(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n") is None
+
+
+@pytest.mark.parametrize(
+    ("credentials", "pins"),
+    [
+        (b"Basic YTpi", False),
+        (b"Bearer a.b.c", False),
+        (b'Digest username="a, Negotiate b", realm="x", nc=1', False),
+        (b"AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c", False),
+        (b"NTLM TlRMTVNTUAAB", True),
+        (b"negotiate YIIB==", True),
+        (b"Kerberos x", True),
+        (b"abc==", True),
+        (b"", True),
+    ],
+)
+def test_credentials_that_may_hold_for_a_connection(credentials: bytes, pins: bool) -> None:
+    request = read(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: " + credentials + b"\r\n\r\n")
+    assert request is not None and request.pins == pins
+
+
+@pytest.mark.parametrize(
+    ("challenges", "pins"),
+    [
+        (b'Basic realm="a, NTLM"', False),
+        (b'Digest realm="a", qop="auth", Basic realm = "b"', False),
+        (b'Basic realm="a", NTLM', True),
+        (b"Negotiate", True),
+        (b"Negotiate oYG==, Basic realm=x", True),
+    ],
+)
+def test_challenges_that_may_hold_for_a_connection(challenges: bytes, pins: bool) -> None:
+    head = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: " + challenges + b"\r\n\r\n"
+    assert parse_response(head, FIELDS).pins == pins
+
+
+def test_an_upgrade_may_come_with_a_body() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+    for framing in (b"Content-Length: 2\r\n", b"Transfer-Encoding: chunked\r\n", b""):
+        request = read(head + framing + b"\r\n")
+        assert request is not None and request.upgrade == b"tcp"

@@ -37,7 +37,16 @@ class Stage:
         self.service = StreamServer((IP, 0), self._serve)
         self.service.start()
         self.server = Server(
-            ServerConfig(ips=(IP,), port=0, auth="a", api=None, mux=Address(IP, 0), ports=(0, 0), state="")
+            ServerConfig(
+                ips=(IP,),
+                port=0,
+                mux_hosts=("*",),
+                auth="a",
+                api=None,
+                mux=Address(IP, 0),
+                ports=(0, 0),
+                state="",
+            )
         )
         ready = Event()
         target = TargetConfig("web", IP, self.service.server_port)

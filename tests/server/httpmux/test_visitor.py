@@ -8,9 +8,8 @@ import pytest
 
 from aero.core import frames
 from aero.core.codes import Reset
-from aero.limits import Limits
 from aero.server.httpmux import upstream
-from tests.server.httpmux.scene import FINISHES, RESETS, STAYS, Scene
+from tests.server.httpmux.scene import FINISHES, HEAD_BYTES, RESETS, STAYS, Scene
 
 GET = b"GET /t/web/ HTTP/1.1\r\nHost: a\r\n\r\n"
 OLD = b"GET /t/web/ HTTP/1.0\r\n\r\n"
@@ -30,7 +29,7 @@ def test_nothing_is_read_into_what_follows_a_malformed_request(bad: bytes) -> No
     scene.run()
     scene.sock.data = GET * 3000
     scene.run()
-    assert len(scene.visitor._in) < 2 * Limits.MUX_HEAD_BYTES
+    assert len(scene.visitor._in) < 2 * HEAD_BYTES
     scene.sock.full = False
     scene.run()
     assert scene.sock.taken.startswith(b"HTTP/1.1 400 ") and scene.sock.taken.count(b"HTTP/1.1") == 1
@@ -164,14 +163,14 @@ def test_what_waits_for_a_slow_visitor_is_bounded_though_chunks_are_larger_than_
 
 def test_a_head_in_single_bytes_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = 0
-    check = upstream.check_beginning
+    check = upstream.check_answered
 
-    def counted(part: bytes, fresh: int, most: int, start: bytes) -> None:
+    def counted(part: bytes, fresh: int, most: int) -> None:
         nonlocal looked
         looked += len(part) - fresh
-        check(part, fresh, most, start)
+        check(part, fresh, most)
 
-    monkeypatch.setattr(upstream, "check_beginning", counted)
+    monkeypatch.setattr(upstream, "check_answered", counted)
     head = b"HTTP/1.1 200 OK\r\nA: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n"
     scene = Scene(GET, b"")
     scene.sock.ends = False
@@ -187,7 +186,7 @@ def test_a_head_in_single_bytes_is_looked_at_once(monkeypatch: pytest.MonkeyPatc
 
 
 def test_interim_responses_without_end() -> None:
-    for size, most in ((10, 17), (Limits.MUX_HEAD_BYTES // 2, 2)):
+    for size, most in ((10, 17), (HEAD_BYTES // 2, 2)):
         scene = Scene(GET, b"")
         scene.sock.full, scene.sock.ends = True, False
         scene.run()
@@ -195,7 +194,7 @@ def test_interim_responses_without_end() -> None:
             assert scene.open
             target_sends(scene, b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * size + b"\r\n\r\n")
         assert not scene.open, "the target is given up"
-        assert len(scene.visitor._sending._pending or b"") < 2 * Limits.MUX_HEAD_BYTES
+        assert len(scene.visitor._sending._pending or b"") < 2 * HEAD_BYTES
         scene.sock.full = False
         scene.run()
         assert b"HTTP/1.1 502 " in scene.sock.taken
@@ -228,4 +227,61 @@ def test_a_reset_that_comes_after_the_visitor_has_its_answer() -> None:
     scene.sock.data = GET
     scene.run()
     assert scene.sock.taken == OK * 2
+    scene.finish()
+
+
+NTLM = b"Authorization: NTLM TlRMTVNTUAAB\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (GET.replace(b"\r\n\r\n", b"\r\n" + NTLM + b"\r\n"), OK),
+        (GET, b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n"),
+    ],
+)
+def test_a_connection_that_was_logged_in_on_is_lent_to_nobody_else(request_: bytes, answer: bytes) -> None:
+    scene = Scene(request_, answer)
+    scene.sock.ends = False
+    scene.run()
+    (stream,) = scene.open
+    assert scene.kept.take(scene, 60.0) is None, "the next visitor would be taken for this one"  # type: ignore[arg-type]
+    scene.answer, scene.said[stream.id] = OK, len(OK)
+    scene.sock.data = GET + GET.replace(b"GET", b"POST")
+    scene.run()
+    assert scene.got[stream.id].count(b"/ HTTP/1.1\r\n") == 3, (
+        "his own requests go on over it, whatever they are"
+    )
+    scene.sock.ends = True
+    scene.run()
+    assert scene.visitor.closed and not scene.open, "and it ends with him"
+    scene.finish()
+
+
+def test_a_connection_that_was_logged_in_on_serves_one_visitor_of_a_proxy() -> None:
+    def asked(ip: bytes) -> bytes:
+        return b"GET /t/web/ HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: %b\r\n%b\r\n" % (ip, NTLM)
+
+    scene = Scene(asked(b"192.0.2.7"), OK)
+    scene.sock.ends = False
+    scene.run()
+    scene.sock.data = asked(b"192.0.2.7")
+    scene.run()
+    assert len(scene.got) == 1
+    scene.sock.data = asked(b"192.0.2.8")
+    scene.run()
+    assert len(scene.got) == 2 and len(scene.open) == 1
+    scene.finish()
+
+
+def test_a_login_that_died_under_a_visitor_is_not_gone_on_with() -> None:
+    scene = Scene(GET.replace(b"\r\n\r\n", b"\r\n" + NTLM + b"\r\n"), OK)
+    scene.sock.ends = False
+    scene.run()
+    (stream,) = scene.open
+    scene.session.receive(memoryview(frames.pack(frames.FIN, stream.id)), 0.0)
+    scene.over.add(stream.id)
+    scene.sock.data = GET
+    scene.run()
+    assert scene.sock.taken == OK * 2 and len(scene.got) == 2
     scene.finish()
