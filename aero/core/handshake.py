@@ -8,16 +8,16 @@ PROTOCOL.md, section "Handshake":
       CONFIRM    proof                           ->
                                                  <-     CONFIRM  proof
 
-The worker proves itself first, so that somebody who only connects learns nothing that could tell a right guess
-from a wrong one. HELLO and SERVER_HELLO, whole, are the associated data of both proofs: who changes a version, a
-feature or a name on the way makes both proofs fail. FAIL may take any message's place; nothing vouches for it.
+The worker proves itself first, other than in RFC 9383, so that somebody who only connects learns nothing that could
+tell a right guess from a wrong one. HELLO and SERVER_HELLO, whole, are part of the context of SPAKE2+: who changes a
+version, a feature or a name on the way makes both proofs fail. FAIL may take any message's place, and nothing vouches
+for it.
 
 Each side is a table, state x message -> method; a message that is missing from it is the protocol error.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
 from typing import Any, Callable, NamedTuple
@@ -25,11 +25,21 @@ from typing import Any, Callable, NamedTuple
 from aero.core import features
 from aero.core.codes import Close
 from aero.core.record import hkdf_expand
-from aero.core.spake2 import CONFIRMATION_BYTES, SCALAR_BYTES, SHARE_BYTES, Keys, Password, Spake2
+from aero.core.spake2plus import (
+    CONFIRMATION_BYTES,
+    SCALAR_BYTES,
+    SHARE_BYTES,
+    Keys,
+    Password,
+    ProverRun,
+    Verifier,
+    VerifierRun,
+    identity_of,
+)
 from aero.errors import Rejected, RemoteProtocolError, SecurityError
 
 MAGIC = b"AeRO"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("!4sBBH")  # magic, version, kind, body length
 HEADER_BYTES = HEADER.size
 MAX_BODY_BYTES = 512  # HELLO with the longest user name has 134
@@ -39,6 +49,8 @@ HELLO, SERVER_HELLO, CONFIRM, FAIL = 1, 2, 3, 15
 NAMES = {HELLO: "HELLO", SERVER_HELLO: "SERVER_HELLO", CONFIRM: "CONFIRM", FAIL: "FAIL"}
 
 _U32 = struct.Struct("!I")
+_CONTEXT = b"AeRO-proxy link"
+_HTTP_METHODS = b"GET POST PUT HEAD OPTIONS DELETE PATCH CONNECT PRI".split()
 _WRONG_CODE = "wrong auth code"  # and unknown user: whoever asks must not learn which
 
 
@@ -68,17 +80,7 @@ def describe(first: bytes) -> str:
         return "SSH"
     if first.startswith(b"HTTP/"):
         return "an HTTP server's answer"
-    if first.split(b" ")[0] in (
-        b"GET",
-        b"POST",
-        b"PUT",
-        b"HEAD",
-        b"OPTIONS",
-        b"DELETE",
-        b"PATCH",
-        b"CONNECT",
-        b"PRI",
-    ):
+    if first.split(b" ")[0] in _HTTP_METHODS:
         return "HTTP"
     return "something unknown"
 
@@ -93,12 +95,24 @@ class _Handshake:
         self.secrets: LinkSecrets | None = None
         self.rest = b""  # what came behind the handshake's last message: the first records
 
+    def gather(self, data: bytes) -> bool:
+        """Takes bytes from the peer; True when they make up a message, which ``answer`` will handle.
+
+        Raises RemoteProtocolError for what cannot become one.
+        """
+        self._buffer += data
+        return self.secrets is None and self._size() > 0
+
     def receive(self, data: bytes) -> bytes:
-        """Takes bytes from the peer, gives bytes to send. ``secrets`` is set when the handshake is over.
+        """Takes bytes from the peer, gives bytes to send: ``gather`` and ``answer`` in one."""
+        self.gather(data)
+        return self.answer()
+
+    def answer(self) -> bytes:
+        """Handles the whole messages that have come; gives bytes to send. At the end of it all ``secrets`` is set.
 
         Raises RemoteProtocolError (bad bytes), SecurityError (the proof is wrong), Rejected (the server said no).
         """
-        self._buffer += data
         answer = b""
         while self.secrets is None:
             whole = self._next()
@@ -121,11 +135,20 @@ class _Handshake:
 
     def _next(self) -> bytes | None:
         """Cuts one whole message off the buffer; None when it is not there yet."""
+        size = self._size()
+        if not size:
+            return None
+        data = self._buffer
+        self._buffer = data[size:]
+        return data[:size]
+
+    def _size(self) -> int:
+        """The first message's length in bytes, 0 while some of it is missing. Raises RemoteProtocolError."""
         data = self._buffer
         if not MAGIC.startswith(data[:4]):
             raise RemoteProtocolError(Close.NOT_AERO, f"the peer speaks {describe(data)}, not this protocol")
         if len(data) < HEADER_BYTES:
-            return None
+            return 0
         _, version, kind, length = HEADER.unpack_from(data)
         if version != VERSION and kind != FAIL:
             raise RemoteProtocolError(
@@ -134,19 +157,18 @@ class _Handshake:
         if length > MAX_BODY_BYTES:
             raise RemoteProtocolError(Close.FRAME, f"a handshake message of {length} bytes")
         size = HEADER_BYTES + length
-        if len(data) < size:
-            return None
-        self._buffer = data[size:]
-        return data[:size]
+        return size if len(data) >= size else 0
 
 
-def _link_secrets(keys: Keys, aad: bytes, agreed: int) -> tuple[LinkSecrets, LinkSecrets]:
+def _context(hello: bytes, server_hello: bytes) -> bytes:
+    """SPAKE2+'s context: what both ends have seen of the handshake, and what it is for."""
+    return _CONTEXT + hello + server_hello
+
+
+def _link_secrets(keys: Keys, agreed: int) -> tuple[LinkSecrets, LinkSecrets]:
     """(worker's, server's) secrets; PROTOCOL.md, section "Keys"."""
-    root = hmac.digest(
-        hashlib.sha256(aad).digest(), keys.secret, hashlib.sha256
-    )  # HKDF-Extract, salt: the hellos
-    upward = hkdf_expand(root, b"aero worker to server", 32)
-    downward = hkdf_expand(root, b"aero server to worker", 32)
+    upward = hkdf_expand(keys.shared, b"aero worker to server", 32)
+    downward = hkdf_expand(keys.shared, b"aero server to worker", 32)
     return LinkSecrets(upward, downward, agreed), LinkSecrets(downward, upward, agreed)
 
 
@@ -154,15 +176,20 @@ class WorkerHandshake(_Handshake):
     """The dialling side."""
 
     def __init__(self, password: Password, user: str, random: bytes, offered: int = features.OFFERED) -> None:
-        """``random``: SCALAR_BYTES fresh bytes; ``user``: "" or a name of at most MAX_USER_BYTES."""
+        """``random``: SCALAR_BYTES fresh bytes; ``user``: "" or a name of at most MAX_USER_BYTES.
+
+        ``offered``: the bits of features.py that this end has.
+        """
         super().__init__()
         self._offered = offered
         #: set once the CONFIRM is on its way: what we seal from here on only a server that knows the code can
         #: open, so the first record need not wait for its proof
         self.our_secret = b""
-        self._spake = Spake2("A", password, b"worker", b"server", random)
-        name = user.encode("utf-8")
-        self._hello = message(HELLO, self._spake.share + _U32.pack(offered) + bytes((len(name),)) + name)
+        self._run = ProverRun(password, random)
+        self._identity = identity_of(user)
+        self._hello = message(
+            HELLO, self._run.share + _U32.pack(offered) + bytes((len(self._identity),)) + self._identity
+        )
         cls = WorkerHandshake  # functions, not methods: nothing here holds itself
         self._table = {(0, SERVER_HELLO): cls._handle_server_hello, (1, CONFIRM): cls._handle_confirm}
 
@@ -174,9 +201,8 @@ class WorkerHandshake(_Handshake):
         if len(body) != SHARE_BYTES + 4:
             raise RemoteProtocolError(Close.FRAME, f"SERVER_HELLO of {len(body)} bytes")
         agreed = _U32.unpack_from(body, SHARE_BYTES)[0] & self._offered
-        aad = self._hello + whole
-        self._keys = self._spake.finish(body[:SHARE_BYTES], aad)
-        self._unproved = _link_secrets(self._keys, aad, agreed)[0]
+        self._keys = self._run.finish(body[:SHARE_BYTES], _context(self._hello, whole), self._identity)
+        self._unproved = _link_secrets(self._keys, agreed)[0]
         self.our_secret = self._unproved.ours
         return message(CONFIRM, self._keys.our_confirmation)
 
@@ -191,11 +217,14 @@ class ServerHandshake(_Handshake):
     """The listening side."""
 
     def __init__(
-        self, find_password: Callable[[str], Password], random: bytes, offered: int = features.OFFERED
+        self, find_verifier: Callable[[str], Verifier], random: bytes, offered: int = features.OFFERED
     ) -> None:
-        """``find_password``: user name -> Password, one that nobody knows for an unknown user."""
+        """``find_verifier``: user name -> Verifier, one of a code that nobody knows for an unknown user.
+
+        ``random`` and ``offered``: as for the worker's side.
+        """
         super().__init__()
-        self._find_password = find_password
+        self._find_verifier = find_verifier
         self._random = random
         self._offered = offered
         self.user = ""
@@ -211,21 +240,21 @@ class ServerHandshake(_Handshake):
         fixed = SHARE_BYTES + 5
         if not fixed <= len(body) <= fixed + MAX_USER_BYTES or len(body) != fixed + body[fixed - 1]:
             raise RemoteProtocolError(Close.FRAME, f"HELLO of {len(body)} bytes")
+        identity = body[fixed:]
         try:
-            self.user = body[fixed:].decode("utf-8")
+            self.user = identity.decode("utf-8")
         except UnicodeDecodeError:
             raise RemoteProtocolError(Close.FRAME, "the user name in HELLO is not UTF-8") from None
-        spake = Spake2("B", self._find_password(self.user), b"worker", b"server", self._random)
+        run = VerifierRun(self._find_verifier(self.user), self._random)
         self._agreed = _U32.unpack_from(body, SHARE_BYTES)[0] & self._offered
-        answer = message(SERVER_HELLO, spake.share + _U32.pack(self._agreed))
-        self._aad = whole + answer
-        self._keys = spake.finish(body[:SHARE_BYTES], self._aad)
+        answer = message(SERVER_HELLO, run.share + _U32.pack(self._agreed))
+        self._keys = run.finish(body[:SHARE_BYTES], _context(whole, answer), identity)
         return answer
 
     def _handle_confirm(self, whole: bytes, body: bytes) -> bytes:
         if not hmac.compare_digest(body, self._keys.their_confirmation):
             raise SecurityError(_WRONG_CODE)
-        self.secrets = _link_secrets(self._keys, self._aad, self._agreed)[1]
+        self.secrets = _link_secrets(self._keys, self._agreed)[1]
         return message(CONFIRM, self._keys.our_confirmation)
 
 

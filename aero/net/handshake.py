@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Protocol
 
 import gevent
 
@@ -11,13 +11,13 @@ from aero.core import frames, handshake, record
 from aero.core.aead.backend import Backend
 from aero.core.codes import Close
 from aero.core.record import RecordReader, RecordWriter
-from aero.core.spake2 import Password
+from aero.core.spake2plus import Password, Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, RemoteProtocolError, SecurityError
 from aero.net.transport import Transport, wait
 
-# Four short messages: two round trips and two point multiplications, on the slowest path and host that we know of.
+# Four short messages: two round trips and three point multiplications, on the slowest path and host that we know of.
 TIMEOUT_S = 10.0
-_READ_BYTES = 4096  # a handshake's messages have 134 at most; what follows is the first record
+_READ_BYTES = 4096  # a handshake's messages have 142 at most; what follows is the first record
 _DRAIN_BYTES = 16 * 1024  # how much of a stranger's talk is read away so that our answer reaches it
 _DRAIN_S = 1.0
 
@@ -69,34 +69,44 @@ def greet_server(transport: Transport, password: Password, user: str, backend: B
     )
 
 
+class Watch(Protocol):
+    """Who watches a guest of the server while it proves itself. Called in the guest's greenlet."""
+
+    def hold(self) -> None:
+        """The guest's HELLO is whole. May block: its answer is what costs arithmetic."""
+
+    def answered(self) -> None:
+        """The guest is about to get its answer: from here on it owes a proof, however it ends."""
+
+    def failed(self) -> None:
+        """The guest was answered, and ends without a proof."""
+
+
 def greet_worker(
-    transport: Transport,
-    find_password: Callable[[str], Password],
-    backend: Backend,
-    hold: Callable[[], None],
-    failed: Callable[[bool], None],
+    transport: Transport, find_verifier: Callable[[str], Verifier], backend: Backend, watch: Watch
 ) -> Keyed:
-    """Server's side. ``hold`` may block before the peer gets its first answer, which is what costs arithmetic;
-    ``failed`` is called when somebody who got that answer fails, with True where the proof was wrong.
+    """Server's side.
 
     Raises RemoteProtocolError, SecurityError, LinkClosed or NetworkError; the peer has been told why by then.
     """
-    machine = handshake.ServerHandshake(find_password, os.urandom(handshake.SCALAR_BYTES))
+    machine = handshake.ServerHandshake(find_verifier, os.urandom(handshake.SCALAR_BYTES))
+    data = b""
     try:
         with _deadline("no handshake in time"):
-            data = _receive(transport)
-            if handshake.MAGIC.startswith(data[: len(handshake.MAGIC)]):
-                hold()
-            while True:
-                answer = machine.receive(data)
+            while machine.secrets is None:
+                data = _receive(transport)
+                if not machine.gather(data):
+                    continue
+                if not machine.begun:
+                    watch.hold()
+                answer = machine.answer()
+                if machine.secrets is None:
+                    watch.answered()
                 if answer:
                     _send(transport, answer)
-                if machine.secrets is not None:
-                    break
-                data = _receive(transport)
     except AeroError as error:
         if machine.begun:
-            failed(isinstance(error, SecurityError))
+            watch.failed()
         if isinstance(error, RemoteProtocolError) and handshake.describe(data) == "HTTP":
             say_goodbye(transport, _HTTP_ANSWER % (len(_HTTP_TEXT), _HTTP_TEXT))
         elif isinstance(error, RemoteProtocolError):

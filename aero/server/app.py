@@ -13,11 +13,11 @@ from gevent.event import Event
 from aero import __version__, logs
 from aero.address import Address
 from aero.config.roles import ServerConfig, reloaded
-from aero.core import spake2
 from aero.core.aead.choose import choose
 from aero.core.codes import Close
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
+from aero.core.spake2plus import Verifier, stretch
 from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.run import on_signals, set_up
@@ -55,8 +55,8 @@ class Server:
         """Listens at once. Raises ListenError, HostError."""
         loop = event_loop()
         socks = listen_or_explain(config.ips, config.port, "--port")
-        self._password = spake2.Password(spake2.stretch(config.auth, ""))
-        self._nobody = spake2.Password(int.from_bytes(os.urandom(31), "big") + 1)
+        self._verifier = Verifier.of(*stretch(config.auth, ""))
+        self._nobody = Verifier.of(*(int.from_bytes(os.urandom(31), "big") + 1 for _ in range(2)))
         self._database = Database(config.state)
         leases, counters, events = Leases(self._database), Counters(), Events()
         self.ground = ground = Ground(
@@ -72,7 +72,7 @@ class Server:
             registry=Registry(loop, Ports(config.ips, *config.ports, leases), events, counters),
         )
         self.sessions = Sessions(ground)
-        self.gate = Gate(ground, self.sessions, self.find_password)
+        self.gate = Gate(ground, self.sessions, self.find_verifier)
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
         self._mux = self._start_mux(config.mux)
         self._api = self._start_api(config.api)
@@ -117,9 +117,9 @@ class Server:
         port: int = self._listeners[0].address[1]
         return port
 
-    def find_password(self, user: str) -> spake2.Password:
-        """The password of a user; one that nobody knows for a user that there is not."""
-        return self._nobody if user else self._password
+    def find_verifier(self, user: str) -> Verifier:
+        """The verifier of a user; that of a code that nobody knows for a user that there is not."""
+        return self._nobody if user else self._verifier
 
     def announce(self) -> None:
         """The first lines of the log: what this is, where it listens, and what to type at the other end."""
@@ -162,8 +162,8 @@ class Server:
         present = self.ground.present
         config, fixed = reloaded(present.config, new)
         if config.auth != present.config.auth:
-            code = gevent.get_hub().threadpool.apply(spake2.stretch, (config.auth, ""))
-            self._password = spake2.Password(code)  # links that are up keep their keys
+            scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, ""))
+            self._verifier = Verifier.of(*scalars)  # links that are up keep their keys
             self.gate.penalties.forget()
         present.config = config
         logs.setup(config.log, config.log_format, config.log_size, config.debug)

@@ -12,8 +12,8 @@ from gevent.event import AsyncResult
 from aero import __version__, logs
 from aero.address import EVERYWHERE, Address, Target
 from aero.config.roles import ClientConfig, reloaded
-from aero.core import spake2
 from aero.core.codes import Close
+from aero.core.spake2plus import Password, stretch
 from aero.errors import AeroError, Rejected, SecurityError
 from aero.host.run import on_signals, set_up
 from aero.worker.crew import Crew
@@ -64,8 +64,8 @@ class WorkerApp:
         ground = self.ground
         config, fixed = reloaded(ground.config, new)
         if config.auth != ground.config.auth:
-            code = gevent.get_hub().threadpool.apply(spake2.stretch, (config.auth, ""))
-            ground.password = spake2.Password(code)  # for the next link
+            scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, ""))
+            ground.password = Password(*scalars)  # for the next link
         ground.config = config
         logs.setup(config.log, config.log_format, config.log_size, config.debug)
         log.info("configuration read again", targets=len(config.targets))

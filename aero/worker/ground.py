@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aero.config.roles import ClientConfig
-from aero.core import spake2
 from aero.core.aead.choose import choose
 from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
+from aero.core.spake2plus import Password, stretch
 from aero.limits import Limits
 from aero.net.lookup import Names
 from aero.net.loop import event_loop
@@ -23,7 +23,7 @@ class Ground:
     def __init__(self, config: ClientConfig) -> None:
         """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works."""
         self.config = config
-        self.password = spake2.Password(spake2.stretch(config.auth, ""))
+        self.password = Password(*stretch(config.auth, ""))
         self.backend = choose(config.aead)
         self.identity = identity(config)
         self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)

@@ -18,7 +18,7 @@ from aero.core.link import MAX_LINK_FRAMES_BYTES, LinkMachine
 from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.record import LINK, MAX_RECORD_BYTES, OVERHEAD_BYTES, SESSION, RecordReader, RecordWriter
 from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, WORKER_FIRST_ID, Session, SessionLimits
-from aero.core.spake2 import Password
+from aero.core.spake2plus import Password, Verifier
 from aero.core.stream import Stream
 from aero.errors import LinkClosed, Rejected, RemoteProtocolError, SecurityError
 from tests.core.joined import PLAIN, SCRATCH
@@ -389,11 +389,14 @@ def test_noise_as_a_record_header(noise: bytes, start: int) -> None:
 
 # The handshake: right messages, damaged in every way, in pieces of any size
 
-RIGHT = Password(0xC0DE)
+RIGHT, VERIFIER = Password(0xC0DE, 0xBEEF), Verifier.of(0xC0DE, 0xBEEF)
 
 
 def _transcript() -> tuple[list[bytes], list[bytes]]:
-    ours, theirs = WorkerHandshake(RIGHT, "anna", bytes(48)), ServerHandshake(lambda user: RIGHT, bytes(48))
+    ours, theirs = (
+        WorkerHandshake(RIGHT, "anna", bytes(48)),
+        ServerHandshake(lambda user: VERIFIER, bytes(48)),
+    )
     hello = ours.start()
     answer = theirs.receive(hello)
     confirm = ours.receive(answer)
@@ -444,7 +447,7 @@ def test_damaged_handshakes(how: list[tuple[str, int, bytes]], step: int, to_ser
     """Nothing but the right bytes gives secrets; nothing but errors that are meant comes out."""
     machine: WorkerHandshake | ServerHandshake
     if to_server:
-        machine, right = ServerHandshake(lambda user: RIGHT, bytes(48)), TO_SERVER
+        machine, right = ServerHandshake(lambda user: VERIFIER, bytes(48)), TO_SERVER
     else:
         machine, right = WorkerHandshake(RIGHT, "anna", bytes(48)), TO_WORKER
     data = damaged(right, how)
@@ -459,7 +462,9 @@ def test_damaged_handshakes(how: list[tuple[str, int, bytes]], step: int, to_ser
 @given(st.lists(st.binary(max_size=200), max_size=5), st.booleans())
 def test_noise_as_a_handshake(pieces: list[bytes], to_server: bool) -> None:
     machine = (
-        ServerHandshake(lambda user: RIGHT, bytes(48)) if to_server else WorkerHandshake(RIGHT, "", bytes(48))
+        ServerHandshake(lambda user: VERIFIER, bytes(48))
+        if to_server
+        else WorkerHandshake(RIGHT, "", bytes(48))
     )
     try:
         for piece in pieces:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aero.config import values
-from aero.core import codes, features, frames, handshake, link, messages, record, session, spake2
+from aero.core import codes, features, frames, handshake, link, messages, record, session, spake2plus
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import BACKENDS, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
@@ -24,7 +27,7 @@ from tests.core.joined import SCRATCH
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"^```((?:hex|json) [a-z-]+)\n(.*?)^```$", TEXT, re.M | re.S))
+BLOCKS = dict(re.findall(r"^```((?:hex|json) [a-z0-9-]+)\n(.*?)^```$", TEXT, re.M | re.S))
 WORKER_RANDOM, SERVER_RANDOM = bytes(range(0x00, 0x30)), bytes(range(0x30, 0x60))
 CODE = "correct horse"
 NOW = 100.0
@@ -42,7 +45,8 @@ def message(name: str) -> memoryview:
 JOIN = messages.parse_join(message("join"))
 JOINED = messages.parse_joined(message("joined"))
 
-PASSWORD = spake2.Password(spake2.stretch(CODE, ""))
+W0, W1 = spake2plus.stretch(CODE, "")
+PASSWORD, VERIFIER = spake2plus.Password(W0, W1), spake2plus.Verifier.of(W0, W1)
 
 
 def backends() -> list[Backend]:
@@ -55,19 +59,47 @@ def backends() -> list[Backend]:
     return found
 
 
-def test_the_code_gives_w() -> None:
-    assert PASSWORD.w_bytes == example("w")
+def test_the_code_gives_w0_w1_and_l() -> None:
+    """By hand, as the page says it is done."""
+    password = b"".join(struct.pack("<Q", len(part)) + part for part in (CODE.encode(), b"", b"server"))
+    salt = b"AeRO-proxy SPAKE2+ auth code"
+    derived = hashlib.scrypt(password, salt=salt, n=2**14, r=8, p=1, maxmem=1 << 26, dklen=96)
+    for half, scalar, name in ((derived[:48], W0, "w0"), (derived[48:], W1, "w1")):
+        assert 1 + int.from_bytes(half, "big") % (spake2plus._ORDER - 1) == scalar
+        assert scalar.to_bytes(32, "big") == example(name)
+    assert spake2plus._encode(VERIFIER.public) == example("l")
+
+
+def test_the_keys_follow_from_z_and_v() -> None:
+    """By hand again: the transcript, K_main, the proofs, K_shared and the two secrets."""
+    hello, server_hello = example("hello"), example("server-hello")
+    share_p, share_v = hello[8:73], server_hello[8:73]
+    m, n = spake2plus._encode(spake2plus._M), spake2plus._encode(spake2plus._N)
+    context = b"AeRO-proxy link" + hello + server_hello
+    parts = (context, b"", b"server", m, n, share_p, share_v, example("z"), example("v"), example("w0"))
+    main = hashlib.sha256(b"".join(struct.pack("<Q", len(part)) + part for part in parts)).digest()
+    assert main == example("k-main")
+    extracted = hmac.digest(bytes(32), main, "sha256")
+    confirming, shared = (
+        hkdf_expand(extracted, b"ConfirmationKeys", 64),
+        hkdf_expand(extracted, b"SharedKey", 32),
+    )
+    assert hmac.digest(confirming[:32], share_v, "sha256") == example("worker-confirm")[8:]
+    assert hmac.digest(confirming[32:], share_p, "sha256") == example("server-confirm")[8:]
+    assert shared == example("k-shared")
+    assert hkdf_expand(shared, b"aero worker to server", 32) == example("upward")
+    assert hkdf_expand(shared, b"aero server to worker", 32) == example("downward")
 
 
 def test_the_handshake_is_the_examples() -> None:
     ours = WorkerHandshake(PASSWORD, "", WORKER_RANDOM)
-    theirs = ServerHandshake(lambda user: PASSWORD, SERVER_RANDOM)
+    theirs = ServerHandshake(lambda user: VERIFIER, SERVER_RANDOM)
     assert ours.start() == example("hello")
     assert theirs.receive(example("hello")) == example("server-hello")
     assert ours.receive(example("server-hello")) == example("worker-confirm")
     assert theirs.receive(example("worker-confirm")) == example("server-confirm")
     assert ours.receive(example("server-confirm")) == b""
-    assert ours._keys.secret == theirs._keys.secret == example("ke")
+    assert ours._keys.shared == theirs._keys.shared == example("k-shared")
     assert ours.secrets == (example("upward"), example("downward"), features.OFFERED)
     assert theirs.secrets == (example("downward"), example("upward"), features.OFFERED)
 
@@ -228,7 +260,8 @@ def test_the_numbers_of_the_page_are_the_codes(section: str, number: float) -> N
 def test_the_page_counts_records_for_a_key_as_the_code_does() -> None:
     assert record.REKEY_RECORDS == 2**20
     assert "After 2^20 records" in rows("Keys")
-    assert spake2._SALT.split(b"\0")[0].decode() in rows("Handshake")
+    assert spake2plus._SALT.decode() in rows("Handshake")
+    assert handshake._CONTEXT.decode() in rows("Handshake")
     resumable = " or ".join(map(str, codes.RESUMABLE))
     assert f"ends with code {resumable}" in rows("Acknowledgement and takeover")
 

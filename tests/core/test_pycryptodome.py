@@ -17,8 +17,8 @@ def watch(event, arguments):
     if event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.system"):
         sys.exit(3)
 sys.addaudithook(watch)
-from aero.core import spake2
-spake2.stretch("code", "")
+from aero.core import spake2plus
+spake2plus.stretch("code", "")
 unwanted = {"cffi", "pycparser", "ctypes.util", "subprocess", "platform", "Crypto.Protocol.KDF"} & set(sys.modules)
 print(*unwanted)
 import ctypes.util

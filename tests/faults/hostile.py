@@ -12,8 +12,9 @@ from typing import Any
 import gevent
 from gevent.socket import wait_read, wait_write
 
-from aero.core import frames, record, spake2
+from aero.core import frames, record
 from aero.core.aead.choose import choose
+from aero.core.spake2plus import Password, stretch
 from aero.net.handshake import Keyed, greet_server
 from aero.net.transport import TcpTransport
 from tests.faults.inside import CODE, DEADLINE_S, LOOPBACK
@@ -22,8 +23,8 @@ BACKEND = choose()
 
 
 @cache
-def password(code: str) -> spake2.Password:
-    return spake2.Password(spake2.stretch(code, ""))
+def password(code: str) -> Password:
+    return Password(*stretch(code, ""))
 
 
 def connect(port: int, source: str = LOOPBACK) -> socket.socket:

@@ -38,10 +38,10 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redials follow each other closely, and failed handshakes of ours count nothing: the rest is as it is."""
+    """Redials follow each other closely, and failed handshakes of ours are not held back: the rest is as it is."""
     monkeypatch.setattr(Limits, "RETRY_FIRST_S", 0.02)
     monkeypatch.setattr(Limits, "RETRY_MOST_S", 0.05)
-    monkeypatch.setattr("aero.server.links.gate.NO_PROOF", 0.0)
+    monkeypatch.setattr("aero.server.policy.penalties.FREE", 1e9)
 
 
 # Messages and records of a link, from its first: HELLO or SERVER_HELLO, CONFIRM, JOIN or JOINED, then the stream.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aero.core import frames, handshake, messages, record, spake2
+from aero.core import frames, handshake, messages, record, spake2plus
 from aero.core.codes import Close
 from aero.core.link import LinkMachine
 from aero.core.outbox import BlockPool
@@ -16,7 +16,8 @@ from tests.core.joined import PLAIN, SCRATCH
 from tests.fuzz import mux
 from tests.fuzz.guided import Target
 
-PASSWORD = spake2.Password(0x1234567)
+PASSWORD = spake2plus.Password(0x1234567, 0x89ABCDE)
+VERIFIER = spake2plus.Verifier.of(0x1234567, 0x89ABCDE)
 NUMBERS = bytes(range(1, handshake.SCALAR_BYTES + 1))
 
 
@@ -133,7 +134,7 @@ def fuzz_session(data: bytes) -> None:
 
 def fuzz_server_handshake(data: bytes) -> None:
     """What strangers send to a server; the first byte says where it is cut in two."""
-    machine = handshake.ServerHandshake(lambda user: PASSWORD, NUMBERS)
+    machine = handshake.ServerHandshake(lambda user: VERIFIER, NUMBERS)
     _talk(machine, data)
 
 
@@ -163,7 +164,7 @@ def _hello() -> bytes:
 
 
 def _server_hello() -> bytes:
-    return handshake.ServerHandshake(lambda user: PASSWORD, NUMBERS[::-1]).receive(_hello())
+    return handshake.ServerHandshake(lambda user: VERIFIER, NUMBERS[::-1]).receive(_hello())
 
 
 _TARGETS = (

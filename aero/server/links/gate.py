@@ -19,7 +19,7 @@ from gevent.lock import Semaphore
 from aero import logs
 from aero.address import Address
 from aero.core.aead.backend import Backend
-from aero.core.spake2 import Password
+from aero.core.spake2plus import Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
 from aero.net.handshake import greet_worker
@@ -28,7 +28,7 @@ from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival, ArrivalGround
 from aero.server.links.sessions import Sessions
 from aero.server.policy.origin import groups_of, key_of
-from aero.server.policy.penalties import NO_PROOF, Penalties
+from aero.server.policy.penalties import Penalties
 from aero.server.policy.shares import Shares
 
 log = logs.get("gate")
@@ -40,17 +40,51 @@ _SILENT, _HELD, _ANSWERED = 0, 1, 2
 
 
 class _Guest:
-    """One connection in its handshake."""
+    """One connection in its handshake; watches how far it comes."""
 
-    __slots__ = ("address", "greenlet", "handed_over", "ip", "stage", "transport")
+    __slots__ = (
+        "_gate",
+        "address",
+        "charged",
+        "greenlet",
+        "handed_over",
+        "ip",
+        "result",
+        "stage",
+        "transport",
+        "why",
+    )
 
-    def __init__(self, transport: Transport, ip: str, port: int) -> None:
+    def __init__(self, gate: Gate, transport: Transport, ip: str, port: int) -> None:
+        self._gate = gate
         self.transport = transport
         self.ip = ip
         self.address = str(Address(ip, port))
         self.stage = _SILENT
+        self.charged = False  # its address has paid for its failure
         self.handed_over = False
+        # What it ends as, unless the handshake says otherwise: pushed out by a newer connection.
+        self.result, self.why = "no place", "a newer connection took its place"
         self.greenlet: gevent.Greenlet
+
+    def hold(self) -> None:
+        """It has begun to speak: keeps it until it may be answered."""
+        self.stage = _HELD
+        self._gate.hold(self.ip)
+
+    def answered(self) -> None:
+        """It owes a proof from here on."""
+        self.stage = _ANSWERED
+
+    def failed(self) -> None:
+        """It was answered and has no proof: whatever it learned, its address pays for one guess."""
+        if not self.charged:
+            self.charged = True
+            self._gate.penalties.failed(key_of(self.ip), monotonic())
+
+    def ends_as(self, result: str, why: object) -> None:
+        """Remembers for the log why it ended."""
+        self.result, self.why = result, str(why)
 
 
 class GateGround(ArrivalGround, Protocol):
@@ -65,13 +99,13 @@ class Gate:
     """Lets workers in: a greenlet for each handshake."""
 
     def __init__(
-        self, ground: GateGround, sessions: Sessions, find_password: Callable[[str], Password]
+        self, ground: GateGround, sessions: Sessions, find_verifier: Callable[[str], Verifier]
     ) -> None:
-        """``find_password(user)``: what a handshake is checked against; some password for every user."""
+        """``find_verifier(user)``: what a handshake is checked against; some verifier for every user."""
         self.penalties = Penalties()
         self._ground = ground
         self._sessions = sessions
-        self._find_password = find_password
+        self._find_verifier = find_verifier
         self._results = ground.counters.handshakes
         self._guests: set[_Guest] = set()
         self._shares = Shares(Limits.HANDSHAKES, Limits.HANDSHAKES_PER_ADDRESS, of_free=0)
@@ -88,7 +122,7 @@ class Gate:
 
     def connected(self, sock: socket.socket, address: Any) -> None:
         """Somebody connected to the link port."""
-        guest = _Guest(TcpTransport(sock), *address[:2])
+        guest = _Guest(self, TcpTransport(sock), *address[:2])
         group = self._shares.full(guest.ip)
         if group is not None:
             self._make_place([each for each in self._guests if group in groups_of(each.ip)])
@@ -103,7 +137,6 @@ class Gate:
     def _make_place(self, guests: list[_Guest]) -> None:
         least = min(guest.stage for guest in guests)
         loser = random.choice([guest for guest in guests if guest.stage == least])
-        self._results["no place"] += 1
         self._forget(loser)
         loser.greenlet.kill(block=False)
 
@@ -114,48 +147,43 @@ class Gate:
 
     def _left(self, guest: _Guest, _: gevent.Greenlet) -> None:
         self._forget(guest)
-        if not guest.handed_over:
-            guest.transport.close()
+        if guest.handed_over:
+            self._results["ok"] += 1
+            return
+        guest.transport.close()
+        if guest.stage == _ANSWERED or guest.charged:
+            guest.failed()
+            result = guest.result if guest.result == "wrong code" else "no proof"
+            self._ground.events.fault("handshake failed", address=guest.address, why=guest.why)
+        else:
+            result = guest.result
+            if result == "rule broken":
+                log.warning("handshake failed", address=guest.address, why=guest.why)
+            else:
+                log.debug("! handshake ended", address=guest.address, why=guest.why)
+        self._results[result] += 1
 
     def _handshake(self, guest: _Guest) -> None:
         transport, ground = guest.transport, self._ground
         try:
-            keyed = greet_worker(
-                transport,
-                self._find_password,
-                ground.backend,
-                partial(self._hold, guest),
-                partial(self._failed, guest),
-            )
+            keyed = greet_worker(transport, self._find_verifier, ground.backend, guest)
             arrival = Arrival(ground, self._sessions, keyed.user, guest.address)
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )
             guest.handed_over = True
-            self._results["ok"] += 1
             arrival.start()
-        except (LinkClosed, NetworkError) as error:
-            self._results["gave up"] += 1
-            log.debug("! handshake ended", address=guest.address, why=error)
         except SecurityError as error:
-            self._results["wrong code"] += 1
-            ground.events.fault("handshake failed", address=guest.address, why=error)
+            guest.ends_as("wrong code", error)
+        except (LinkClosed, NetworkError, OSError) as error:
+            guest.ends_as("gave up", error)
         except AeroError as error:
-            self._results["rule broken"] += 1
-            log.warning("handshake failed", address=guest.address, why=error)
-        except OSError as error:
-            self._results["gave up"] += 1
-            log.debug("! handshake ended", address=guest.address, why=error)
+            guest.ends_as("rule broken", error)
 
-    def _hold(self, guest: _Guest) -> None:
-        """Keeps a guest that has begun to speak until it may be answered."""
-        guest.stage = _HELD
-        delay_s = self.penalties.delay_s(key_of(guest.ip), monotonic())
+    def hold(self, ip: str) -> None:
+        """Keeps a guest from this address until it may be answered."""
+        delay_s = self.penalties.delay_s(key_of(ip), monotonic())
         if delay_s:
             gevent.sleep(delay_s)
         with self._turnstile:
             gevent.sleep(0)
-        guest.stage = _ANSWERED
-
-    def _failed(self, guest: _Guest, proved_wrong: bool) -> None:
-        self.penalties.failed(key_of(guest.ip), monotonic(), 1.0 if proved_wrong else NO_PROOF)

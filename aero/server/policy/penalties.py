@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-# Failures that cost nothing: a code mistyped, a link cut in the middle of its handshake.
+# Failures that cost nothing: a code mistyped, a link cut in the middle of its handshake. Every guest that was answered
+# and brought no proof counts, however it ended: nobody but the guest knows whether it has learned something.
 FREE = 3.0
 # The first failure beyond makes the next one wait this long, each one more twice as long, at most MOST_S: half of
 # what a handshake may last, so that whoever does know the code gets in at the first try, however many others behind
@@ -21,8 +22,6 @@ HALF_LIFE_S = 30.0
 MOST = 10.0
 # Each entry is some 200 bytes. Somebody with more addresses than this has as many guesses as addresses anyway.
 ADDRESSES = 4096
-# Who left without a proof has learned nothing (core/handshake.py) but has cost us a handshake's arithmetic.
-NO_PROOF = 0.25
 
 
 class Penalties:
@@ -40,9 +39,9 @@ class Penalties:
         faded: float = count * 0.5 ** ((now - at) / HALF_LIFE_S)
         return faded
 
-    def failed(self, key: bytes, now: float, weight: float = 1.0) -> None:
+    def failed(self, key: bytes, now: float) -> None:
         """A handshake from there failed."""
-        self._failures[key] = min(self.failures(key, now) + weight, MOST), now
+        self._failures[key] = min(self.failures(key, now) + 1.0, MOST), now
         self._failures.move_to_end(key)
         if len(self._failures) > ADDRESSES:
             self._failures.popitem(last=False)

@@ -14,8 +14,9 @@ from aero.core.codes import CLOSE_NAMES, RESET_NAMES, Close
 from aero.core.stream import Stream
 from aero.limits import Limits
 
-#: How a handshake may end. "no place": refused or pushed out because too many were under way.
-HANDSHAKE_RESULTS = ("ok", "wrong code", "rule broken", "gave up", "no place")
+#: How a handshake may end. "no proof": answered, and then over in any way without a proof. The rest were never
+#: answered: "rule broken", "gave up", and "no place" where a newer one took their place.
+HANDSHAKE_RESULTS = ("ok", "wrong code", "no proof", "rule broken", "gave up", "no place")
 #: What can go wrong, beside what the mux answers (httpmux/pages.py). All are there from the start, at 0, so that a rate
 #: shows the first one, too.
 ERRORS = (
