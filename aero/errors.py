@@ -10,6 +10,7 @@ AeroError
 │   └── RemoteProtocolError    by the peer: the link ends, with a code and the rule's name
 ├── SecurityError          a proof, a tag or a secret did not match
 ├── Rejected               the server said no, and why
+├── PortError              a mapping's port cannot be had
 ├── LinkClosed             the link ended, cleanly or not
 ├── StreamError            one stream ended early; everything else goes on
 ├── MessageError           an HTTP message breaks a rule: its connection ends, with a status and the rule's name
@@ -74,6 +75,14 @@ class Rejected(AeroError):
     def __init__(self, code: int, text: str, *, final: bool) -> None:
         super().__init__(text)
         self.code = code
+        self.final = final
+
+
+class PortError(AeroError):
+    """A mapping's port cannot be had. ``final`` tells whether asking again is of no use."""
+
+    def __init__(self, text: str, *, final: bool) -> None:
+        super().__init__(text)
         self.final = final
 
 

@@ -81,6 +81,14 @@ class Limits:
     # Of these, how many may come from one address (IPv6: one /64): a rack of workers behind one NAT after a power cut.
     HANDSHAKES_PER_ADDRESS = 64
 
+    # Visitors of mappings: one address may hold half of the places that are free, but at least so many (an office
+    # behind one NAT); this machine's own are not counted. Of a worker's places there are as many as one session takes
+    # streams.
+    VISITORS_PER_ADDRESS = 256
+    VISITORS_PER_WORKER = 16_384
+    # Descriptors that no visitor of a mapping gets, at most a quarter of all: links, handshakes and the API need them.
+    KEPT_DESCRIPTORS = 1024
+
     # Visitors that come while no link of their worker is up wait for one: longer than a redial takes, shorter than
     # people's patience. So many for each worker: a second of a busy service.
     VISITOR_WAIT_S = 5.0
@@ -95,6 +103,22 @@ class Limits:
     PINGS_PER_S = 4.0
     OPENS_BURST = 16
     OPENS_PER_S = 1.0
+    # Leases that one worker's identity and one address may have (IPv6: one /64): two workers' worth of targets, and a
+    # rack's. What is beyond gets ports that are not kept for it.
+    LEASES_PER_IDENTITY = 256
+    LEASES_PER_ADDRESS = 1024
+    # Leases in use are put down as in use once an hour, some each minute: so many, that 32,768 have their turn in time,
+    # cost 2 ms.
+    LEASE_REFRESH_S = 3600
+    LEASES_A_LOOK = 600
+    LEASE_LOOK_S = 60.0
+    # A leased port that another program uses is tried again for so long: connections that went out over it end.
+    LEASE_BUSY_S = 5.0
+    # Targets of one worker that wait to be registered: four messages with all that it may have.
+    WAITING_TARGETS = 512
+    # How long the loop works at registrations in one turn: a stream's bytes wait for no more than this.
+    REGISTER_TURN_S = 0.004
+
     # After the handshake a worker says what it wants with the same packet; the rest is for slow paths.
     JOIN_S = 10.0
     # How long an old link that seems alive has to answer when the same worker dials anew (docs/architecture.md, "The

@@ -7,6 +7,7 @@ the next. Links come here once they have joined (server/arrival.py).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Callable, Protocol
 
@@ -88,7 +89,10 @@ class Uplink:
         self.ended = False
         self._frozen: Any = None  # the timer of a session that no link carries
         self._frozen_until = 0.0
-        self._pongs: dict[int, Callable[[float], None]] = {}
+        self.lived_at = 0.0
+        self._pongs: dict[
+            int, list[Callable[[float], None]]
+        ] = {}  # by the number of the ping that they wait for
         self._control = Budget(Limits.CONTROL_BURST, Limits.CONTROL_PER_S, monotonic())
 
     @property
@@ -106,8 +110,7 @@ class Uplink:
         self._thaw()
         link.carry(self.session)
         pongs, self._pongs = self._pongs, {}
-        for on_pong in pongs.values():  # who asked the former link for a sign of life has it
-            on_pong(self.worker.ping_s)
+        self._answer(pongs, self.worker.ping_s)  # who asked the former link for a sign of life has it
         self.worker.lobby.open()
 
     def detach(self, link: Link, error: AeroError, final: bool) -> None:
@@ -144,23 +147,42 @@ class Uplink:
             self._frozen.close()
             self._frozen = None
 
-    def ping(self, on_pong: Callable[[float], None]) -> bool:
-        """Pings the worker now; ``on_pong`` gets the round trip in seconds. False when that cannot be."""
-        try:
-            number = self.link.ping() if self.link is not None else 0
-        except RemoteProtocolError:
-            number = 0  # so much waits for this link that not even a ping has room
-        if number:
-            self._pongs[number] = on_pong
-        return bool(number)
+    @property
+    def received_bytes(self) -> int:
+        """What the link that carries it now has read."""
+        return self.link.received_bytes if self.link is not None else 0
+
+    def ping(self, on_pong: Callable[[float], None], *, fresh: bool = False) -> bool:
+        """Pings the worker, or shares a ping that is under way; ``fresh``: only where another cannot be sent.
+
+        ``on_pong`` gets the round trip in seconds. False when there is no link.
+        """
+        if self.link is None:
+            return False
+        number = 0
+        if fresh or not self._pongs:
+            try:
+                number = self.link.ping()
+            except RemoteProtocolError:
+                pass  # so much waits for this link that not even a ping has room
+        # Where none can be sent now, any answer will do: the link's own pings are under way then.
+        self._pongs.setdefault(number or max(self._pongs, default=0), []).append(on_pong)
+        return True
 
     def pong(self, number: int, round_trip_s: float) -> None:
         """An answer came."""
         self.worker.ping_s = round_trip_s
         self._ground.counters.pings.observe(round_trip_s)
-        on_pong = self._pongs.pop(number, None)
-        if on_pong is not None:
-            on_pong(round_trip_s)
+        # Answers come in order: this one is as good for whoever asked before.
+        answered = {asked: self._pongs.pop(asked) for asked in list(self._pongs) if asked <= number}
+        self._answer(answered, round_trip_s)
+
+    def _answer(self, pongs: dict[int, list[Callable[[float], None]]], round_trip_s: float) -> None:
+        if pongs:
+            self.lived_at = monotonic()
+        for waiting in pongs.values():
+            for on_pong in waiting:
+                on_pong(round_trip_s)
 
     def end(self, code: int, text: str) -> None:
         """The session is over: streams are reset, the link closed, and with the last one the worker is gone."""
@@ -185,14 +207,17 @@ class Uplink:
         if not self._control.spend(monotonic()):
             raise RemoteProtocolError(Close.OVERLOAD, "control messages come faster than anybody needs them")
         if isinstance(message, messages.Register):
-            answers = self.worker.register(message.targets)
-            for first in range(0, len(answers), _ANSWERS_A_MESSAGE):
-                some = tuple(answers[first : first + _ANSWERS_A_MESSAGE])
-                self.session.control(messages.Registered(some))
+            self.worker.register(message.targets, self.tell)
         elif isinstance(message, messages.Unregister):
             self.worker.unregister(message.ids)
         else:
             log.debug("! control message without a meaning here", cid=self.worker.cid, message=message)
+
+    def tell(self, answers: Iterable[messages.Answer]) -> None:
+        """Tells the worker what became of some of its targets."""
+        answers = tuple(answers)
+        for first in range(0, len(answers), _ANSWERS_A_MESSAGE):
+            self.session.control(messages.Registered(answers[first : first + _ANSWERS_A_MESSAGE]))
 
     def goaway_received(self, code: int, text: str) -> None:
         """The worker takes no new streams; it leaves when the open ones are done."""

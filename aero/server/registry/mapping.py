@@ -1,23 +1,28 @@
-"""A mapping: the listening port that leads to one target of one worker, and its visitors' pipes."""
+"""A mapping: what the server keeps of one target of one worker, by whichever protocol visitors reach it."""
 
 from __future__ import annotations
 
-import socket
-from functools import partial
-from typing import Any, Protocol
+from typing import Callable, Protocol
 
-from aero import logs
-from aero.core.codes import RESET_NAMES
 from aero.core.stream import Receiver, Stream
-from aero.errors import StreamError
-from aero.net.listen import Listener
-from aero.net.loop import Loop
-from aero.net.pipe import Pipe, make_abrupt, refuse
+from aero.server.policy.shares import Shares
+from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.route import Route
+from aero.server.registry.session import WorkerSession
+from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
 
-log = logs.get("mapping")
+
+class Door(Protocol):
+    """Where its visitors come in (registry/doors)."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where visitors are listened for: ``ip:port``."""
+
+    def close(self) -> None:
+        """Takes no new visitors; open streams go on."""
 
 
 class Provider(Protocol):
@@ -25,11 +30,18 @@ class Provider(Protocol):
 
     cid: str
     tag: str
+    identity: str
+    sessions: list[WorkerSession]
+    silent_at: float
     lobby: Lobby
+    shares: Shares  # places of its visitors, whatever they visit
 
     @property
     def links(self) -> int:
         """Links that are up."""
+
+    def holder(self) -> Holder:
+        """How it is."""
 
     def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
         """A stream over one of its sessions. Raises StreamError when no session takes it."""
@@ -43,34 +55,45 @@ class Mapping:
 
     def __init__(
         self,
-        loop: Loop,
         worker: Provider,
+        owner: Owner,
         target_id: int,
-        name: str,
         local: str,
-        socks: list[socket.socket],
+        port: int,
         counters: Counters,
+        give_way: Callable[[Mapping], None],
     ) -> None:
-        """``local``: the target's address as the worker wrote it; ``socks``: listening, on one port."""
+        """``local``: the target's address as the worker wrote it; ``give_way`` drops the mapping for another's sake.
+
+        Whoever makes it owes it its ``door``.
+        """
         self.worker = worker
+        self.owner = owner
         self.target_id = target_id
-        self.name = name
+        self.name = owner.name
         self.local = local
-        self.port: int = socks[0].getsockname()[1]
-        self._loop = loop
-        self._counters = counters
-        self._tally = counters.tally(worker.tag, name)
-        for sock in socks:
-            make_abrupt(sock)
-        self._listeners = [Listener(loop, sock, self._on_visitor) for sock in socks]
+        self.port = port
+        self.door: Door
+        self._give_way = give_way
+        self._tally = counters.tally(worker.tag, owner.name)
 
     @property
     def addresses(self) -> list[str]:
         """Where visitors are listened for: ``ip:port``."""
-        return [
-            f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-            for ip, port in (each.address for each in self._listeners)
-        ]
+        return self.door.addresses
+
+    @property
+    def identity(self) -> str:
+        """Its worker's identity."""
+        return self.worker.identity
+
+    def holder(self) -> Holder:
+        """How its worker is."""
+        return self.worker.holder()
+
+    def give_way(self) -> None:
+        """Stops listening at once: the port is another's."""
+        self._give_way(self)
 
     @property
     def streams(self) -> int:
@@ -92,29 +115,6 @@ class Mapping:
         """Bytes from the target to visitors."""
         return self._tally.bytes_out
 
-    def _on_visitor(self, sock: socket.socket, address: Any) -> None:
-        visitor = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-        if self.worker.links:
-            self._serve(visitor, sock)
-        else:
-            self.worker.lobby.wait(sock, partial(self._serve, visitor))
-
-    def _serve(self, visitor: str, sock: socket.socket) -> None:
-        pipe = Pipe(self._loop, sock, self._on_end)
-        try:
-            stream = self.worker.open_stream(pipe, self.target_id, visitor)
-        except StreamError as error:
-            self._counters.error("visitor turned away")
-            log.warning(
-                "visitor turned away", target=self.name, cid=self.worker.cid, visitor=visitor, error=error
-            )
-            refuse(sock)
-            return
-        self.joined(stream)
-        pipe.start(stream)
-        if log.debugging:
-            log.debug("< visitor", target=self.name, cid=self.worker.cid, visitor=visitor, stream=stream.id)
-
     def joined(self, stream: Stream) -> None:
         """Counts a stream to this target; ``left`` ends it."""
         self._tally.joined(stream)
@@ -123,17 +123,7 @@ class Mapping:
         """A stream to this target is over."""
         self._tally.left(stream)
 
-    def _on_end(self, pipe: Pipe, why: str) -> None:
-        stream = pipe.stream
-        self.left(stream)
-        if why:
-            self._counters.error(f"stream reset: {RESET_NAMES.get(pipe.reset_code, 'other')}")
-        if log.debugging:
-            log.debug("> visitor gone", target=self.name, cid=self.worker.cid, stream=stream.id, why=why)
-
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()  # they and the mapping hold each other, and with it the worker
+        self.door.close()
         self._tally.close()

@@ -1,101 +1,334 @@
-"""Which port a mapping gets. Knows leases and ranges, not visitors.
+"""Which port of one protocol a mapping gets. Finds candidates and binds them; claims.py says who may have a leased one.
 
-In turn: the port that was asked for; the owner's own lease; the port that the owner's name hashes to, and those
-behind it. The hash makes ports come back even where nothing can be kept.
+In turn: the port that was asked for; the one that the worker says it had; its owner's leases; the port that the
+owner's name hashes to, or the next one behind it that nobody has a lease of. The hash makes ports come back even
+where nothing can be kept. Nothing here searches: free ports are found in a map of bytes, leases in their indexes.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import socket
 from collections.abc import Iterator
+from time import time
+from typing import Callable, NamedTuple, Protocol, Union
 
-from aero.errors import Rejected
-from aero.net.listen import listen_all
-from aero.server.store.leases import Leases, Owner
+from aero import logs
+from aero.errors import PortError
+from aero.limits import Limits
+from aero.net.listen import close_all
+from aero.server.registry.claims import SILENCE_S, Holder, Times, Verdict, judge
+from aero.server.registry.life import Mortal
+from aero.server.store.leases import Lease, Leases, Owner
 
-OUT_OF_RANGE, TAKEN = 1, 2  # Rejected.code here
-# How many ports are tried before we say that there is none: with half of the range used by others, 40 tries in a
-# row fail once in 10^12.
+log = logs.get("ports")
+
+# How many ports are tried before we say that there is none: with half of the range used by other programs, 40 tries in
+# a row fail once in 10^12.
 TRIES = 40
+# Leases of workers that were only here for a moment give way when all ports are leased; so many are looked at.
+_GOING_EARLY = 8
+_FREE, _TAKEN = b"\0", 1
+
+
+class Claim(NamedTuple):
+    """What is asked for, from the IP ``address``. ``remote``: a port by number; ``had``: the one it had; 0: none."""
+
+    owner: Owner
+    identity: str
+    address: str
+    remote: int = 0
+    had: int = 0
+
+
+class Holding(Protocol):
+    """A mapping that has a port now."""
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+
+    @property
+    def identity(self) -> str:
+        """Its worker's identity."""
+
+    @property
+    def worker(self) -> Mortal:
+        """Its worker."""
+
+    def holder(self) -> Holder:
+        """How its worker is."""
+
+    def give_way(self) -> None:
+        """Stops listening at once: the port is another's."""
+
+
+class Grant(NamedTuple):
+    """Listening sockets on one port; ``before``: whose it was when people should hear of that."""
+
+    port: int
+    socks: list[socket.socket]
+    before: Owner | None = None
+
+
+class Wait(NamedTuple):
+    """Ask again: when those who have a port were asked for a sign of life, or in a moment, as other programs use it."""
+
+    holders: tuple[Holding, ...] = ()
+    busy: tuple[int, ...] = ()
+
+
+Outcome = Union[Grant, Wait]
 
 
 class Ports:
-    """The range that mappings come from."""
+    """The ports of one protocol that mappings come from."""
 
-    def __init__(self, ips: tuple[str, ...], low: int, high: int, leases: Leases) -> None:
-        """``low`` to ``high``, both included; 0 and 0 leave the choice to the system."""
+    def __init__(
+        self,
+        proto: str,
+        bind: Callable[[tuple[str, ...], int], list[socket.socket]],
+        ips: tuple[str, ...],
+        low: int,
+        high: int,
+        leases: Leases,
+        void_s: float,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        """``bind(ips, port)`` makes sockets on one port, 0: any, or raises OSError; ``low`` to ``high``, both included,
+        0 and 0 leave the choice to the system.
+
+        ``void_s``: after so many seconds a lease that nobody uses is void; ``clock`` gives Unix seconds.
+        """
+        self._proto = proto
+        self._bind = bind
         self._ips = ips
         self._low, self._high = low, high
         self._leases = leases
-        self._held: set[int] = set()
+        self._void_s = void_s
+        self._clock = clock
+        self._started = clock()
+        self._holders: dict[int, Holding] = {}
+        # A byte for each port of the range: whether somebody has it or has a lease of it.
+        self._map = bytearray(high - low + 1 if low else 0)
+        self._free = len(self._map)
+        for lease in leases:
+            if lease.owner.proto == proto:
+                self._mark(lease.port, True)
 
-    def claim(self, owner: Owner, identity: str, wanted: int) -> list[socket.socket]:
-        """Listening sockets for an owner's mapping, on ``wanted`` unless that is 0.
+    # Claiming
 
-        Raises Rejected: out of range, or taken.
+    def claim(self, claim: Claim, last: bool = False) -> Outcome:
+        """A port for an owner's mapping, or what to wait for; ``last``: do without what would have to be waited for.
+
+        Whoever is granted a port owes ``hold`` or ``release``. Raises PortError.
         """
-        if wanted:
-            return self._claim_wanted(owner, identity, wanted)
-        for port in self._candidates(owner, identity) if self._low else (0,):
-            try:
-                return self._bind(owner, identity, port)
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                    raise Rejected(TAKEN, f"cannot listen: {error.strerror or error}", final=False) from error
-        where = f" in {self._low}-{self._high}" if self._low else ""
-        raise Rejected(TAKEN, f"no port is free{where}", final=False)
+        if claim.remote:
+            return self._claim_by_number(claim, last)
+        holders: list[Holding] = []
+        busy: list[int] = []
+        for port in self._own(claim):
+            verdict = self._judge(port, claim)
+            if verdict == Verdict.ASK:
+                holders.append(self._holders[port])
+            elif verdict == Verdict.GIVE:
+                try:
+                    return self._take(port, claim)
+                except OSError as error:
+                    _check(error)
+                    busy.append(port)
+        if not last and (holders or busy):
+            return Wait(tuple(holders), () if holders else tuple(busy))
+        for port in busy:
+            log.warning("leased port is used by another program", port=port, target=claim.owner.name)
+        return self._claim_fresh(claim)
 
-    def _claim_wanted(self, owner: Owner, identity: str, wanted: int) -> list[socket.socket]:
-        if self._low and not self._low <= wanted <= self._high:
-            text = f"port {wanted} is out of the server's range {self._low}-{self._high}"
-            raise Rejected(OUT_OF_RANGE, text, final=True)
-        try:
-            if wanted in self._held:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            return self._bind(owner, identity, wanted)
-        except OSError as error:
-            what = (
-                "is taken"
-                if error.errno == errno.EADDRINUSE
-                else f"cannot be used: {error.strerror or error}"
-            )
-            raise Rejected(TAKEN, f"port {wanted} {what}", final=False) from error
-
-    def _candidates(self, owner: Owner, identity: str) -> Iterator[int]:
-        """Ports to try, best first; none that another owner has a claim to, unless all are leased."""
-        own = [lease for lease in self._leases.of(owner) if self._is_free(lease.port)]
-        for lease in sorted(own, key=lambda lease: (lease.identity != identity, lease.slot)):
-            yield lease.port
-        count = self._high - self._low + 1
-        digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
-        first = int.from_bytes(digest[:8], "big") % count
-        tries = 0
-        for step in range(count):
-            port = self._low + (first + step) % count
-            if port not in self._held and self._leases.at(port) is None:
-                yield port
-                tries += 1
-                if tries == TRIES:
-                    return
-        for lease in self._leases.absent(count):
-            if self._is_free(lease.port):
+    def _own(self, claim: Claim) -> Iterator[int]:
+        """The ports that the owner had, the likeliest to be this worker's first."""
+        if claim.had and self._may_have_had(claim.had):
+            yield claim.had
+        leases = [lease for lease in self._leases.of(claim.owner) if self._in_range(lease.port)]
+        leases.sort(key=lambda lease: (lease.identity != claim.identity, lease.slot))
+        for lease in leases:
+            if lease.port != claim.had:
                 yield lease.port
 
-    def _is_free(self, port: int) -> bool:
-        return self._low <= port <= self._high and port not in self._held
-
-    def _bind(self, owner: Owner, identity: str, port: int) -> list[socket.socket]:
-        socks = listen_all(self._ips, port)
-        port = socks[0].getsockname()[1]
-        self._held.add(port)
+    def _may_have_had(self, port: int) -> bool:
+        """Without a range we have ourselves given out only what the system chooses from, or what is leased."""
         if self._low:
-            self._leases.keep(owner, port, identity)
-        return socks
+            return self._in_range(port)
+        low, high = _system_range()
+        return low <= port <= high or self._leases.at(port, self._proto) is not None
+
+    def _in_range(self, port: int) -> bool:
+        return not self._low or self._low <= port <= self._high
+
+    def _judge(self, port: int, claim: Claim) -> str:
+        holding = self._holders.get(port)
+        lease = self._leases.at(port, self._proto)
+        if lease is None and holding is not None:  # one that had a port without a lease
+            lease = Lease(holding.owner, 0, port, holding.identity, "", 0, 0)
+        if lease is None:
+            return Verdict.GIVE
+        times = Times(self._clock(), self._started, self._void_s)
+        holder = holding.holder() if holding is not None else None
+        return judge(lease, holder, claim.owner, claim.identity, times)
+
+    def _claim_by_number(self, claim: Claim, last: bool) -> Outcome:
+        port = claim.remote
+        if not self._low:
+            raise PortError("this server lets nobody choose a port (--ports 0)", final=True)
+        if not self._in_range(port):
+            text = f"port {port} is out of the server's range {self._low}-{self._high}"
+            raise PortError(text, final=True)
+        verdict = self._judge(port, claim)
+        if verdict == Verdict.ASK and not last:
+            return Wait((self._holders[port],))
+        if verdict not in (Verdict.GIVE, Verdict.TELL):
+            raise PortError(f"port {port} is taken{self._by_whom(port)}", final=False)
+        before = self._leases.at(port, self._proto) if verdict == Verdict.TELL else None
+        try:
+            grant = self._take(port, claim)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                text = f"port {port} cannot be used: {error.strerror or error}"
+                raise PortError(text, final=False) from error
+            if not last and before is None and self._leases.at(port, self._proto) is not None:
+                return Wait(busy=(port,))
+            raise PortError(f"port {port} is taken", final=False) from error
+        return grant._replace(before=before.owner) if before is not None else grant
+
+    def _by_whom(self, port: int) -> str:
+        return "" if port in self._holders else ": it is kept for a worker that is away"
+
+    def _claim_fresh(self, claim: Claim) -> Grant:
+        for port in self._unclaimed(claim.owner) if self._low else self._any():
+            try:
+                return self._take(port, claim)
+            except OSError as error:
+                _check(error)
+        where = f" in {self._low}-{self._high}" if self._low else ""
+        raise PortError(f"no port is free{where}", final=False)
+
+    def _unclaimed(self, owner: Owner) -> Iterator[int]:
+        """Ports that nobody has a claim to, from where the owner's name hashes to; then those that go early."""
+        digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
+        first = int.from_bytes(digest[:8], "big") % len(self._map)
+        at, wrapped = first, False
+        for _ in range(TRIES):
+            found = self._map.find(_FREE, at, first if wrapped else len(self._map))
+            if found < 0 and not wrapped:
+                wrapped = True
+                found = self._map.find(_FREE, 0, first)
+            if found < 0:
+                break
+            yield self._low + found
+            at = found + 1
+        now = self._clock()
+        for lease in self._leases.brief(_GOING_EARLY):
+            if now - max(lease.used_at, self._started) >= SILENCE_S and self._in_range(lease.port):
+                yield lease.port
+
+    def _any(self) -> Iterator[int]:
+        """The system chooses, again and again while it chooses somebody's leased port."""
+        for _ in range(TRIES):
+            yield 0
+
+    # Binding
+
+    def _take(self, port: int, claim: Claim) -> Grant:
+        """Listens, and keeps the lease. Raises OSError; then nothing has changed but that a former holder is gone."""
+        holding = self._holders.get(port)
+        if holding is not None:
+            holding.give_way()
+        socks = self._bind(self._ips, port)
+        try:
+            if not port:
+                port = socks[0].getsockname()[1]
+                if self._judge(port, claim) != Verdict.GIVE:
+                    raise OSError(errno.EADDRINUSE, "somebody has a lease of it")
+            if self._may_lease(claim, port):
+                self._leases.keep(claim.owner, port, claim.identity, claim.address)
+            else:
+                self._leases.forget(port, self._proto)
+        except BaseException:
+            close_all(socks)
+            raise
+        self._mark(port, True)
+        return Grant(port, socks)
+
+    def _may_lease(self, claim: Claim, port: int) -> bool:
+        """Whether one more lease is within the bounds of an identity and an address, whose oldest one may go for it.
+
+        Raises PortError where it is not and more than half of the ports are taken: nobody gets them all.
+        """
+        known = self._leases.at(port, self._proto)
+        for mine, known_as, most in (
+            (self._leases.of_identity(claim.identity), claim.identity, Limits.LEASES_PER_IDENTITY),
+            (self._leases.of_address(claim.address), claim.address, Limits.LEASES_PER_ADDRESS),
+        ):
+            if len(mine) < most or (known is not None and known_as in (known.identity, known.address)):
+                continue
+            away = [lease for lease in mine if lease.port not in self._holders]
+            if away:
+                self._forget(min(away, key=lambda lease: lease.used_at))
+            elif self._low and self._free < len(self._map) // 2:
+                raise PortError(f"{most} ports are in use from there, the most there may be", final=False)
+            else:
+                return False
+        return True
+
+    def hold(self, port: int, holding: Holding) -> None:
+        """A mapping listens on a port that was granted; ``release`` ends it."""
+        self._holders[port] = holding
 
     def release(self, port: int) -> None:
         """A mapping is gone; its lease stays."""
-        self._held.discard(port)
-        self._leases.release(port)
+        self._holders.pop(port, None)
+        self._leases.release(port, self._proto)
+        if self._leases.at(port, self._proto) is None:
+            self._mark(port, False)
+
+    def held(self, port: int) -> bool:
+        """Whether one of our mappings listens there."""
+        return port in self._holders
+
+    # Upkeep
+
+    def look_after(self) -> None:
+        """Puts down what is in use, and forgets what is void. Called once a minute; bounded in what it does."""
+        self._leases.refresh(Limits.LEASE_REFRESH_S, Limits.LEASES_A_LOOK)
+        now = self._clock()
+        for lease in self._leases.absent(Limits.LEASES_A_LOOK):
+            if now - lease.used_at < self._void_s:
+                break
+            if lease.owner.proto == self._proto:
+                self._forget(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        self._leases.forget(lease.port, self._proto)
+        if lease.port not in self._holders:
+            self._mark(lease.port, False)
+
+    def _mark(self, port: int, taken: bool) -> None:
+        if self._low and self._low <= port <= self._high:
+            at = port - self._low
+            self._free += self._map[at] - taken
+            self._map[at] = taken
+
+
+def _check(error: OSError) -> None:
+    """Another port may do where this one is used or forbidden. Raises PortError for everything else."""
+    if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        raise PortError(f"cannot listen: {error.strerror or error}", final=False) from error
+
+
+def _system_range() -> tuple[int, int]:
+    """The ports that the system chooses from where 0 is asked for."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", "rb") as file:
+            low, high = map(int, file.read().split())
+    except (OSError, ValueError):
+        return 49152, 65535  # RFC 6335, section 6
+    return low, high

@@ -5,18 +5,32 @@ Links and sessions (server/links) come and go outside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable
+from typing import TypeVar
 
+from aero import logs
+from aero.address import Address, is_loopback
 from aero.core.codes import Close
+from aero.core.messages import Wanted
 from aero.errors import Rejected
 from aero.limits import Limits
-from aero.net.loop import Loop
+from aero.net.listen import close_all
+from aero.net.loop import Loop, Watcher, stopped
+from aero.server.registry.doors.tcp import House, TcpDoor
+from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports import Claim, Ports, Wait
+from aero.server.registry.registration import Turns
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
+
+log = logs.get("registry")
+
+N = TypeVar("N")
+Names = tuple[str, str, str, str]  # a worker's user, tag, host and identity
 
 
 class Registry:
@@ -27,7 +41,15 @@ class Registry:
         self.events = events
         self.counters = counters
         self.loop = loop
+        self.proofs = Proofs(loop)
+        self.turns = Turns(self.proofs)
         self._ports = ports
+        self._house = House.build(loop, counters)
+        # The same workers by their names, in the order in which they came.
+        self._same: dict[Names, dict[str, Worker]] = {}
+        self._tagged: dict[str, dict[str, Worker]] = {}
+        self._timer: Watcher | None = loop.timer(Limits.LEASE_LOOK_S, Limits.LEASE_LOOK_S)
+        self._timer.start(ports.look_after)
 
     def add(self, user: str, tag: str, host: str, identity: str, address: str) -> Worker:
         """A new worker with a cid of its own. Raises Rejected when the server is full."""
@@ -37,52 +59,98 @@ class Registry:
             )
         worker = Worker(self, user, tag, host, identity, address)
         self.workers[worker.cid] = worker
+        self._same.setdefault(worker.names, {})[worker.cid] = worker
+        self._tagged.setdefault(tag, {})[worker.cid] = worker
         self.events.emit("worker up", cid=worker.cid, tag=tag, host=host, address=address)
         return worker
 
     def remove(self, worker: Worker, why: str) -> None:
         """The worker is gone with all its mappings."""
         if self.workers.pop(worker.cid, None) is not None:
+            _drop(self._same, worker.names, worker.cid)
+            _drop(self._tagged, worker.tag, worker.cid)
             for mapping in list(worker.mappings.values()):
                 self.drop_mapping(worker, mapping)
-            worker.lobby.close()
+            worker.close()
             self.events.emit("worker down", cid=worker.cid, tag=worker.tag, host=worker.host, why=why)
 
     def same(self, user: str, tag: str, host: str, identity: str) -> list[Worker]:
         """Workers that may be the one with these names: the same identity."""
-        names = (user, tag, host, identity)
-        return [
-            each for each in self.workers.values() if (each.user, each.tag, each.host, each.identity) == names
-        ]
+        return list(self._same.get((user, tag, host, identity), {}).values())
 
-    def tagged(self, tag: str) -> Iterator[Worker]:
+    def tagged(self, tag: str) -> Iterable[Worker]:
         """Workers with a tag, in the order in which they came."""
-        return (worker for worker in self.workers.values() if worker.tag == tag)
+        return self._tagged.get(tag, {}).values()
 
     @property
     def streams(self) -> int:
         """Open streams of all workers."""
         return sum(worker.streams for worker in self.workers.values())
 
-    def add_mapping(self, worker: Worker, target_id: int, name: str, local: str, remote: int) -> Mapping:
-        """Listens for a target's visitors. Raises Rejected when the port cannot be had."""
-        owner = Owner(worker.user, worker.tag, worker.host, name)
-        socks = self._ports.claim(owner, worker.identity, remote)
-        mapping = Mapping(self.loop, worker, target_id, name, local, socks, self.counters)
-        worker.mappings[target_id] = mapping
+    # Mappings
+
+    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
+        """Listens for a target's visitors, or says what to wait for. Raises PortError."""
+        owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
+        claim = Claim(owner, worker.identity, worker.ip, wanted.remote, wanted.had)
+        grant = self._ports.claim(claim, last)
+        if isinstance(grant, Wait):
+            return grant
+        if grant.before is not None:
+            self.events.fault(
+                "port moved",
+                cid=worker.cid,
+                tag=worker.tag,
+                target=wanted.name,
+                port=grant.port,
+                host=worker.host,
+                before=grant.before.host,
+            )
+        mapping = self._open(worker, owner, wanted, grant.port, grant.socks)
         self.events.emit(
             "mapping up",
             cid=worker.cid,
             tag=worker.tag,
-            target=name,
-            local=local,
+            target=wanted.name,
+            local=wanted.local,
             listen=", ".join(mapping.addresses),
         )
+        if self._leads_back(worker, wanted.local):
+            log.warning(
+                "target may lead back to a mapping of this server", cid=worker.cid, target=wanted.name
+            )
         return mapping
+
+    def _open(
+        self, worker: Worker, owner: Owner, wanted: Wanted, port: int, socks: list[socket.socket]
+    ) -> Mapping:
+        """A mapping with its door; on any exception nothing of it is left."""
+        try:
+            mapping = Mapping(worker, owner, wanted.id, wanted.local, port, self.counters, self._give_way)
+            mapping.door = TcpDoor(self._house, mapping, socks)
+            self._ports.hold(port, mapping)
+            worker.added(mapping)
+        except BaseException:
+            self._ports.release(port)
+            close_all(socks)
+            raise
+        return mapping
+
+    def _leads_back(self, worker: Worker, local: str) -> bool:
+        """Whether a target's address is, from this machine or by our own address, a port of ours."""
+        where = Address.parse(local)
+        near = is_loopback(where.host) and is_loopback(worker.ip)
+        return (near or where.host == worker.ip) and self._ports.held(where.port)
+
+    def _give_way(self, mapping: Mapping) -> None:
+        worker = self.workers.get(mapping.worker.cid)
+        if worker is not None:
+            self.drop_mapping(worker, mapping)
+            worker.lost(mapping)
 
     def drop_mapping(self, worker: Worker, mapping: Mapping) -> None:
         """Stops listening for a target's visitors."""
-        if worker.mappings.pop(mapping.target_id, None) is not None:
+        if worker.dropped(mapping):
             mapping.close()
             self._ports.release(mapping.port)
             self.events.emit(
@@ -101,5 +169,13 @@ class Registry:
 
     def close(self, code: int, text: str) -> None:
         """Ends every worker."""
+        stopped(self._timer)
+        self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)
+
+
+def _drop(index: dict[N, dict[str, Worker]], key: N, cid: str) -> None:
+    del index[key][cid]
+    if not index[key]:
+        del index[key]

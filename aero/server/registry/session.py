@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Callable, Protocol
 
+from aero.core.messages import Answer
 from aero.core.session import Session
 
 
@@ -11,13 +13,24 @@ class WorkerSession(Protocol):
     """One session of a worker and the link that carries it now, if one does (links/uplink.py)."""
 
     session: Session
+    lived_at: float  # when it last gave a sign of life that somebody had asked for, on the monotonic clock
+
+    @property
+    def received_bytes(self) -> int:
+        """What the link that carries it now has read."""
 
     @property
     def alive(self) -> bool:
         """True while a link carries the session."""
 
-    def ping(self, on_pong: Callable[[float], None]) -> bool:
-        """Pings the worker; False when there is no link or it takes no ping now."""
+    def ping(self, on_pong: Callable[[float], None], *, fresh: bool = False) -> bool:
+        """Pings the worker, or shares a ping that is under way; ``fresh``: only where another cannot be sent.
+
+        ``on_pong`` gets the round trip in seconds. False when there is no link.
+        """
+
+    def tell(self, answers: Iterable[Answer]) -> None:
+        """Tells the worker what became of some of its targets."""
 
     def end(self, code: int, text: str) -> None:
         """Ends session and link."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from time import monotonic, time
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 from aero.core.codes import Close, Reset
 from aero.core.messages import DUPLICATE, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
 from aero.core.stream import Receiver, Stream
-from aero.errors import Rejected, StreamError
+from aero.errors import PortError, StreamError
 from aero.limits import Limits
 from aero.net.loop import Loop
+from aero.server.policy.shares import Shares
+from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
+from aero.server.registry.ports import Wait
+from aero.server.registry.registration import Registration, Turns
 from aero.server.registry.route import LocalRoute, Route
 from aero.server.registry.session import WorkerSession
+from aero.server.store.leases import TCP
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -35,9 +40,10 @@ class Home(Protocol):
     loop: Loop
     events: Events
     counters: Counters
+    turns: Turns
 
-    def add_mapping(self, worker: Worker, target_id: int, name: str, local: str, remote: int) -> Mapping:
-        """Listens for a target's visitors. Raises Rejected when the port cannot be had."""
+    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
+        """Listens for a target's visitors, or says what to wait for. Raises PortError."""
 
     def drop_mapping(self, worker: Worker, mapping: Mapping) -> None:
         """Stops listening for a target's visitors."""
@@ -60,9 +66,23 @@ class Worker:
         self.ping_s = 0.0  # last measured round trip
         self.sessions: list[WorkerSession] = []
         self.mappings: dict[int, Mapping] = {}  # by target id
+        self.silent_at = float("-inf")  # when none of its links gave a sign of life that was asked for
         self.lobby = Lobby(home.loop)
+        self.shares = Shares(Limits.VISITORS_PER_WORKER, Limits.VISITORS_PER_ADDRESS)
+        self._by_name: dict[tuple[str, str], Mapping] = {}
         self._home = home
+        self._registration = Registration(self, home.turns)
         self._kicked: Any = None  # the timer that looks for the end of its streams
+
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """User, tag, host and identity: who has the same ones may be the same worker, started anew."""
+        return self.user, self.tag, self.host, self.identity
+
+    @property
+    def ip(self) -> str:
+        """Where it came from, without the port."""
+        return self.address.rpartition(":")[0].strip("[]")
 
     @property
     def links(self) -> int:
@@ -95,9 +115,9 @@ class Worker:
             "targets": ",".join(f"{mapping.name}:{mapping.port}" for mapping in self.mappings.values()),
         }
 
-    def mapping(self, name: str) -> Mapping | None:
-        """The mapping of a target by its name."""
-        return next((mapping for mapping in self.mappings.values() if mapping.name == name), None)
+    def mapping(self, name: str, proto: str = TCP) -> Mapping | None:
+        """The mapping of a target by its name and protocol."""
+        return self._by_name.get((name, proto))
 
     def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
         """A stream over the best session. Raises StreamError when no session takes it."""
@@ -114,25 +134,32 @@ class Worker:
             raise StreamError(Reset.LOST, "the worker is leaving")
         return min(ready, key=lambda each: (not each.alive, len(each.session.streams)))
 
-    def register(self, wanted: Iterable[Wanted | Answer]) -> list[Answer]:
-        """Makes mappings of a register message's targets; one answer for each (PROTOCOL.md, "Control messages").
+    def holder(self) -> Holder:
+        """Whether it is there, for whoever claims a port of its."""
+        now = monotonic()
+        alive = any(each.alive and now - each.lived_at < Limits.PROOF_OF_LIFE_S for each in self.sessions)
+        silent = now - self.silent_at < Limits.PROOF_OF_LIFE_S
+        return Holder(linked=self.links > 0 and not silent, alive=alive)
 
-        What stands there as an answer already could not be read as a target.
+    def register(self, wanted: Iterable[Wanted | Answer], reply: Callable[[Iterable[Answer]], None]) -> None:
+        """Makes mappings of a register message's targets; each gets an answer (PROTOCOL.md, "Control messages").
+
+        What stands there as an answer already could not be read as a target. Raises RemoteProtocolError where more
+        targets are waiting than anybody needs.
         """
-        answers = [each if isinstance(each, Answer) else self._register_one(each) for each in wanted]
-        for answer in answers:
-            if answer.error:
-                self._home.counters.error("target not mapped")
-                self._home.events.fault(
-                    "target refused",
-                    cid=self.cid,
-                    tag=self.tag,
-                    target=answer.name,
-                    why=answer.text,
-                )
-        return answers
+        self._registration.register(wanted, reply)
 
-    def _register_one(self, wanted: Wanted) -> Answer:
+    def register_one(self, wanted: Wanted | Answer, last: bool) -> Answer | Wait:
+        """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
+        answer = wanted if isinstance(wanted, Answer) else self._register_one(wanted, last)
+        if isinstance(answer, Answer) and answer.error:
+            self._home.counters.error("target not mapped")
+            self._home.events.fault(
+                "target refused", cid=self.cid, tag=self.tag, target=answer.name, why=answer.text
+            )
+        return answer
+
+    def _register_one(self, wanted: Wanted, last: bool) -> Answer | Wait:
         target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
         if known is not None and (known.name, known.local) == (name, local):  # our first answer was lost
@@ -140,19 +167,46 @@ class Worker:
         if len(self.mappings) >= Limits.TARGETS_PER_WORKER:
             text = f"a worker may have {Limits.TARGETS_PER_WORKER} targets"
             return Answer(target_id, name, error=TOO_MANY, text=text)
-        if known is not None or self.mapping(name) is not None:
+        if known is not None or self.mapping(name, wanted.proto) is not None:
             return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
         try:
-            mapping = self._home.add_mapping(self, target_id, name, local, wanted.remote)
-        except Rejected as error:
+            mapping = self._home.add_mapping(self, wanted, last)
+        except PortError as error:
             return Answer(target_id, name, error=OUT_OF_RANGE if error.final else TAKEN, text=str(error))
+        if isinstance(mapping, Wait):
+            return mapping
         return Answer(target_id, name, mapping.port, tuple(mapping.addresses))
 
     def unregister(self, target_ids: Iterable[int]) -> None:
-        """Closes mappings: no new visitors; open streams go on."""
-        for target_id in target_ids:
-            if target_id in self.mappings:
-                self._home.drop_mapping(self, self.mappings[target_id])
+        """Closes mappings: no new visitors; open streams go on. Raises RemoteProtocolError as ``register``."""
+        self._registration.unregister(target_ids)
+
+    def unregister_one(self, target_id: int) -> None:
+        """Closes one mapping, if there is one."""
+        if target_id in self.mappings:
+            self._home.drop_mapping(self, self.mappings[target_id])
+
+    def added(self, mapping: Mapping) -> None:
+        """One more target can be reached."""
+        self.mappings[mapping.target_id] = self._by_name[mapping.name, mapping.owner.proto] = mapping
+
+    def dropped(self, mapping: Mapping) -> bool:
+        """A target can be reached no more. False where it could not before."""
+        if self.mappings.get(mapping.target_id) is not mapping:
+            return False
+        del self.mappings[mapping.target_id], self._by_name[mapping.name, mapping.owner.proto]
+        return True
+
+    def lost(self, mapping: Mapping) -> None:
+        """Another worker got the port of a mapping: tells this one, which will ask for another."""
+        text = f"port {mapping.port} went to a worker that is the same and answers"
+        for each in self.sessions[:1]:
+            each.tell([Answer(mapping.target_id, mapping.name, error=TAKEN, text=text)])
+
+    def close(self) -> None:
+        """Nobody waits for it any more."""
+        self._registration.close()
+        self.lobby.close()
 
     def kick(self) -> None:
         """Sends the worker away: no new visitors now, the end when the open streams are done, or after KICK_S.

@@ -17,6 +17,8 @@ from aero.server.store.database import Change, Database, Row
 log = logs.get("store")
 
 TCP = "tcp"
+#: Somebody whose lease was in use for less than this, in seconds, has hardly told its port to anybody.
+BRIEF_S = 3600
 _COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s"
 _READ = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - a constant of ours
 # A row of another owner with this port goes: the port is unique.
@@ -89,6 +91,7 @@ class Leases:
         # Each lease stands in one of these two, those that were used the longest ago first.
         self._held: dict[Key, Lease] = {}
         self._absent: dict[Key, Lease] = {}
+        self._brief: dict[Key, Lease] = {}  # of those, which were in use for less than BRIEF_S in all
         self._by_owner: dict[Owner, dict[Key, Lease]] = {}
         self._by_identity: dict[str, dict[Key, Lease]] = {}
         self._by_address: dict[str, dict[Key, Lease]] = {}
@@ -135,6 +138,10 @@ class Leases:
     def absent(self, limit: int) -> list[Lease]:
         """Leases whose owners are away, at most ``limit``; those who have been away the longest first."""
         return list(islice(self._absent.values(), limit))
+
+    def brief(self, limit: int) -> list[Lease]:
+        """As ``absent``, but only leases that were in use for less than BRIEF_S in all."""
+        return list(islice(self._brief.values(), limit))
 
     # Changing
 
@@ -189,6 +196,8 @@ class Leases:
     def _put(self, lease: Lease, by_age: dict[Key, Lease]) -> None:
         key = lease.key
         self._leases[key] = by_age[key] = lease
+        if by_age is self._absent and lease.held_s < BRIEF_S:
+            self._brief[key] = lease
         self._by_owner.setdefault(lease.owner, {})[key] = lease
         self._by_identity.setdefault(lease.identity, {})[key] = lease
         self._by_address.setdefault(lease.address, {})[key] = lease
@@ -198,6 +207,7 @@ class Leases:
         del self._leases[key]
         self._held.pop(key, None)
         self._absent.pop(key, None)
+        self._brief.pop(key, None)
         _drop(self._by_owner, lease.owner, key)
         _drop(self._by_identity, lease.identity, key)
         _drop(self._by_address, lease.address, key)

@@ -1,0 +1,178 @@
+"""Registering: a worker's targets become mappings, a few a turn of the loop, in the order in which it asked.
+
+A greenlet for each worker that has asked, for as long as there is something to do. All of them together work for a few
+milliseconds a turn, so that streams never wait for somebody's hundred targets. A target whose port somebody else seems
+to have, or another program, is put back until the holder was asked for a sign of life, or the port was tried again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+from typing import Callable, NamedTuple, Protocol
+
+import gevent
+from gevent.event import Event
+from gevent.lock import Semaphore
+
+from aero.core.codes import Close
+from aero.core.messages import Answer, Wanted
+from aero.errors import RemoteProtocolError
+from aero.limits import Limits
+from aero.server.registry.life import Mortal, Proofs
+from aero.server.registry.mapping import Mapping
+from aero.server.registry.ports import Wait
+
+_PAUSE_S = 0.001  # until the next turn: long enough for the loop to look at its sockets
+_BUSY_RETRY_S = 0.5
+
+Reply = Callable[[Iterable[Answer]], None]
+
+
+class _Register(NamedTuple):
+    targets: tuple[Wanted | Answer, ...]
+    reply: Reply
+
+
+class _Unregister(NamedTuple):
+    ids: tuple[int, ...]
+
+
+class Asking(Protocol):
+    """The worker whose targets they are."""
+
+    mappings: dict[int, Mapping]
+
+    def register_one(self, wanted: Wanted | Answer, last: bool) -> Answer | Wait:
+        """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
+
+    def unregister_one(self, target_id: int) -> None:
+        """A target is gone."""
+
+
+class Turns:
+    """What all registrations share: whose turn it is, and who is asked for a sign of life."""
+
+    def __init__(self, proofs: Proofs) -> None:
+        self.proofs = proofs
+        self._turnstile = Semaphore(1)
+
+    def do(self, steps: Iterable[Callable[[], None]]) -> None:
+        """Takes steps, as many a turn as the loop can bear; blocks the greenlet between turns."""
+        todo = deque(steps)
+        while todo:
+            with self._turnstile:
+                until = monotonic() + Limits.REGISTER_TURN_S
+                while todo and monotonic() < until:
+                    todo.popleft()()
+                gevent.sleep(_PAUSE_S)
+
+
+class Registration:
+    """What one worker has asked for and did not get an answer to."""
+
+    def __init__(self, worker: Asking, turns: Turns) -> None:
+        self._worker = worker
+        self._turns = turns
+        self._asked: deque[_Register | _Unregister] = deque()
+        self._waiting = 0  # targets in ``_asked``
+        self._running = False
+        self._over = False
+
+    def register(self, targets: Iterable[Wanted | Answer], reply: Reply) -> None:
+        """Begins to register; answers go to ``reply``, all or some at a time.
+
+        Raises RemoteProtocolError where more waits than anybody needs.
+        """
+        asked = _Register(tuple(targets), reply)
+        self._add(asked, len(asked.targets))
+
+    def unregister(self, ids: Iterable[int]) -> None:
+        """Begins to take targets away. Raises RemoteProtocolError as ``register``."""
+        asked = _Unregister(tuple(ids))
+        self._add(asked, min(len(asked.ids), Limits.TARGETS_PER_WORKER))
+
+    def close(self) -> None:
+        """The worker is gone: nothing more is done for it."""
+        self._over = True
+        self._asked.clear()
+
+    def _add(self, asked: _Register | _Unregister, count: int) -> None:
+        if self._waiting + count > Limits.WAITING_TARGETS:
+            raise RemoteProtocolError(
+                Close.OVERLOAD, f"more than {Limits.WAITING_TARGETS} targets are waiting"
+            )
+        self._waiting += count
+        self._asked.append(asked)
+        if not self._running:
+            self._running = True
+            gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        try:
+            while self._asked:
+                asked = self._asked.popleft()
+                if isinstance(asked, _Register):
+                    self._register(asked)
+                    self._waiting -= len(asked.targets)
+                else:
+                    self._unregister(asked.ids)
+                    self._waiting -= min(len(asked.ids), Limits.TARGETS_PER_WORKER)
+        finally:
+            self._running = False
+
+    def _unregister(self, ids: tuple[int, ...]) -> None:
+        def gone(target_id: int) -> Callable[[], None]:
+            return lambda: None if self._over else self._worker.unregister_one(target_id)
+
+        self._turns.do(gone(each) for each in dict.fromkeys(ids) if each in self._worker.mappings)
+
+    def _register(self, asked: _Register) -> None:
+        until = monotonic() + Limits.LEASE_BUSY_S
+        left = list(asked.targets)
+        while left and not self._over:
+            last = monotonic() >= until
+            answers: list[Answer] = []
+            waits: list[tuple[Wanted | Answer, Wait]] = []
+            self._turns.do(self._step(each, last, answers, waits) for each in left)
+            if answers:
+                asked.reply(answers)
+            left = [wanted for wanted, _ in waits]
+            workers = {each.worker.cid: each.worker for _, wait in waits for each in wait.holders}
+            if workers:
+                self._prove(list(workers.values()))
+            elif left:
+                gevent.sleep(_BUSY_RETRY_S)
+
+    def _step(
+        self,
+        wanted: Wanted | Answer,
+        last: bool,
+        answers: list[Answer],
+        waits: list[tuple[Wanted | Answer, Wait]],
+    ) -> Callable[[], None]:
+        def step() -> None:
+            if self._over:
+                return
+            outcome = self._worker.register_one(wanted, last)
+            if isinstance(outcome, Wait):
+                waits.append((wanted, outcome))
+            else:
+                answers.append(outcome)
+
+        return step
+
+    def _prove(self, workers: list[Mortal]) -> None:
+        """Returns when all of them have answered or have not in time."""
+        left, done = len(workers), Event()
+
+        def proved(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set()
+
+        for worker in workers:
+            self._turns.proofs.ask(worker, proved)
+        done.wait()
