@@ -77,6 +77,10 @@ class ServerOptions(RoleOptions):
         "ports", "LO-HI", values.port_range, (20000, 32767),
         "Ports that targets get; 0 leaves the choice to the system", show=values.port_range_text,
     )  # fmt: skip
+    lease_days: int = option(
+        "lease-days", "DAYS", values.integer(1, 3650, "days"), 30,
+        "How long a port is kept for a worker that is away",
+    )  # fmt: skip
     api: Address | None = option(
         "api", "HOST:PORT", values.listening_address, Address("localhost", 3000),
         "Management API and page, or off",

@@ -29,10 +29,11 @@ from aero.server.httpmux.urls import target_url
 from aero.server.links.gate import Gate
 from aero.server.links.sessions import Sessions
 from aero.server.present import Present
+from aero.server.registry.doors import tcp
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
 from aero.server.store.database import Database
-from aero.server.store.leases import Leases
+from aero.server.store.leases import TCP, Leases
 from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.dump import dump
 from aero.server.watch.events import Events
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logs.get("server")
 
+_DAY_S = 24 * 3600
 GOODBYE_S = 1.0  # what workers get to hear that the server is going down
 _GOING_DOWN = "the server is going down"
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
@@ -59,6 +61,7 @@ class Server:
         self._nobody = Verifier.of(*(int.from_bytes(os.urandom(31), "big") + 1 for _ in range(2)))
         self._database = Database(config.state)
         leases, counters, events = Leases(self._database), Counters(), Events()
+        ports = Ports(TCP, tcp.bind, config.ips, *config.ports, leases, config.lease_days * _DAY_S)
         self.ground = ground = Ground(
             loop=loop,
             present=Present(config),
@@ -69,7 +72,7 @@ class Server:
             counters=counters,
             events=events,
             leases=leases,
-            registry=Registry(loop, Ports(config.ips, *config.ports, leases), events, counters),
+            registry=Registry(loop, ports, events, counters),
         )
         self.sessions = Sessions(ground)
         self.gate = Gate(ground, self.sessions, self.find_verifier)

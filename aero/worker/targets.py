@@ -169,6 +169,7 @@ class Services:
                     service.port = service.had = answer.port
                     self._announce(service.target, answer.port)
             else:
+                service.port = 0  # it may have had one: another worker that is the same got it
                 log.error("the server refused a target", target=service.target, why=answer.text)
                 complete = complete and answer.error != TAKEN
         return complete

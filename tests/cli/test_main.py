@@ -138,7 +138,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
     samples = {
         "lock": str(tmp_path / "lock"),
         "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off",
-        "domain": "d.org", "resume": "7", "drain": "3", "run-as": "nobody",
+        "domain": "d.org", "resume": "7", "drain": "3", "lease-days": "9", "run-as": "nobody",
         "api-token": "token", "trust-proxy": "10.0.0.0/8",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl", "tag": "nas",

@@ -136,13 +136,21 @@ def test_a_range_of_ports_that_is_used_up_costs_the_last_target_only(lab: Lab) -
 
 def test_a_remote_port_of_another_worker_is_not_given_away(lab: Lab) -> None:
     echo = services.echo(lab)
-    server = lab.server()
-    wanted = free_port()
+    ports = free_ports(3)
+    server, wanted = lab.server(ports=f"{ports[0]}-{ports[2]}"), ports[1]
     first = lab.worker(server, targets={"echo": f"{address(echo)}?remote={wanted}"}, tag="first")
-    assert first.port("echo") == wanted, "--ports 0 leaves any port to whoever asks for it"
+    assert first.port("echo") == wanted
     second = lab.worker(server, targets={"echo": f"{address(echo)}?remote={wanted}", "b": echo}, tag="second")
     second.says(rf"\becho\b.*{wanted}")
     assert echoes(second.port("b")) and echoes(wanted)
+
+
+def test_nobody_chooses_a_port_where_the_system_does(lab: Lab) -> None:
+    """With ``--ports 0`` a worker could have any port, 443 for one, if it might choose."""
+    echo, wanted = services.echo(lab), free_port()
+    worker = lab.worker(lab.server(ports="0"), targets={"web": f"{address(echo)}?remote={wanted}", "b": echo})
+    worker.says(r"\bweb\b.*--ports 0")
+    assert echoes(worker.port("b"))
 
 
 def test_a_target_that_refuses_resets_the_visitor_and_is_named(lab: Lab) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.net.listen import Listener
+from aero.address import Address
+from aero.errors import ListenError
+from aero.net.listen import Listener, close_all, listen_all, listen_at, listen_or_explain
 from tests.faults.inside import until
 
 
@@ -25,3 +27,46 @@ def test_ipv4_is_called_ipv4_where_one_socket_listens_for_both() -> None:
     listener.close()
     for each in (*visitors, *(sock for sock, _ in came)):
         each.close()
+
+
+def test_localhost_is_every_loopback_address_that_there_is() -> None:
+    socks = listen_at(Address("localhost", 0), "--api")
+    try:
+        families = {sock.family for sock in socks}
+        assert socket.AF_INET in families
+        assert len({sock.getsockname()[1] for sock in socks}) == 1
+    finally:
+        close_all(socks)
+
+
+def test_a_name_that_nobody_knows() -> None:
+    with pytest.raises(ListenError, match="--api"):
+        listen_at(Address("does-not-exist.invalid", 0), "--api")
+
+
+def test_all_addresses_share_one_port_or_none_is_kept() -> None:
+    first = listen_all(("127.0.0.1", "127.0.0.2"), 0)
+    port = first[0].getsockname()[1]
+    try:
+        assert [sock.getsockname() for sock in first] == [("127.0.0.1", port), ("127.0.0.2", port)]
+        with pytest.raises(OSError, match="in use"):
+            listen_all(("127.0.0.3", "127.0.0.2"), port)
+        close_all(listen_all(("127.0.0.3",), port))  # what the failed try had bound is free again
+    finally:
+        close_all(first)
+
+
+def test_a_port_that_is_taken_is_said_with_its_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ListenError, match=f"port {port} on 127.0.0.1 is taken .* --port"):
+            listen_or_explain(("127.0.0.1",), port, "--port")
+        with pytest.raises(ListenError, match="taken by another program; choose another address with --mux"):
+            listen_at(Address("127.0.0.1", port), "--mux")
+
+
+def test_an_address_that_is_not_here() -> None:
+    with pytest.raises(ListenError, match=r"no address of this machine.*--ip"):
+        listen_or_explain(("192.0.2.1",), 0, "--port")
+    with pytest.raises(ListenError, match="--api"):
+        listen_at(Address("192.0.2.1", 0), "--api")

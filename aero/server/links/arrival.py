@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from aero import __version__, logs
 from aero.config import values
@@ -23,6 +23,7 @@ from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import SessionGround, Uplink
 from aero.server.present import Present
 from aero.server.registry.registry import Registry
+from aero.server.registry.session import WorkerSession
 from aero.server.registry.worker import Worker
 
 log = logs.get("link")
@@ -50,6 +51,7 @@ class Arrival:
         self._user = user
         self._address = address
         self._uplink: Uplink | None = None
+        self._unproved = 0  # former selves of whom no sign of life has come yet
         self._final = False
         self._over = False
         self._deadline: Any = None  # the timer of a link that has not said JOIN
@@ -81,8 +83,7 @@ class Arrival:
             elif isinstance(message, JoinBeside):
                 self._join_beside(message)
             elif isinstance(message, JoinNew):
-                same = self._ground.registry.same(self._user, message.tag, message.host, message.identity)
-                _ProofOfLife(self._ground.loop, same, partial(self._admit, message))
+                self._join_new(message)
         except Rejected as error:
             self._ground.counters.error("worker turned away")
             self._ground.events.fault("worker turned away", address=self._address, why=error)
@@ -112,6 +113,26 @@ class Arrival:
         del self.link  # the two hold each other; keys and buffers must not wait for the garbage collector
 
     # Joining
+
+    def _join_new(self, join: JoinNew) -> None:
+        """Its former selves may be here still: those that give no sign of life make place for it."""
+        registry = self._ground.registry
+        same = registry.same(self._user, join.tag, join.host, join.identity)
+        self._unproved = len(same)
+        for worker in same:
+            registry.proofs.ask(worker, partial(self._proved, worker, join))
+        if not same:
+            self._admit(join)
+
+    def _proved(self, worker: Worker, join: JoinNew, silent: list[WorkerSession]) -> None:
+        for session in silent:
+            log.info("old link does not answer, the new one takes its place", cid=worker.cid)
+            session.end(Close.REPLACED, "the worker has started anew")
+        if not worker.links:
+            worker.end(Close.REPLACED, "the worker has started anew")
+        self._unproved -= 1
+        if not self._unproved:
+            self._admit(join)
 
     def _admit(self, join: JoinNew) -> None:
         """The worker gets a cid, a session and the ports that are free for it."""
@@ -164,43 +185,3 @@ class Arrival:
         if uplink is None or uplink.worker.user != self._user:
             raise Rejected(Close.GONE, "no such session (any more)", final=False)
         return uplink
-
-
-class _ProofOfLife:
-    """Asks the links of the same worker's former selves whether they live; ends what does not, then goes on."""
-
-    def __init__(self, loop: Any, workers: list[Worker], then: Callable[[], None]) -> None:
-        self._workers = workers
-        self._then = then
-        self._timer: Any = None
-        self._silent = {
-            uplink
-            for worker in workers
-            for uplink in worker.sessions
-            if isinstance(uplink, Uplink) and uplink.alive
-        }
-        for uplink in list(self._silent):
-            uplink.ping(partial(self._answered, uplink))  # one that cannot even be pinged stays silent
-        if not self._silent:
-            self._decide()
-            return
-        self._timer = loop.timer(Limits.PROOF_OF_LIFE_S)
-        self._timer.start(self._decide)
-
-    def _answered(self, uplink: Uplink, _: float) -> None:
-        self._silent.discard(uplink)
-        if not self._silent and self._timer is not None:
-            self._decide()
-
-    def _decide(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
-        for uplink in self._silent:
-            log.info("old link does not answer, the new one takes its place", cid=uplink.worker.cid)
-            uplink.end(Close.REPLACED, "the worker has started anew")
-        for worker in self._workers:
-            if not worker.links:
-                worker.end(Close.REPLACED, "the worker has started anew")
-        self._then()

@@ -64,8 +64,10 @@ class Turns:
         while todo:
             with self._turnstile:
                 until = monotonic() + Limits.REGISTER_TURN_S
-                while todo and monotonic() < until:
+                while todo:
                     todo.popleft()()
+                    if monotonic() >= until:
+                        break
                 gevent.sleep(_PAUSE_S)
 
 

@@ -30,7 +30,11 @@ class Lab:
     def uplink(self, kept: int, frozen: bool = True) -> Uplink:
         """A session that keeps so many blocks, with a link or without."""
         worker: Any = SimpleNamespace(
-            cid="c", tag="t", lobby=SimpleNamespace(open=lambda: None), leave=lambda session, why: None
+            cid="c",
+            tag="t",
+            ping_s=0.0,
+            lobby=SimpleNamespace(open=lambda: None),
+            leave=lambda session, why: None,
         )
         uplink = Uplink(cast(Any, self), self.sessions, worker, resume_s=60)
         self.sessions.add(uplink)

@@ -40,7 +40,7 @@ def test_everybody_is_let_in_in_order(pairs: list[tuple[socket.socket, socket.so
     lobby = Lobby(gevent.get_hub().loop)
     served: list[socket.socket] = []
     for near, _ in pairs:
-        lobby.wait(near, served.append)
+        lobby.wait(near, served.append, pytest.fail)
     assert len(lobby) == 5 and not served
     lobby.open()
     assert served == [near for near, _ in pairs] and not len(lobby)
@@ -52,22 +52,32 @@ def test_who_waits_in_vain_gets_a_reset(
     pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Limits, "VISITOR_WAIT_S", 0.02)
-    lobby = Lobby(gevent.get_hub().loop)
+    lobby, gone = Lobby(gevent.get_hub().loop), 0
+
+    def refused() -> None:
+        nonlocal gone
+        gone += 1
+
     for near, _ in pairs:
-        lobby.wait(near, pytest.fail)
+        lobby.wait(near, pytest.fail, refused)
     with gevent.Timeout(10):
         while len(lobby):
             gevent.sleep(0.002)
-    assert all(is_reset(far) for _, far in pairs)
+    assert all(is_reset(far) for _, far in pairs) and gone == 5
 
 
 def test_a_full_lobby_turns_newcomers_away(
     pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Limits, "WAITING_VISITORS", 3)
-    lobby = Lobby(gevent.get_hub().loop)
+    lobby, gone = Lobby(gevent.get_hub().loop), 0
+
+    def refused() -> None:
+        nonlocal gone
+        gone += 1
+
     for near, _ in pairs:
-        lobby.wait(near, pytest.fail)
+        lobby.wait(near, pytest.fail, refused)
     assert [is_reset(far) for _, far in pairs] == [False, False, False, True, True]
     lobby.close()
-    assert all(is_reset(far) for _, far in pairs[:3])
+    assert all(is_reset(far) for _, far in pairs[:3]) and gone == 5

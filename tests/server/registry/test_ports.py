@@ -1,43 +1,25 @@
-"""Which port a mapping gets, and gets again; a face's addresses; what is said where a port cannot be had."""
+"""Which port a mapping gets, and gets again; what is told where a port cannot be had, or has to be waited for."""
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
-from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aero.address import Address
-from aero.errors import ListenError, Rejected
-from aero.net.listen import close_all, listen_all, listen_at, listen_or_explain
+from aero.errors import PortError
+from aero.limits import Limits
 from aero.server.registry import ports as module
-from aero.server.registry.ports import OUT_OF_RANGE, TAKEN, TRIES, Ports
+from aero.server.registry.claims import SILENCE_S, Holder
+from aero.server.registry.ports import TRIES, Claim, Grant, Ports, Wait
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases, Owner
 
-
-def test_localhost_is_every_loopback_address_that_there_is() -> None:
-    socks = listen_at(Address("localhost", 0), "--api")
-    try:
-        families = {sock.family for sock in socks}
-        assert socket.AF_INET in families
-        assert len({sock.getsockname()[1] for sock in socks}) == 1
-    finally:
-        close_all(socks)
-
-
-def test_a_name_that_nobody_knows() -> None:
-    with pytest.raises(ListenError, match="--api"):
-        listen_at(Address("does-not-exist.invalid", 0), "--api")
-
-
-# ----------------------------------------------------------------------------
-# The range: nothing is bound here, so any port will do
-# ----------------------------------------------------------------------------
-
 LOW, HIGH = 8000, 8009
+DAY = 24 * 3600
 
 
 class Bound:
@@ -45,190 +27,391 @@ class Bound:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.closed = False
 
     def getsockname(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
 
+    def close(self) -> None:
+        self.closed = True
 
-class System:
-    """Binds what it is asked for, but for ports that are other programs', or for want of something."""
 
-    def __init__(self) -> None:
+class Held:
+    """A mapping, of which only the port matters."""
+
+    def __init__(self, lab: Lab, claim: Claim, port: int) -> None:
+        self.owner, self.identity, self.port = claim.owner, claim.identity, port
+        self.worker = cast(Any, None)
+        self.linked, self.alive = True, False
+        self._lab = lab
+
+    def holder(self) -> Holder:
+        return Holder(self.linked, self.alive)
+
+    def give_way(self) -> None:
+        self._lab.ports.release(self.port)
+
+
+class Lab:
+    """Ports of a system that binds what it is asked for, but for other programs' ports, or for want of something."""
+
+    def __init__(self, low: int = LOW, high: int = HIGH, leases: Leases | None = None) -> None:
+        self.now = 1_000_000.0
         self.others: set[int] = set()
         self.error = errno.EADDRINUSE
         self.asked: list[int] = []
+        self.any = iter(range(40_000, 60_000))
+        self.leases = leases or Leases(Database(""), lambda: self.now)
+        self.low, self.high = low, high
+        self.held: dict[int, Held] = {}
+        self.start()
 
-    def listen_all(self, ips: tuple[str, ...], port: int) -> list[Bound]:
+    def start(self) -> None:
+        """The server starts, perhaps again."""
+        self.held.clear()
+        for lease in list(self.leases):
+            self.leases.release(lease.port)
+        self.ports = Ports(
+            "tcp",
+            cast(Any, self.bind),
+            ("127.0.0.1",),
+            self.low,
+            self.high,
+            self.leases,
+            30 * DAY,
+            lambda: self.now,
+        )
+
+    def bind(self, ips: tuple[str, ...], port: int) -> list[Bound]:
         self.asked.append(port)
         if port in self.others:
             raise OSError(self.error, os.strerror(self.error))
-        return [Bound(port or 40_000 + len(self.asked))]
+        return [Bound(port or next(self.any))]
+
+    def ask(
+        self, name: str, identity: str = "i", host: str = "h", last: bool = False, **more: int
+    ) -> Grant | Wait:
+        claim = Claim(Owner("", "t", host, name), identity, "192.0.2.1", **more)
+        outcome = self.ports.claim(claim, last)
+        if isinstance(outcome, Grant):
+            held = self.held[outcome.port] = Held(self, claim, outcome.port)
+            self.ports.hold(outcome.port, held)
+        return outcome
+
+    def port(self, name: str, identity: str = "i", host: str = "h", **more: int) -> int:
+        outcome = self.ask(name, identity, host, **more)
+        assert isinstance(outcome, Grant)
+        return outcome.port
+
+    def leave(self, *ports: int) -> None:
+        """Workers go."""
+        for port in ports:
+            del self.held[port]
+            self.ports.release(port)
 
 
-@pytest.fixture
-def system(monkeypatch: pytest.MonkeyPatch) -> System:
-    system = System()
-    monkeypatch.setattr(module, "listen_all", system.listen_all)
-    return system
-
-
-@pytest.fixture
-def leases() -> Leases:
-    return Leases(Database(""))
-
-
-def claiming(ports: Ports) -> Callable[..., int]:
-    def claim(name: str, identity: str = "i", wanted: int = 0) -> int:
-        port: int = ports.claim(Owner("", "t", "h", name), identity, wanted)[0].getsockname()[1]
-        return port
-
-    return claim
-
-
-def test_a_name_gets_the_same_port_without_any_memory(system: System) -> None:
-    found = {claiming(Ports(("127.0.0.1",), LOW, HIGH, Leases(Database(""))))("web") for _ in range(5)}
+def test_a_name_gets_the_same_port_without_any_memory() -> None:
+    found = {Lab().port("web") for _ in range(5)}
     assert len(found) == 1 and LOW <= found.pop() <= HIGH
 
 
-def test_a_lease_beats_the_name(system: System, leases: Leases) -> None:
-    first = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))("web")
+def test_a_lease_beats_the_name() -> None:
+    lab = Lab()
+    first = lab.port("web")
+    lab.leave(first)
     other = LOW if first != LOW else HIGH
-    leases.keep(Owner("", "t", "h", "ssh"), other, "i")
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))  # the server starts again
-    assert claim("ssh") == other and claim("web") == first
+    lab.leases.keep(Owner("", "t", "h", "ssh"), other, "i")
+    lab.start()
+    assert lab.port("ssh") == other and lab.port("web") == first
 
 
-def test_clones_get_a_port_each_and_each_its_own_again(system: System, leases: Leases) -> None:
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))
-    had = {identity: claim("web", identity) for identity in ("i1", "i2", "i3")}
+def test_clones_get_a_port_each_and_each_its_own_again() -> None:
+    lab = Lab()
+    had = {identity: lab.port("web", identity, last=True) for identity in ("i1", "i2", "i3")}
     assert len(set(had.values())) == 3
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))
-    assert {identity: claim("web", identity) for identity in ("i3", "i1", "i2")} == had
+    lab.start()
+    assert {identity: lab.port("web", identity) for identity in ("i3", "i1", "i2")} == had
 
 
-def test_a_port_that_is_released_keeps_its_lease(system: System, leases: Leases) -> None:
-    ports = Ports(("127.0.0.1",), LOW, HIGH, leases)
-    claim = claiming(ports)
-    first = claim("web")
-    ports.release(first)
-    ports.release(first)
-    taken = {claim(f"n{number}") for number in range(HIGH - LOW)}
+def test_clones_that_say_which_port_they_had_never_swap() -> None:
+    lab = Lab()
+    first, second = (lab.port("web", last=True) for _ in range(2))
+    lab.start()
+    assert lab.port("web", had=second) == second
+    assert lab.port("web", had=first) == first
+
+
+def test_whoever_says_it_had_anothers_port_gets_its_own() -> None:
+    lab = Lab()
+    web, ssh = lab.port("web"), lab.port("ssh")
+    lab.start()
+    assert lab.port("ssh", had=web) == ssh and lab.port("web") == web
+
+
+def test_the_last_port_comes_back_where_the_server_has_forgotten_it() -> None:
+    usual = Lab().port("web")
+    other = LOW if usual != LOW else HIGH
+    assert Lab().port("web", had=other) == other
+    assert Lab().port("web", had=LOW - 1) == usual, "but not one out of the range"
+
+
+def test_a_port_that_is_released_keeps_its_lease() -> None:
+    lab = Lab()
+    first = lab.port("web")
+    lab.leave(first)
+    lab.ports.release(first)
+    taken = {lab.port(f"n{number}") for number in range(HIGH - LOW)}
     assert first not in taken and len(taken) == HIGH - LOW, "as long as there are others"
-    assert claim("web") == first
+    with pytest.raises(PortError, match="no port is free in 8000-8009"):
+        lab.port("late")
+    assert lab.port("web") == first
 
 
-def test_the_oldest_lease_goes_when_all_are_leased(system: System) -> None:
-    seconds = iter(range(100))
-    leases = Leases(Database(""), lambda: next(seconds))
-    ports = Ports(("127.0.0.1",), LOW, HIGH, leases)
-    claim = claiming(ports)
-    had = [claim(f"n{number}") for number in range(HIGH - LOW + 1)]
-    with pytest.raises(Rejected, match="no port is free in 8000-8009") as caught:
-        claim("late")
-    assert caught.value.code == TAKEN and not caught.value.final
-    for port in had[3:6]:
-        ports.release(port)
-    assert claim("late") == had[3]
-    assert claim("n3") == had[4], "who lost its port gets another one"
-    assert claim("n5") == had[5]
+def test_only_who_was_here_for_a_moment_gives_way_when_all_is_leased() -> None:
+    lab = Lab()
+    had = [lab.port(f"n{number}") for number in range(HIGH - LOW + 1)]
+    lab.now += 2 * 3600
+    lab.leave(*had[:5])
+    had[5:6] = []
+    brief = lab.leases.keep(Owner("", "t", "h", "brief"), had[0], "i").port
+    lab.leases.release(brief)
+    lab.now += SILENCE_S - 1
+    with pytest.raises(PortError, match="no port is free"):
+        lab.port("late")
+    lab.now += 1
+    assert lab.port("late") == brief, "the others were here for two hours"
+    with pytest.raises(PortError, match="no port is free"):
+        lab.port("later")
 
 
-def test_ports_of_other_programs_are_passed_over(system: System, leases: Leases) -> None:
-    system.others = set(range(LOW, HIGH))
-    claim = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))
-    assert claim("web") == HIGH
-    with pytest.raises(Rejected, match="no port is free"):
-        claim("ssh")
+def test_a_lease_that_nobody_used_for_a_month_is_void() -> None:
+    lab = Lab()
+    ports = {lab.port(f"n{number}") for number in range(HIGH - LOW + 1)}
+    lab.now += 3 * 3600
+    lab.leave(*ports)
+    lab.now += 30 * DAY - 1
+    lab.ports.look_after()
+    with pytest.raises(PortError, match="no port is free"):
+        lab.port("late")
+    lab.now += 1
+    assert lab.port("other", remote=LOW) == LOW
+    lab.ports.look_after()
+    assert lab.port("late") and len(lab.leases) == 2
 
 
-def test_a_wide_range_is_not_tried_through(system: System, leases: Leases) -> None:
-    system.others = set(range(10_000, 60_000))
-    with pytest.raises(Rejected, match="no port is free"):
-        claiming(Ports(("127.0.0.1",), 10_000, 59_999, leases))("web")
-    assert len(system.asked) == TRIES
+def test_what_is_in_use_is_put_down_as_used() -> None:
+    lab = Lab()
+    port = lab.port("web")
+    for _ in range(40 * 24):
+        lab.now += 3600
+        lab.ports.look_after()
+    lease = lab.leases.at(port)
+    assert lease is not None and lease.used_at == lab.now and lease.held_s == 40 * DAY
 
 
-@pytest.mark.parametrize("low, high", [(LOW, HIGH), (0, 0)])
-@pytest.mark.parametrize("wanted", [0, 8005])
-def test_out_of_descriptors_is_an_answer_and_nothing_is_held(
-    system: System, leases: Leases, low: int, high: int, wanted: int
-) -> None:
+def test_ports_of_other_programs_are_passed_over() -> None:
+    lab = Lab()
+    lab.others = set(range(LOW, HIGH))
+    assert lab.port("web") == HIGH
+    with pytest.raises(PortError, match="no port is free"):
+        lab.port("ssh")
+
+
+def test_a_wide_range_is_not_tried_through() -> None:
+    lab = Lab(10_000, 59_999)
+    lab.others = set(range(10_000, 60_000))
+    with pytest.raises(PortError, match="no port is free"):
+        lab.port("web")
+    assert len(lab.asked) == TRIES
+
+
+def test_a_leased_port_that_is_busy_is_waited_for_and_then_done_without() -> None:
+    lab = Lab()
+    port = lab.port("web")
+    lab.leave(port)
+    lab.others = {port}
+    assert lab.ask("web") == Wait(busy=(port,))
+    assert lab.ask("web", remote=port) == Wait(busy=(port,))
+    other = lab.ask("web", last=True)
+    assert isinstance(other, Grant) and other.port != port
+
+
+@pytest.mark.parametrize("low, high, wanted", [(LOW, HIGH, 0), (LOW, HIGH, 8005), (0, 0, 0)])
+def test_out_of_descriptors_is_an_answer_and_nothing_is_held(low: int, high: int, wanted: int) -> None:
     """The worker is told so and asks again; anything else that rises from here would end its link."""
-    claim = claiming(Ports(("127.0.0.1",), low, high, leases))
-    system.others, system.error = {0, *range(LOW, HIGH + 1)}, errno.EMFILE
-    with pytest.raises(Rejected, match="Too many open files") as caught:
-        claim("web", wanted=wanted)
-    assert caught.value.code == TAKEN and not caught.value.final
-    system.others = set()
-    assert claim("web", wanted=wanted)
-    assert len(leases) == bool(low)
+    lab = Lab(low, high)
+    lab.others, lab.error = {0, *range(LOW, HIGH + 1)}, errno.EMFILE
+    with pytest.raises(PortError, match="Too many open files") as caught:
+        lab.port("web", remote=wanted)
+    assert not caught.value.final and not len(lab.leases)
+    lab.others = set()
+    assert lab.port("web", remote=wanted)
 
 
-def test_the_systems_choice_of_ports_leaves_no_lease(system: System, leases: Leases) -> None:
-    claim = claiming(Ports(("127.0.0.1",), 0, 0, leases))
-    assert claim("web") != claim("web")
-    assert claim("ssh", wanted=22_022) == 22_022
-    assert system.asked == [0, 0, 22_022] and len(leases) == 0
-    system.others = {0}
-    with pytest.raises(Rejected, match=r"no port is free$"):
-        claim("web")
+def test_a_name_that_no_file_can_hold_costs_nothing() -> None:
+    lab = Lab()
+    for _ in range(3):
+        with pytest.raises(UnicodeEncodeError):
+            lab.port("web\udc80")
+    assert len({lab.port(f"n{number}") for number in range(HIGH - LOW + 1)}) == HIGH - LOW + 1
 
 
-def test_a_port_that_is_asked_for(system: System, leases: Leases) -> None:
-    ports = Ports(("127.0.0.1",), LOW, HIGH, leases)
-    claim = claiming(ports)
-    assert claim("web", wanted=8004) == 8004
-    with pytest.raises(Rejected, match="port 8004 is taken") as caught:
-        claim("ssh", wanted=8004)
-    assert caught.value.code == TAKEN and not caught.value.final, "it may be free later"
+def test_the_systems_choice_of_ports_is_leased_as_well() -> None:
+    lab = Lab(0, 0)
+    first, second = lab.port("web"), lab.port("ssh")
+    assert first != second
+    lab.start()
+    assert (lab.port("ssh"), lab.port("web")) == (second, first)
+
+
+def test_the_systems_choice_is_not_a_port_that_is_kept_for_another() -> None:
+    lab = Lab(0, 0)
+    first = lab.port("web")
+    lab.leave(first)
+    lab.any = iter([first, first, 50_000])
+    assert lab.port("ssh") == 50_000
+
+
+def test_nobody_chooses_a_port_where_the_system_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_system_range", lambda: (32_768, 60_999))
+    lab = Lab(0, 0)
+    with pytest.raises(PortError, match="--ports 0") as caught:
+        lab.port("mail", remote=25)
+    assert caught.value.final
+    assert lab.port("mail", had=25) != 25, "nor by saying that it had it"
+    assert lab.port("other", had=33_000) == 33_000
+
+
+def test_a_port_that_is_asked_for() -> None:
+    lab = Lab()
+    assert lab.port("web", remote=8004) == 8004
+    with pytest.raises(PortError, match=r"port 8004 is taken$") as caught:
+        lab.port("ssh", remote=8004)
+    assert not caught.value.final, "it may be free later"
     for port in (LOW - 1, HIGH + 1, 22):
-        with pytest.raises(Rejected, match="out of the server's range 8000-8009") as caught:
-            claim("ssh", wanted=port)
-        assert caught.value.code == OUT_OF_RANGE and caught.value.final
-    system.others = {8005}
-    with pytest.raises(Rejected, match="port 8005 is taken"):
-        claim("ssh", wanted=8005)
-    system.error = errno.EACCES
-    with pytest.raises(Rejected, match="port 8005 cannot be used: Permission denied"):
-        claim("ssh", wanted=8005)
-    ports.release(8004)
-    assert claim("ssh", wanted=8004) == 8004, "whoever asks for it by number, and nobody has it now"
+        with pytest.raises(PortError, match="out of the server's range 8000-8009") as caught:
+            lab.port("ssh", remote=port)
+        assert caught.value.final
+    lab.others = {8005}
+    with pytest.raises(PortError, match="port 8005 is taken"):
+        lab.port("ssh", remote=8005)
+    lab.error = errno.EACCES
+    with pytest.raises(PortError, match="port 8005 cannot be used: Permission denied"):
+        lab.port("ssh", remote=8005)
 
 
-def test_leases_from_a_range_that_was_changed(system: System, leases: Leases) -> None:
-    leases.keep(Owner("", "t", "h", "web"), 9000, "i")
-    port = claiming(Ports(("127.0.0.1",), LOW, HIGH, leases))("web")
-    assert LOW <= port <= HIGH
+def test_the_port_of_an_absent_worker_is_nobody_elses() -> None:
+    lab = Lab()
+    port = lab.port("web")
+    lab.leave(port)
+    lab.now += 29 * DAY
+    with pytest.raises(PortError, match="kept for a worker that is away"):
+        lab.port("thief", remote=port)
+    assert lab.port("thief", had=port) != port
+    assert lab.port("web") == port
 
 
-# ----------------------------------------------------------------------------
-# Real sockets
-# ----------------------------------------------------------------------------
+def test_another_host_gets_the_port_by_number_once_the_first_is_silent() -> None:
+    lab = Lab()
+    port = lab.port("web", host="made-before")
+    lab.leave(port)
+    assert lab.port("web", host="made-anew") != port
+    with pytest.raises(PortError, match="kept for a worker"):
+        lab.port("web", host="made-again", remote=port)
+    lab.now += SILENCE_S
+    grant = lab.ask("web", host="made-again", remote=port)
+    assert isinstance(grant, Grant) and grant.before == Owner("", "t", "made-before", "web")
 
 
-def test_all_addresses_share_one_port_or_none_is_kept() -> None:
-    first = listen_all(("127.0.0.1", "127.0.0.2"), 0)
-    port = first[0].getsockname()[1]
-    try:
-        assert [sock.getsockname() for sock in first] == [("127.0.0.1", port), ("127.0.0.2", port)]
-        with pytest.raises(OSError, match="in use"):
-            listen_all(("127.0.0.3", "127.0.0.2"), port)
-        close_all(listen_all(("127.0.0.3",), port))  # what the failed try had bound is free again
-    finally:
-        close_all(first)
+def test_a_restart_of_the_server_is_no_race() -> None:
+    lab = Lab()
+    port = lab.port("web", "i")
+    lab.start()
+    lab.now += SILENCE_S - 1
+    assert lab.port("web", "another") != port, "a clone, perhaps"
+    lab.now += 1
+    assert lab.port("web", "a third", last=True) == port
 
 
-def test_a_port_that_is_taken_is_said_with_its_option() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        with pytest.raises(ListenError, match=f"port {port} on 127.0.0.1 is taken .* --port"):
-            listen_or_explain(("127.0.0.1",), port, "--port")
-        with pytest.raises(ListenError, match="taken by another program; choose another address with --mux"):
-            listen_at(Address("127.0.0.1", port), "--mux")
+def test_a_former_self_is_asked_before_its_port_goes() -> None:
+    lab = Lab()
+    port = lab.port("web", "i")
+    former = lab.held[port]
+    assert lab.ask("web", "made anew") == Wait((cast(Any, former),))
+    former.alive = True
+    clone = lab.port("web", "a clone")
+    assert clone != port
+    former.alive = former.linked = False
+    assert lab.port("web", "made anew", had=0) == port
+    assert lab.held[port] is not former
 
 
-def test_an_address_that_is_not_here() -> None:
-    with pytest.raises(ListenError, match=r"no address of this machine.*--ip"):
-        listen_or_explain(("192.0.2.1",), 0, "--port")
-    with pytest.raises(ListenError, match="--api"):
-        listen_at(Address("192.0.2.1", 0), "--api")
+def test_by_number_a_former_self_is_asked_as_well() -> None:
+    lab = Lab()
+    port = lab.port("web", remote=8004)
+    former = lab.held[port]
+    assert lab.ask("web", remote=port) == Wait((cast(Any, former),))
+    former.linked = False
+    assert lab.port("web", remote=port) == port
+
+
+def test_leases_of_one_identity_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "LEASES_PER_IDENTITY", 3)
+    lab = Lab(LOW, LOW + 99)
+    ports = [lab.port(f"n{number}") for number in range(3)]
+    lab.now += 10
+    lab.leave(ports[1])
+    lab.port("n3")
+    assert len(lab.leases) == 3 and lab.leases.at(ports[1]) is None, "its own oldest one goes"
+    unleased = lab.port("n4")
+    assert lab.leases.at(unleased) is None and len(lab.leases) == 3, "what is beyond is not kept"
+    assert lab.port("n5") != unleased
+    lab.leave(unleased)
+    assert lab.port("n6", "other")
+
+
+def test_nobody_gets_more_than_half_of_the_ports_beyond_his_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "LEASES_PER_ADDRESS", 2)
+    lab = Lab()
+    for number in range(6):
+        lab.port(f"n{number}", str(number))
+    with pytest.raises(PortError, match="2 ports are in use from there"):
+        lab.port("late", "x")
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["claim", "leave", "wait", "restart", "silent"]),
+        st.integers(0, 3),
+        st.integers(0, 2),
+        st.sampled_from([0, 0, LOW, LOW + 1]),
+        st.sampled_from([0, 0, LOW, LOW + 1]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200)
+@given(steps)
+def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, int, int]]) -> None:
+    """Whatever comes, each port is one's at most, and those that are neither held nor leased can be had."""
+    lab = Lab(LOW, LOW + 3)
+    for what, name, identity, remote, had in todo:
+        if what == "claim":
+            try:
+                lab.ask(f"n{name}", str(identity), last=bool(name & 1), remote=remote, had=had)
+            except PortError:
+                pass
+        elif what == "leave" and lab.held:
+            lab.leave(sorted(lab.held)[name % len(lab.held)])
+        elif what == "silent":
+            for held in lab.held.values():
+                held.linked = False
+        elif what == "restart":
+            lab.start()
+        else:
+            lab.now += 10 ** (name + 4)
+            lab.ports.look_after()
+        taken = {lease.port for lease in lab.leases} | set(lab.ports._holders)
+        assert taken == {LOW + at for at, byte in enumerate(lab.ports._map) if byte}
+        assert lab.ports._free == 4 - len(taken)

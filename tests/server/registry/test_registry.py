@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import gevent
@@ -16,8 +16,9 @@ from aero.core.messages import INVALID, Answer, Wanted
 from aero.core.outbox import BlockPool
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
-from aero.errors import Rejected, StreamError
+from aero.errors import Rejected, RemoteProtocolError, StreamError
 from aero.limits import Limits
+from aero.net.listen import listen_all
 from aero.server.registry import worker as module
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
@@ -26,6 +27,7 @@ from aero.server.store.database import Database
 from aero.server.store.leases import Leases
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
+from tests.faults.inside import until
 
 
 class FakeSession:
@@ -34,12 +36,22 @@ class FakeSession:
     def __init__(self, worker: Worker, pool: BlockPool) -> None:
         self.session = Session(cast(Any, None), SERVER_FIRST_ID, pool, SessionLimits(), 0.0)
         self.alive = True
+        self.answers = True  # pings
+        self.lived_at = 0.0
+        self.received_bytes = 0
         self.ended: list[int] = []
+        self.told: list[Answer] = []
         self._worker = worker
         worker.sessions.append(self)
 
-    def ping(self, on_pong: Callable[[float], None]) -> bool:
+    def ping(self, on_pong: Callable[[float], None], *, fresh: bool = False) -> bool:
+        if self.alive and self.answers:
+            self.lived_at = 100.0  # the clock of these tests
+            gevent.spawn(on_pong, 0.001)
         return self.alive
+
+    def tell(self, answers: Iterable[Answer]) -> None:
+        self.told += answers
 
     def end(self, code: int, text: str) -> None:
         self.ended.append(code)
@@ -92,7 +104,9 @@ class Lab:
         self.timers: list[Timer] = []
         self.pool = BlockPool(64, 4)
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
-        ports = Ports(("127.0.0.1",), 0, 0, Leases(Database("")))
+        self.ports_bound = listen_all
+        leases = Leases(Database(""))
+        ports = Ports("tcp", lambda *where: self.ports_bound(*where), ("127.0.0.1",), 0, 0, leases, 1e9)
         self.registry = Registry(gevent.get_hub().loop, ports, Events(), Counters())
 
     def worker(self, tag: str = "t", host: str = "h", identity: str = "i", links: int = 1) -> Worker:
@@ -127,6 +141,18 @@ def target(number: int = 1, name: str = "web", local: str = "127.0.0.1:80", remo
     return Wanted(number, name, local, remote)
 
 
+def register(worker: Worker, targets: list[Wanted | Answer]) -> list[Answer]:
+    answers: list[Answer] = []
+    worker.register(targets, answers.extend)
+    until("all answers", lambda: len(answers) == len(targets))
+    return answers
+
+
+def unregister(worker: Worker, ids: list[int]) -> None:
+    worker.unregister(ids)
+    until("nothing to do", lambda: not worker._registration._running)
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -139,7 +165,7 @@ def test_ids_are_never_given_twice() -> None:
 
 def test_a_target_is_listened_for_until_its_worker_goes(lab: Lab) -> None:
     worker = lab.worker()
-    (answer,) = worker.register([target()])
+    (answer,) = register(worker, [target()])
     port = answer.port
     assert answer == Answer(1, "web", port, (f"127.0.0.1:{port}",))
     assert listens(port) and worker.mapping("web") is worker.mappings[1] and worker.mapping("ssh") is None
@@ -152,8 +178,8 @@ def test_a_target_is_listened_for_until_its_worker_goes(lab: Lab) -> None:
 
 def test_the_same_registration_again_is_answered_with_the_same_port(lab: Lab) -> None:
     worker = lab.worker()
-    first = worker.register([target(1, "web"), target(2, "ssh")])
-    assert worker.register([target(1, "web"), target(2, "ssh")]) == first
+    first = register(worker, [target(1, "web"), target(2, "ssh")])
+    assert register(worker, [target(1, "web"), target(2, "ssh")]) == first
     assert len(worker.mappings) == 2
 
 
@@ -162,14 +188,14 @@ def test_the_same_registration_again_is_answered_with_the_same_port(lab: Lab) ->
 )
 def test_an_id_or_a_name_that_is_taken(lab: Lab, second: Wanted) -> None:
     worker = lab.worker()
-    answers = worker.register([target(1, "web"), second])
+    answers = register(worker, [target(1, "web"), second])
     assert answers[0].port and answers[1].error == "duplicate"
     assert list(worker.mappings) == [1] and lab.said[-1] == "target refused"
 
 
 def test_a_bad_target_costs_the_others_nothing(lab: Lab) -> None:
     bad = Answer(2, "a b", error=INVALID, text="'a b' is not a name")
-    answers = lab.worker().register([target(1, "web"), bad, target(3, "ssh")])
+    answers = register(lab.worker(), [target(1, "web"), bad, target(3, "ssh")])
     assert [bool(answer.port) for answer in answers] == [True, False, True] and answers[1] is bad
     assert lab.said.count("target refused") == 1
 
@@ -177,10 +203,10 @@ def test_a_bad_target_costs_the_others_nothing(lab: Lab) -> None:
 def test_targets_of_one_worker_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "TARGETS_PER_WORKER", 3)
     worker = lab.worker()
-    answers = worker.register([target(number, f"n{number}") for number in range(1, 5)])
+    answers = register(worker, [target(number, f"n{number}") for number in range(1, 5)])
     assert answers[3].error == "too many" and len(worker.mappings) == 3
-    worker.unregister([2])
-    assert worker.register([target(9, "n9")])[0].port, "room for another"
+    unregister(worker, [2])
+    assert register(worker, [target(9, "n9")])[0].port, "room for another"
 
 
 def test_workers_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,25 +221,86 @@ def test_workers_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_port_is_an_answer_that_asks_to_come_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def listen_all(*_: object) -> list[socket.socket]:
+    def no_descriptor(*_: object) -> list[socket.socket]:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr("aero.server.registry.ports.listen_all", listen_all)
-        (answer,) = lab.worker().register([target()])
+        patch.setattr(lab, "ports_bound", no_descriptor)
+        (answer,) = register(lab.worker(), [target()])
         assert answer.error == "taken" and "Too many open files" in answer.text
     worker = lab.worker("other")
-    (answer,) = worker.register([target()])
-    (answer,) = lab.worker("third").register([target(remote=answer.port)])
-    assert answer.error == "taken"
+    (answer,) = register(worker, [target()])
+    (answer,) = register(lab.worker("third"), [target(remote=answer.port)])
+    assert answer.error == "out of range", "nobody chooses a port where the system does"
+
+
+def test_a_former_self_that_answers_keeps_its_port(lab: Lab) -> None:
+    (first,) = register(lab.worker(identity="i"), [target()])
+    (clone,) = register(lab.worker(identity="j"), [target()])
+    assert first.port and clone.port and clone.port != first.port
+    (again,) = register(lab.worker(identity="i"), [target()])
+    assert again.port not in (first.port, clone.port), "nor does it go to a clone of the same identity"
+
+
+def test_a_former_self_without_a_link_or_an_answer_loses_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "PROOF_OF_LIFE_S", 0.05)
+    monkeypatch.setattr("aero.server.registry.life.monotonic", lambda: lab.now)
+    for identity in ("no link", "no answer"):
+        former = lab.worker(identity=identity)
+        (first,) = register(former, [target()])
+        (session,) = cast("list[FakeSession]", former.sessions)
+        session.alive, session.answers = identity == "no answer", False
+        (second,) = register(lab.worker(identity=f"after {identity}"), [target()])
+        assert second.port == first.port and listens(first.port)
+        assert not former.mappings and [each.error for each in session.told] == ["taken"]
+        former.end(Close.DONE, "it goes")
+        assert listens(first.port)
+        for worker in list(lab.registry.workers.values()):
+            worker.end(Close.DONE, "the next round")
+
+
+def test_many_targets_take_turns_with_the_loop(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "REGISTER_TURN_S", 0.0)  # one target a turn
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+
+    timer = gevent.get_hub().loop.timer(0.0001, 0.0001)
+    timer.start(count)
+    register(lab.worker(), [target(number, f"n{number}") for number in range(1, 31)])
+    timer.stop()
+    timer.close()
+    assert turns >= 30
+
+
+def test_whoever_asks_for_more_than_anybody_needs_is_told_to_stop(lab: Lab) -> None:
+    worker = lab.worker()
+    some = [target(number, f"n{number}") for number in range(1, 129)]
+    for _ in range(4):
+        worker.register(some, lambda answers: None)
+    with pytest.raises(RemoteProtocolError, match="targets are waiting"):
+        worker.register(some[:1], lambda answers: None)
+
+
+def test_a_worker_that_goes_leaves_nothing_to_do(lab: Lab) -> None:
+    worker = lab.worker()
+    answers: list[Answer] = []
+    worker.register([target()], answers.extend)
+    worker.end(Close.DONE, "it goes")
+    until("its greenlet to end", lambda: not worker._registration._running)
+    assert not worker.mappings and not answers and "mapping up" not in lab.said
 
 
 def test_unregistering_what_there_is_and_what_there_is_not(lab: Lab) -> None:
     worker = lab.worker()
-    port = worker.register([target()])[0].port
-    worker.unregister([2, 3])
+    port = register(worker, [target()])[0].port
+    unregister(worker, [2, 3])
     assert listens(port)
-    worker.unregister([1, 1])
+    unregister(worker, [1, 1])
     assert not worker.mappings and not listens(port)
 
 

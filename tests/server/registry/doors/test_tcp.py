@@ -1,0 +1,135 @@
+"""The TCP door: who comes in, who waits, and who is turned away at once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, Callable, cast
+
+import pytest
+
+from aero.core.codes import Reset
+from aero.errors import StreamError
+from aero.server.policy.shares import Shares
+from aero.server.registry.doors import tcp
+from aero.server.registry.doors.tcp import House, TcpDoor
+from aero.server.watch.counters import Counters
+
+
+class FakePipe:
+    """A pipe that ends when the test says so."""
+
+    made: list[FakePipe] = []
+    reset_code = Reset.CANCELLED
+
+    def __init__(self, loop: Any, sock: socket.socket, on_end: Callable[[Any, str], None]) -> None:
+        self.sock, self.on_end, self.stream = sock, on_end, cast(Any, None)
+        self.made.append(self)
+
+    def start(self, stream: Any) -> None:
+        self.stream = stream
+
+
+class Lab:
+    """A door without listening sockets; visitors come from where the test says."""
+
+    def __init__(self, places: int, least: int) -> None:
+        self.line = 1 << 30
+        self.error: StreamError | None = None
+        self.counters = Counters()
+        self.house = House(cast(Any, None), self.counters, Shares(places, least), self.line)
+        self.waiting: list[tuple[socket.socket, Callable[[socket.socket], None], Callable[[], None]]] = []
+        self.streams = 0
+        lobby = SimpleNamespace(wait=lambda *waiting: self.waiting.append(waiting))
+        self.worker = SimpleNamespace(
+            cid="c", links=1, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
+        )
+        mapping = SimpleNamespace(
+            worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left
+        )
+        self.mapping = cast(Any, mapping)
+        self.door = TcpDoor(self.house, self.mapping, [])
+
+    def open_stream(self, *_: object) -> Any:
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(id=1)
+
+    def joined(self, _: object) -> None:
+        self.streams += 1
+
+    def left(self, _: object) -> None:
+        self.streams -= 1
+
+    def come(self, ip: str) -> bool:
+        """A visitor comes; whether it was not turned away."""
+        near, far = socket.socketpair()
+        self.door._on_visitor(near, (ip, 40_000))
+        open_still = near.fileno() >= 0
+        far.close()
+        return open_still
+
+
+@pytest.fixture
+def pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakePipe]]:
+    FakePipe.made = []
+    monkeypatch.setattr(tcp, "Pipe", FakePipe)
+    yield FakePipe.made
+    for pipe in FakePipe.made:
+        pipe.sock.close()
+
+
+def test_one_address_cannot_use_up_a_mapping(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, least=2)
+    assert [lab.come("192.0.2.1") for _ in range(15)].count(True) == 10
+    assert lab.come("192.0.2.2"), "there is room for others"
+    assert lab.counters.errors["visitor turned away"] == 5
+    pipes[0].on_end(pipes[0], "")
+    assert lab.come("192.0.2.1") and not lab.come("192.0.2.1"), "a place is free again"
+
+
+def test_a_network_is_no_crowd_of_hosts(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=1, least=2)
+    came = [lab.come(f"2001:db8:0:{number:x}::1") for number in range(20)]
+    assert came.count(True) == 4, "a household has twice the share of a host"
+
+
+def test_visitors_of_this_machine_are_not_counted_by_address(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=4, least=1)
+    assert all(lab.come(ip) for ip in ("127.0.0.1", "::1", "127.0.0.2") for _ in range(5))
+    assert lab.house.shares.taken == 15
+
+
+def test_above_the_line_of_descriptors_everybody_is_reset_and_nobody_parked(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, least=2)
+    lab.door._house = lab.house._replace(line=3)
+    lab.worker.links = 0
+    assert not lab.come("127.0.0.1") and not lab.waiting
+
+
+def test_a_part_of_the_descriptors_is_kept_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, line in ((600, 450), (1024, 768), (1 << 20, (1 << 20) - 1024), (-1, (1 << 20) - 1024)):
+        monkeypatch.setattr(tcp.resource, "getrlimit", lambda _, most=most: (most, most))
+        assert House.build(cast(Any, None), Counters()).line == line
+
+
+def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, least=2)
+    lab.worker.links = 0
+    assert lab.come("192.0.2.1") and lab.come("192.0.2.1") and not pipes
+    (first, serve, _), (second, _, refused) = lab.waiting
+    refused()
+    second.close()
+    assert lab.house.shares.taken == lab.worker.shares.taken == 1
+    serve(first)
+    assert lab.streams == 1 and lab.house.shares.taken == 1
+    pipes[0].on_end(pipes[0], "")
+    assert not lab.streams and not lab.house.shares.taken and not lab.worker.shares.taken
+
+
+def test_a_session_that_takes_no_stream_gives_the_place_back(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, least=2)
+    lab.error = StreamError(Reset.LIMIT, "too many")
+    assert not lab.come("192.0.2.1")
+    assert not lab.house.shares.taken and not lab.worker.shares.taken
