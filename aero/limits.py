@@ -125,11 +125,11 @@ class Limits:
     # same worker").
     PROOF_OF_LIFE_S = 2.0
 
-    # Memory that all sessions of a process keep until acknowledged, in blocks of 256 KiB: 256 MiB in all, beside
-    # the first of each. Free blocks kept for reuse: what a fast bulk transfer has under way, 8 MiB; they are given back
-    # while nothing moves.
-    KEPT_BLOCKS = 1024
-    FREE_BLOCKS = 32
+    # Memory for what all sessions of a process hold, where --memory does not say: a quarter of what the machine or its
+    # cgroup has, between what bulk transfers need and what the fastest paths can use: both directions of eight sessions
+    # at 1 Gbit/s and 250 ms.
+    MEMORY_LEAST = 48 * 1024 * 1024
+    MEMORY_MOST = 512 * 1024 * 1024
 
     # Dialling the server: the first try after a loss is immediate, then twice as long each time, up to half a minute,
     # each with jitter, so that a thousand workers do not come back in one second.

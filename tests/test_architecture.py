@@ -43,7 +43,7 @@ MAY_IMPORT = {
     **COMMON,
     "aero.core": {"aero.errors", "aero.address"},
     "aero.config": {"aero", "aero.errors", "aero.address", "aero.limits"},
-    "aero.host": {"aero", "aero.errors", "aero.logs"},
+    "aero.host": {"aero", "aero.errors", "aero.limits", "aero.logs"},
     "aero.net": {*COMMON, "aero.core"},
     "aero.worker": ROLES,
     # The rooms of the server, from the ground up. Nobody but the app knows ground.py or another part as a whole.

@@ -16,8 +16,9 @@ from aero.config.targets import target_list
 class RoleOptions(Config):
     """What server and worker both take.
 
-    ``log`` is "" for stderr, ``log_size`` is in bytes; ``state`` is "" when nothing can be kept; ``aead`` is "" for
-    the fastest backend; ``lock`` is None for no lock, "" for the default one.
+    ``log`` is "" for stderr; ``log_size`` and ``memory`` are in bytes, ``memory`` is 0 for what suits the host;
+    ``state`` is "" when nothing can be kept; ``aead`` is "" for the fastest backend; ``lock`` is None for no lock, ""
+    for the default one.
     """
 
     state: str = option(
@@ -46,6 +47,12 @@ class RoleOptions(Config):
     detach: bool = flag("detach", "Go on in the background once all is set up; needs --log")
     strict: bool = flag("strict", "Refuse to start where others can read a file with the code")
     debug: bool = flag("debug", "Log much more", live=True)
+    memory: int = option(
+        "memory", "SIZE", values.size(*values.MEMORY_BYTES), 0,
+        "Most memory for data under way that nobody has taken yet, all connections together; at its end the largest"
+        " holders give way (default: a quarter of this machine's or container's, 48M to 512M)",
+        computed=int,  # 0: what the host has is known further up
+    )  # fmt: skip
     aead: str = option(
         "aead", "NAME", values.one_of(values.AEADS), "",
         "Encryption library, for diagnosis and benchmarks: cryptography, openssl or pycryptodome (default: the"

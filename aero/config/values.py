@@ -44,6 +44,8 @@ RESUME_S = (0, 86400)
 DRAIN_S = (0, 3600)
 #: Login names as useradd takes them, and numbers: 32 characters is Linux's own bound.
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+#: Of memory: what bulk transfers need at the least, and more than any machine has.
+MEMORY_BYTES = (48 * 1024 * 1024, 1024**4)
 #: A log file holds at least a few hundred lines before it is renamed, and at most what an editor still opens.
 LOG_BYTES = (16 * 1024, 1024 * 1024 * 1024)
 #: A configuration file is written by hand; this is about twenty thousand lines.

@@ -276,6 +276,7 @@ class LinkMachine:
             self._ping_at = now + self.ping_s
             self.ping(now)
             if self.session is not None:
+                self.session.outbox.settle()
                 self.session.pool.trim()
         if self.session is not None:
             acked = self.session.outbox.acked

@@ -13,70 +13,10 @@ Knows nothing of streams, keys or links.
 
 from __future__ import annotations
 
-from aero.core.memory import pages
-from aero.core.record import MAX_PLAIN_BYTES
+from aero.core.blocks import Block, BlockPool
 
-BLOCK_BYTES = MAX_PLAIN_BYTES
-FEW_BLOCKS = 4  # 1 MiB: what an idle process may keep
-LITTLE_BYTES = 4 * BLOCK_BYTES  # who keeps no more is nobody's burden: 80 Mbit/s at 100 ms
-
-
-class Block:
-    """One piece of the sequence: ``data[:end]`` is written, of that ``data[:sent]`` has left in records."""
-
-    __slots__ = ("data", "end", "next", "sent", "start", "view")
-
-    def __init__(self) -> None:
-        self.next: Block | None = None  # the block that follows in the sequence
-        self.data = pages(BLOCK_BYTES)
-        self.view = memoryview(self.data)
-        self.start = 0  # position of data[0] in the sequence
-        self.end = 0
-        self.sent = 0
-
-
-class BlockPool:
-    """Blocks for all sessions of one process: keeps some that are free, counts those that are taken."""
-
-    def __init__(self, max_blocks: int, max_free: int) -> None:
-        """``max_blocks``: how many may be taken beside each outbox's first; ``max_free``: how many stay for reuse."""
-        self._free: list[Block] = []
-        self._max_free = max_free
-        self._max_blocks = max_blocks
-        # The last quarter is for those who keep little: a few who keep much and acknowledge nothing cannot take it.
-        self._much_blocks = max_blocks - max_blocks // 4
-        self.taken = 0
-        self.outboxes = 0  # each has one block, kept or not: those are no reason for any of them to wait
-
-    @property
-    def exhausted(self) -> bool:
-        """True when sessions that keep much should wait for acknowledgements rather than take more."""
-        return self.taken - self.outboxes >= self._much_blocks
-
-    def refuses(self, kept_bytes: int) -> bool:
-        """True when an outbox that keeps so much should wait. Never for one that has only its first block."""
-        if kept_bytes <= BLOCK_BYTES:
-            return False
-        most = self._much_blocks if kept_bytes > LITTLE_BYTES else self._max_blocks
-        return self.taken - self.outboxes >= most
-
-    def take(self) -> Block:
-        """A block, empty; reused memory where there is some (its pages are already mapped)."""
-        self.taken += 1
-        return self._free.pop() if self._free else Block()
-
-    def give(self, block: Block) -> None:
-        """Takes a block back."""
-        self.taken -= 1
-        if len(self._free) < self._max_free:
-            # A new block would be mapped and zeroed page by page: a tenth of a bulk transfer's cost.
-            block.next = None
-            block.start = block.end = block.sent = 0
-            self._free.append(block)
-
-    def trim(self) -> None:
-        """Gives half of the free blocks back to the system, but a few: called now and then, it follows the need."""
-        del self._free[max(FEW_BLOCKS, (len(self._free) + 1) // 2) :]
+# Where an outbox keeps nothing: a block without room, so that nobody on the way of the bytes has to ask.
+_NO_BLOCK = Block(0)
 
 
 class Outbox:
@@ -86,21 +26,28 @@ class Outbox:
 
     def __init__(self, pool: BlockPool) -> None:
         self._pool = pool
-        pool.outboxes += 1
         # The oldest kept, the next to send from, the next to write at.
-        self._head = self._cursor = self.tail = pool.take()
+        self._head = self._cursor = self.tail = _NO_BLOCK
         self.acked = self.sent = self.written = 0
-        self.kept_bytes = BLOCK_BYTES  # memory held: whole blocks
+        self.kept_bytes = 0  # memory held: whole blocks
 
     def room(self, need: int) -> Block:
         """The block to write at, with ``need`` bytes or more free behind its ``end``."""
         tail = self.tail
-        if BLOCK_BYTES - tail.end < need:
-            block = self._pool.take()
-            block.start = self.written
-            tail.next = self.tail = tail = block
-            self.kept_bytes += BLOCK_BYTES
+        if tail.size - tail.end < need:
+            tail = self._append(self._pool.take(need))
         return tail
+
+    def _append(self, block: Block) -> Block:
+        block.start = self.written
+        if self.kept_bytes:
+            self.tail.next = block
+        else:
+            self._head = self._cursor = block
+            self._pool.holders += 1
+        self.tail = block
+        self.kept_bytes += block.size
+        return block
 
     def wrote(self, count: int) -> None:
         """``count`` bytes, whole frames, were put behind the tail's ``end``."""
@@ -136,12 +83,46 @@ class Outbox:
             if self._cursor is block:
                 self._cursor = block.next
             self._head = block.next
-            self.kept_bytes -= BLOCK_BYTES
+            self.kept_bytes -= block.size
             self._pool.give(block)
             block = self._head
-        if position == self.written:  # all is acknowledged: begin the last block again
-            block.start, block.end, block.sent = position, 0, 0
+        if position == self.written:
+            self.settle()
         return True
+
+    def settle(self) -> None:
+        """Where all is acknowledged, gives the last block back: an idle session keeps nothing."""
+        if self.kept_bytes and self.acked == self.written:
+            self._pool.give(self._head)
+            self._pool.holders -= 1
+            self._head = self._cursor = self.tail = _NO_BLOCK
+            self.kept_bytes = 0
+
+    def shrink(self) -> None:
+        """Moves what is kept into blocks of its size, where that saves a quarter: nobody takes it for some time."""
+        self.settle()
+        block = self._head if self.kept_bytes else None
+        if block is None:
+            return
+        blocks = []
+        while block is not None:
+            following = block.next
+            first = max(self.acked - block.start, 0)
+            count = block.end - first
+            if count < block.size - block.size // 4:
+                small = self._pool.take_exactly(count)
+                small.data[:] = block.data[first : block.end]
+                small.start, small.end = block.start + first, count
+                small.sent = max(block.sent - first, 0)
+                self.kept_bytes -= block.size - count
+                self._pool.give(block)
+                block = small
+            blocks.append(block)
+            block = following
+        for each, following in zip(blocks, [*blocks[1:], None]):
+            each.next = following
+        self._head, self.tail = blocks[0], blocks[-1]
+        self._cursor = next((each for each in blocks if each.sent < each.end), self.tail)
 
     def rewind(self, position: int) -> bool:
         """A new link goes on at ``position``: what follows it will be sent again; False when it is not kept."""
@@ -158,9 +139,9 @@ class Outbox:
     def release(self) -> None:
         """Gives every block back; the outbox can not be written to again, and has nothing to send any more."""
         self.acked = self.sent = self.written
+        block: Block | None = self._head if self.kept_bytes else None
+        self._pool.holders -= bool(self.kept_bytes)
         self.kept_bytes = 0
-        self._pool.outboxes -= 1
-        block: Block | None = self._head
         del self._head, self._cursor, self.tail  # what is written there from here on is another session's
         while block is not None:
             following = block.next

@@ -14,10 +14,12 @@ from weakref import WeakSet
 
 from aero.core import frames, messages
 from aero.core import stream as streams
+from aero.core.blocks import Block
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.memory import Memory
 from aero.core.messages import Control
-from aero.core.outbox import BLOCK_BYTES, LITTLE_BYTES, Block, BlockPool, Outbox
+from aero.core.outbox import Outbox
 from aero.core.stream import Receiver, Stream
 from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
 
@@ -44,9 +46,6 @@ class SessionLimits(NamedTuple):
     least_window_bytes: int = 16 * 1024
     # All windows of a session together: four streams at their largest, or 256 that never grew.
     windows_bytes: int = 64 * 1024 * 1024
-    # What has come and no receiver has taken. Credit alone would allow 1 GiB: OPEN_CREDIT_BYTES for every stream, which
-    # nobody can take back. Twice the windows, so that only a crowd of readers that do not read ever gets there.
-    held_bytes: int = 128 * 1024 * 1024
     # Kept until acknowledged: 1 Gbit/s at 250 ms.
     kept_bytes: int = 32 * 1024 * 1024
     # Answers (windows, resets, control) may go past it by this much; a peer that takes none of them is cut off.
@@ -95,14 +94,14 @@ class Session:
     """One end of a session."""
 
     def __init__(
-        self, handler: SessionHandler, first_id: int, pool: BlockPool, limits: SessionLimits, now: float
+        self, handler: SessionHandler, first_id: int, memory: Memory, limits: SessionLimits, now: float
     ) -> None:
         """``first_id``: SERVER_FIRST_ID or WORKER_FIRST_ID, which says whose streams are odd."""
         self.handler = handler
         self.limits = limits
         self.streams: dict[int, Stream] = {}
-        self.outbox = Outbox(pool)
-        self.pool = pool
+        self.pool = memory.blocks
+        self.outbox = Outbox(self.pool)
         self.received = 0  # position in the peer's sequence: all below it was processed
         self.now = now
         self.round_trip_s = LEAST_ROUND_TRIP_S  # the links measure it
@@ -128,7 +127,8 @@ class Session:
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
         # Streams that are over and whose receivers still have something of them; they go with their receivers.
         self._leftovers: WeakSet[Stream] = WeakSet()
-        self._count_at = limits.held_bytes  # at this position of the peer's sequence too much may be held
+        self._unread = memory.unread
+        self._unread.holders.add(self)
 
     # Sending
 
@@ -214,8 +214,9 @@ class Session:
             stream.starved = True
             return 0
         burst = self.burst_bytes
-        outbox = self.outbox
-        if outbox.kept_bytes == BLOCK_BYTES or not self._full:
+        outbox, pool = self.outbox, self.pool
+        kept = outbox.kept_bytes
+        if kept < self.limits.kept_bytes and (pool.taken_bytes < pool.much_bytes or not pool.refuses(kept)):
             unsent = outbox.written - outbox.sent
             if unsent < burst:
                 quantum = burst if not self.waiting else burst >> 1
@@ -239,17 +240,14 @@ class Session:
 
     @property
     def _full(self) -> bool:
-        """True when no more may be kept: streams wait for acknowledgements.
-
-        The pool is shared by all sessions; one that holds nothing but its first block never waits for the others.
-        """
+        """True when no more data may be kept, for this session or for all: streams wait for acknowledgements."""
         kept = self.outbox.kept_bytes
         return kept >= self.limits.kept_bytes or self.pool.refuses(kept)
 
     @property
     def burdens(self) -> bool:
         """True when this session keeps much of what others wait for."""
-        return self.outbox.kept_bytes > LITTLE_BYTES and self.pool.exhausted
+        return self.pool.exhausted and self.outbox.kept_bytes > self.pool.little_bytes
 
     def room(self, want: int) -> Block:
         """Where to put a DATA frame of up to ``want`` bytes: leave HEADER_BYTES at ``block.end``, then the bytes."""
@@ -316,6 +314,7 @@ class Session:
             stream = next(iter(self.streams.values()))
             self.stream_event(stream, streams.RESET)
             stream.receiver.reset(code, text)
+        self._unread.holders.discard(self)
         self.outbox.release()  # not earlier: a receiver that is still to be reset may write once more
         del self.handler  # the two hold each other; memory must not wait for the garbage collector
 
@@ -352,8 +351,10 @@ class Session:
                     raise RemoteProtocolError(Close.FRAME, f"frame kind {word >> 24} is unknown")
                 handle(self, stream_id, record[start:at])
         self.received += end
-        if self.received >= self._count_at:
-            self._bound_held()
+        unread = self._unread
+        unread.left -= end
+        if unread.left < 0:
+            unread.bound()
 
     def _bad_data(self, stream: Stream, length: int) -> RemoteProtocolError:
         if not length:
@@ -468,28 +469,30 @@ class Session:
             if event != streams.RESET and stream.consumed != stream.received:
                 self._leftovers.add(stream)
 
-    def _bound_held(self) -> None:
-        """Counts what is held, and resets streams that are stuck while that is too much.
+    @property
+    def unread_bytes(self) -> int:
+        """What has come and no receiver has taken. Looks at every stream."""
+        return sum(each.received - each.consumed for each in (*self.streams.values(), *self._leftovers))
 
-        No frame pays for it: what is held can grow by what is received only, so the next count is due when the rest
-        of the limit has come, or an eighth of it.
+    def give_way(self, count: int) -> int:
+        """Resets streams until ``count`` bytes fewer are unread; returns how many bytes that were.
+
+        Those go that have waited the longest for their reader, among those that hold at least half of the average.
         """
-        limit = self.limits.held_bytes
         held = {each: each.received - each.consumed for each in (*self.streams.values(), *self._leftovers)}
-        total = sum(held.values())
-        if total > limit:
-            # Those who hold less than half of the average hold less than half of all: there are enough others.
-            much = total / (2 * sum(count > 0 for count in held.values()))
-            stuck = sorted(
-                (each for each, count in held.items() if count >= much),
-                key=lambda each: (each.announced_at, each.id),
-            )
-            for stream in stuck:
-                if total <= limit - (limit >> 2):
-                    break
-                total -= held[stream]
-                self._give_up(stream)
-        self._count_at = self.received + max(limit - total, limit >> 3)
+        # Those who hold less than half of the average hold less than half of all: there are enough others.
+        much = sum(held.values()) / (2 * (sum(unread > 0 for unread in held.values()) or 1))
+        stuck = sorted(
+            (each for each, unread in held.items() if unread and unread >= much),
+            key=lambda each: (each.announced_at, each.id),
+        )
+        freed = 0
+        for stream in stuck:
+            if freed >= count:
+                break
+            freed += held[stream]
+            self._give_up(stream)
+        return freed
 
     def _give_up(self, stream: Stream) -> None:
         text = "too much waits for readers that do not read"

@@ -33,6 +33,7 @@ RESET = "reset"
 
 _DATA = frames.DATA << 24
 _ROOM_BYTES = 64 * 1024  # for more than this, so much room in a block is enough
+_SHORT_ROOM_BYTES = 4 * 1024  # the same while memory runs short, when blocks are smaller (core/blocks.py)
 
 TRANSITIONS = {
     (OPEN, OUR_FIN): OURS_ENDED,
@@ -158,7 +159,9 @@ class Stream:
         if most < want:
             want = most
         # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
-        block = session.outbox.room(frames.HEADER_BYTES + (want if want < _ROOM_BYTES else _ROOM_BYTES))
+        pool = session.pool
+        room = _ROOM_BYTES if pool.taken_bytes < pool.half_bytes else _SHORT_ROOM_BYTES
+        block = session.outbox.room(frames.HEADER_BYTES + (want if want < room else room))
         at = block.end + frames.HEADER_BYTES
         return block.view[at : at + want]
 

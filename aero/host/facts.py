@@ -1,16 +1,66 @@
-"""What this process costs right now, for people who ask (SIGUSR1) and for tests that look for leaks."""
+"""What the machine has and what this process costs: the one reader of /proc and of the cgroups."""
 
 from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 import gevent
+
+from aero.limits import Limits
 
 
 def facts() -> dict[str, int]:
     """Resident memory in KiB, open descriptors, living greenlets; -1 where the system does not tell."""
     return {"rss_kib": _rss_kib(), "descriptors": _descriptors(), "greenlets": _greenlets()}
+
+
+def memory_share() -> int:
+    """Bytes for all sessions together where nobody said how many: Limits.MEMORY_LEAST to Limits.MEMORY_MOST."""
+    return min(max(memory_bytes() // 4, Limits.MEMORY_LEAST), Limits.MEMORY_MOST)
+
+
+def memory_bytes(root: str = "/") -> int:
+    """Bytes of memory that this process can get: what the machine has, or its cgroups allow, whichever is less.
+
+    ``root``: where the paths of /proc and /sys begin. 0 where nothing is known.
+    """
+    known = [limit for limit in _cgroup_limits(root) if limit]
+    try:
+        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        pass
+    return min(known, default=0)
+
+
+def _cgroup_limits(root: str) -> Iterator[int]:
+    """The memory limits of this process's cgroup and of those around it, of both versions of cgroups."""
+    try:
+        with open(f"{root}/proc/self/cgroup", encoding="utf-8") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except (OSError, ValueError):
+        return
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if not controllers:
+            folder, name = f"{root}/sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = f"{root}/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # Within a container the path may be the host's, which is not there: its own limit stands at the top then.
+        parts = [part for part in path.split("/") if part]
+        for length in range(len(parts) + 1):
+            yield _number("/".join([folder, *parts[:length], name]))
+
+
+def _number(path: str) -> int:
+    """The number in a file, 0 where there is none, as for "max"."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def _rss_kib() -> int:

@@ -10,9 +10,9 @@ from time import monotonic
 from typing import Protocol
 
 from aero.core import messages, record
+from aero.core.blocks import BLOCK_BYTES, pages
 from aero.core.codes import Close
 from aero.core.link import LinkHandler, LinkMachine
-from aero.core.memory import pages
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session
@@ -248,7 +248,7 @@ class Link:
             return
         if session is not None:
             session.dirty = False
-            if session.outbox.kept_bytes > record.MAX_PLAIN_BYTES and session.overloaded:
+            if session.outbox.kept_bytes > BLOCK_BYTES and session.overloaded:
                 text = "the peer asks for answers and acknowledges none"
                 self.close(Close.OVERLOAD, text, RemoteProtocolError(Close.OVERLOAD, text))
                 return

@@ -15,13 +15,13 @@ from aero.address import Address
 from aero.config.roles import ServerConfig, reloaded
 from aero.core.aead.choose import choose
 from aero.core.codes import Close
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SessionLimits
 from aero.core.spake2plus import Verifier, stretch
 from aero.errors import AeroError
 from aero.host import privileges
+from aero.host.facts import memory_share
 from aero.host.run import on_signals, set_up
-from aero.limits import Limits
 from aero.net.listen import Listener, listen_or_explain
 from aero.net.loop import event_loop
 from aero.server.ground import Ground
@@ -67,7 +67,7 @@ class Server:
             present=Present(config),
             birth=Birth.now(),
             backend=choose(config.aead),
-            pool=BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS),
+            memory=Memory(config.memory or memory_share()),
             session_limits=SessionLimits(),
             counters=counters,
             events=events,
@@ -200,7 +200,7 @@ class Server:
         """Writes the state to the log. SIGUSR1 asks for it."""
         parts = (self.registry, self.sessions, self.gate)
         state = {key: value for part in parts for key, value in part.state().items()}
-        state["blocks"] = self.ground.pool.taken
+        state["kept_kib"] = self.ground.memory.blocks.taken_bytes >> 10
         dump(state, (worker.state() for worker in self.registry.workers.values()))
 
     def close(self, code: int = Close.RESTART) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aero.core.aead.backend import Backend
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SessionLimits
 from aero.net.loop import Loop
 from aero.server.present import Present
@@ -27,7 +27,7 @@ class Ground(NamedTuple):
     present: Present
     birth: Birth
     backend: Backend
-    pool: BlockPool  # memory of all sessions for what is not acknowledged
+    memory: Memory  # what all sessions may hold
     session_limits: SessionLimits
     counters: Counters
     events: Events

@@ -22,7 +22,7 @@ def dump(ground: Ground, crew: Crew, services: Services) -> None:
         links=sum(lane.link is not None for lane in crew.lanes),
         sessions=len(sessions),
         streams=sum(len(session.core.streams) for session in sessions),
-        blocks=ground.pool.taken,
+        kept_kib=ground.memory.blocks.taken_bytes >> 10,
         **facts(),
     )
     for lane in crew.lanes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aero.config.roles import ClientConfig
 from aero.core.aead.choose import choose
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SessionLimits
 from aero.core.spake2plus import Password, stretch
-from aero.limits import Limits
+from aero.host.facts import memory_share
 from aero.net.lookup import Names
 from aero.net.loop import event_loop
 from aero.worker.identity import identity
@@ -26,7 +26,7 @@ class Ground:
         self.password = Password(*stretch(config.auth, ""))
         self.backend = choose(config.aead)
         self.identity = identity(config)
-        self.pool = BlockPool(Limits.KEPT_BLOCKS, Limits.FREE_BLOCKS)
+        self.memory = Memory(config.memory or memory_share())
         self.session_limits = SessionLimits()
         self.loop = event_loop()
         self.names = Names(

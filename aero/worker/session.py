@@ -37,7 +37,7 @@ class WorkerSession:
         """``joined``: the server's answer to a JOIN for a new session."""
         self.id, self.secret, self.cid = joined.session, joined.secret, joined.cid
         self.resume_s = joined.resume_s  # how long the server keeps it without a link
-        self.core = Session(self, WORKER_FIRST_ID, ground.pool, ground.session_limits, monotonic())
+        self.core = Session(self, WORKER_FIRST_ID, ground.memory, ground.session_limits, monotonic())
         self.core.resumable = self.resume_s > 0
         self._desk = desk
         self._links = 1  # those that failed included: the number says which of two JOINs is newer
@@ -61,6 +61,7 @@ class WorkerSession:
 
     def lose_link(self) -> None:
         """No link carries it any more."""
+        self.core.outbox.shrink()
         self._lost_at = self._lost_at or monotonic()
 
     @property

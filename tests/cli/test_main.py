@@ -141,7 +141,8 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "domain": "d.org", "resume": "7", "drain": "3", "lease-days": "9", "run-as": "nobody",
         "api-token": "token", "trust-proxy": "10.0.0.0/8",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
-        "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl", "tag": "nas",
+        "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
+        "memory": "64M", "tag": "nas",
         "target": "web@127.0.0.1:80", "server": "h:1", "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip
     known = help.PAGES[command][1].known()

@@ -17,8 +17,9 @@ from aero.core import session as sessions
 from aero.core import stream as streams
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import choose
+from aero.core.blocks import BlockPool
 from aero.core.link import LinkMachine
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory, Unread
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session, SessionLimits
 from aero.core.stream import Stream
@@ -31,6 +32,13 @@ SCRATCH = memoryview(bytearray(record.MAX_PLAIN_BYTES))
 def refused(code: int, match: str | None = None) -> pytest.RaisesExc[RemoteProtocolError]:
     """Expects the peer to be refused with this close code."""
     return pytest.raises(RemoteProtocolError, match=match, check=lambda error: error.code == code)
+
+
+def memory_of(pool: BlockPool, unread_bytes: int = 1 << 30) -> Memory:
+    """A process's memory with this pool, and so much for what nobody reads."""
+    memory = Memory(1 << 30)
+    memory.blocks, memory.unread = pool, Unread(unread_bytes)
+    return memory
 
 
 class Plain:
@@ -140,7 +148,7 @@ class End:
     def __init__(self, joined: Joined, name: str, first_id: int, limits: SessionLimits) -> None:
         self.joined = joined
         self.name = name
-        self.session = Session(self, first_id, joined.pool, limits, joined.now)
+        self.session = Session(self, first_id, joined.memory, limits, joined.now)
         self.link: LinkMachine | None = None
         self.out = Wire()  # towards the other end
         self.unread = b""  # arrived, but not a whole record yet
@@ -267,11 +275,13 @@ class Joined:
         *,
         limits: SessionLimits | None = None,
         pool: BlockPool | None = None,
+        unread_bytes: int = 1 << 30,
         backend: Backend = REAL,
         ping_s: float = 60.0,
     ) -> None:
         self.now = 1000.0
         self.pool = pool or BlockPool(1024, 64)
+        self.memory = memory_of(self.pool, unread_bytes)
         self.backend = backend
         self.ping_s = ping_s
         self.links = 0

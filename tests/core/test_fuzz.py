@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from aero.core import frames, messages, record
 from aero.core import stream as streams
+from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.handshake import HEADER_BYTES, MAX_BODY_BYTES, ServerHandshake, WorkerHandshake
 from aero.core.link import MAX_LINK_FRAMES_BYTES, LinkMachine
-from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.record import LINK, MAX_RECORD_BYTES, OVERHEAD_BYTES, SESSION, RecordReader, RecordWriter
 from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, WORKER_FIRST_ID, Session, SessionLimits
 from aero.core.spake2plus import Password, Verifier
 from aero.core.stream import Stream
 from aero.errors import LinkClosed, Rejected, RemoteProtocolError, SecurityError
-from tests.core.joined import PLAIN, SCRATCH
+from tests.core.joined import PLAIN, SCRATCH, memory_of
 
 LIMITS = SessionLimits(
     max_streams=5,
@@ -100,8 +100,8 @@ class Target:
 
     def __init__(self) -> None:
         self.now = 1.0
-        self.pool = BlockPool(8, 2)
-        self.session = Session(self, WORKER_FIRST_ID, self.pool, LIMITS, self.now)
+        self.memory = memory_of(BlockPool(8, 2))
+        self.session = Session(self, WORKER_FIRST_ID, self.memory, LIMITS, self.now)
         self.session.burst_bytes = 16 * 1024  # so that streams wait for their turn
         self.session.round_trip_s = 0.05  # so that windows grow
         self.held: list[Stream] = []
@@ -223,14 +223,14 @@ class Target:
         # What may be kept, what may be answered, and what one record may ask for on top of it.
         most = LIMITS.kept_bytes + LIMITS.kept_slack_bytes + 16 * BLOCK_BYTES
         assert session.outbox.kept_bytes <= most
-        assert self.pool.taken == session.outbox.kept_bytes // BLOCK_BYTES
+        assert self.memory.blocks.taken_bytes == session.outbox.kept_bytes
 
     def end(self) -> None:
         self.session.end(6, "over")
         assert not self.session.streams
         assert not self.session.waiting
         assert self.session._windows == 0
-        assert self.pool.taken == 0
+        assert self.memory.blocks.taken_bytes == 0
 
 
 @given(st.lists(moves, min_size=20, max_size=80), st.integers(1, 8), st.booleans())

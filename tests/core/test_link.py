@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aero.core import frames, messages, record
+from aero.core.blocks import BLOCK_BYTES
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import (
@@ -16,7 +17,6 @@ from aero.core.link import (
     SECOND_CHANCE_S,
     LinkMachine,
 )
-from aero.core.outbox import BLOCK_BYTES
 from aero.core.record import LINK, SESSION, RecordReader, RecordWriter
 from aero.core.session import LEAST_ROUND_TRIP_S, SessionLimits
 from aero.errors import LinkClosed
@@ -242,7 +242,7 @@ def test_a_session_that_will_not_be_resumed_keeps_and_acknowledges_nothing(joine
     near.push(bulk(3 << 20))
     joined.run()
     assert far.got == bulk(3 << 20)
-    assert joined.server.session.outbox.kept_bytes == BLOCK_BYTES
+    assert joined.server.session.outbox.kept_bytes == 0
     joined.server.session.control(messages.Unknown("last"))
     joined.run()
     assert not joined.worker.machine.ack_at
@@ -503,7 +503,7 @@ def test_a_session_that_ends_while_a_record_is_read(joined: Joined) -> None:
     joined.server.session.control(messages.Unknown("misbehave again"))
     data += b"".join(joined.server.records())
     end.arrive(data)
-    assert joined.pool.taken == 1
+    assert joined.pool.taken_bytes == joined.server.session.outbox.kept_bytes
     assert [name for name, _ in link_frames(end)] == ["CLOSE"]
 
 

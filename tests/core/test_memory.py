@@ -1,4 +1,4 @@
-"""Buffers that cost nothing until they are written."""
+"""The memory of one process: pages, and who gives way when what nobody reads is too much."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aero.core.memory import pages
+from aero.core.blocks import BLOCK_BYTES, pages
+from aero.core.memory import Memory, Unread
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_what_is_not_written_is_not_there() -> None:
     code = (
-        "from aero.core.memory import pages\n"
+        "from aero.core.blocks import pages\n"
         "def resident(): return int(open('/proc/self/statm').read().split()[1])\n"
         "before = resident(); held = [pages(1 << 20) for _ in range(64)]; asked = resident() - before\n"
         "for each in held: each[:] = b'x' * (1 << 20)\n"
@@ -30,3 +31,84 @@ def test_it_is_zero_and_writable() -> None:
     assert len(view) == 1000 and not any(view) and not view.readonly
     view[10:13] = b"abc"
     assert bytes(view[9:14]) == b"\0abc\0"
+
+
+MIB = 1 << 20
+
+
+class Reader:
+    """A session as the incoming half knows it: streams that hold so many bytes, the longest stuck first."""
+
+    def __init__(self, unread: Unread, *streams: int) -> None:
+        self.streams = list(streams)
+        self.lost = 0
+        unread.holders.add(self)
+
+    @property
+    def unread_bytes(self) -> int:
+        return sum(self.streams)
+
+    def give_way(self, count: int) -> int:
+        freed = 0
+        while self.streams and freed < count:
+            freed += self.streams.pop(0)
+            self.lost += 1
+        return freed
+
+
+def test_each_direction_has_half() -> None:
+    memory = Memory(64 * MIB)
+    taken = 0
+    while not memory.blocks.refuses(1):
+        taken += memory.blocks.take(BLOCK_BYTES).size
+    assert 27 * MIB < taken <= 32 * MIB - 4 * MIB  # free blocks have their share of it
+    assert memory.unread.left == 32 * MIB
+
+
+def test_the_next_count_is_due_when_the_rest_has_come() -> None:
+    unread = Unread(64 * MIB)
+    reader = Reader(unread, 10 * MIB)
+    unread.bound()
+    assert (unread.left, reader.lost) == (54 * MIB, 0)
+    reader.streams = [60 * MIB]
+    unread.bound()
+    assert (unread.left, reader.lost) == (8 * MIB, 0)
+
+
+def test_the_session_that_holds_the_most_gives_way() -> None:
+    unread = Unread(64 * MIB)
+    modest = [Reader(unread, MIB, MIB) for _ in range(5)]
+    greedy = Reader(unread, *[MIB] * 60)
+    unread.bound()
+    assert [each.lost for each in modest] == [0] * 5
+    assert greedy.lost == 22  # until a quarter of the limit is free
+    assert sum(each.unread_bytes for each in unread.holders) == 48 * MIB
+
+
+def test_of_many_that_hold_the_same_all_give_a_little() -> None:
+    unread = Unread(64 * MIB)
+    readers = [Reader(unread, *[MIB // 4] * 20) for _ in range(16)]
+    unread.bound()
+    lost = [each.lost for each in readers]
+    assert max(lost) <= 10  # none gives more than half of what it holds while others hold more
+    assert sum(each.unread_bytes for each in readers) <= 48 * MIB
+
+
+def test_who_cannot_give_anything_does_not_stop_the_count() -> None:
+    class Stubborn(Reader):
+        def give_way(self, count: int) -> int:
+            return 0
+
+    unread = Unread(MIB)
+    stubborn = Stubborn(unread, 3 * MIB)
+    unread.bound()
+    assert unread.left == MIB // 8
+    assert stubborn.unread_bytes == 3 * MIB
+
+
+def test_sessions_that_are_gone_are_not_asked() -> None:
+    unread = Unread(MIB)
+    reader = Reader(unread, 3 * MIB)
+    del reader
+    unread.bound()
+    assert unread.left == MIB

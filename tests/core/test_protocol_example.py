@@ -17,7 +17,7 @@ from aero.core.aead.backend import Backend
 from aero.core.aead.choose import BACKENDS, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
 from aero.core.link import LinkMachine
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter, hkdf_expand
 from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -114,7 +114,7 @@ class Side:
 
     def __init__(self, backend: Backend, first_id: int, ours: str, theirs: str) -> None:
         self.heard: list[Any] = []
-        self.session = Session(self, first_id, BlockPool(8, 8), SessionLimits(), NOW)
+        self.session = Session(self, first_id, Memory(64 << 20), SessionLimits(), NOW)
         writer, reader = RecordWriter(backend, example(ours)), RecordReader(backend, example(theirs))
         self.link = LinkMachine(self, writer, reader, SCRATCH, 60.0, NOW)
         self.link._ping_at = NOW + 60.0  # the page leaves pings out

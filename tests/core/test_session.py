@@ -7,10 +7,11 @@ import gc
 import pytest
 
 from aero.core import frames, messages
+from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import STALLED_S
-from aero.core.outbox import BLOCK_BYTES, BlockPool
+from aero.core.memory import Unread
 from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import LocalProtocolError, StreamError
@@ -359,7 +360,7 @@ def held(session: Session) -> int:
 def test_what_stuck_readers_hold_is_bounded_and_the_longest_stuck_give_way() -> None:
     """The credit that every stream is opened with cannot be taken back: it would allow 12 MiB here."""
     limit = MIB
-    joined = Joined(limits=SessionLimits(held_bytes=limit))
+    joined = Joined(unread_bytes=limit)
     near, far = joined.pair()
     stuck = []
     for number in range(200):
@@ -379,7 +380,7 @@ def test_what_stuck_readers_hold_is_bounded_and_the_longest_stuck_give_way() -> 
 
 def test_what_streams_hold_that_are_not_accepted_is_bounded_too() -> None:
     limit = MIB
-    joined = Joined(limits=SessionLimits(held_bytes=limit))
+    joined = Joined(unread_bytes=limit)
     joined.worker.holds_streams = True
     for _ in range(200):
         joined.server.open(first=bytes(60_000))
@@ -394,7 +395,7 @@ def test_what_streams_hold_that_are_not_accepted_is_bounded_too() -> None:
 def test_what_is_left_of_streams_that_are_over_is_bounded_too() -> None:
     """Both ends have said FIN, and the socket behind still does not take what was sent."""
     limit = MIB
-    joined = Joined(limits=SessionLimits(held_bytes=limit))
+    joined = Joined(unread_bytes=limit)
     fars = []
     for _ in range(100):
         near, far = joined.pair(slow=True)
@@ -416,9 +417,9 @@ def test_what_is_left_of_streams_that_are_over_is_bounded_too() -> None:
 
 def test_who_reads_is_never_reset_however_much_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
-    bound = Session._bound_held
-    monkeypatch.setattr(Session, "_bound_held", lambda self: (counted.append(self), bound(self)))
-    joined = Joined(limits=SessionLimits(held_bytes=MIB))
+    bound = Unread.bound
+    monkeypatch.setattr(Unread, "bound", lambda self: (counted.append(self), bound(self)))
+    joined = Joined(unread_bytes=MIB)
     pairs = [joined.pair() for _ in range(20)]
     for near, far in pairs:
         near.push(bytes(MIB))
@@ -429,7 +430,7 @@ def test_who_reads_is_never_reset_however_much_comes(monkeypatch: pytest.MonkeyP
 
 
 def test_a_receiver_that_takes_others_along_while_the_stuck_are_reset() -> None:
-    joined = Joined(limits=SessionLimits(held_bytes=MIB))
+    joined = Joined(unread_bytes=MIB)
 
     class Family(Sink):
         def reset(self, code: int, text: str) -> None:
@@ -635,10 +636,10 @@ def test_the_keep_limit_is_reached_and_left_by_acknowledgement() -> None:
     for _ in range(8):
         joined.settle()
     assert far.got == bulk(8 * MIB)
-    assert joined.server.session.outbox.kept_bytes == BLOCK_BYTES
+    assert joined.server.session.outbox.kept_bytes == 0
 
 
-def test_a_pool_that_one_session_has_exhausted_leaves_the_others_their_own_block() -> None:
+def test_a_pool_that_one_session_has_exhausted_leaves_something_for_the_others() -> None:
     """A peer that acknowledges nothing must not stop all sessions of the process."""
     pool = BlockPool(max_blocks=4, max_free=4)
     limits = SessionLimits(window_bytes=4 * MIB)
@@ -652,7 +653,7 @@ def test_a_pool_that_one_session_has_exhausted_leaves_the_others_their_own_block
     question, answer = modest.pair(first=b"question")
     assert bytes(answer.got) == b"question"
     question.push(bulk(4 * MIB))
-    for _ in range(40):
+    for _ in range(400):
         modest.settle()
     assert answer.got[8:] == bulk(4 * MIB)
     greedy.worker.out.stalled = False
@@ -672,12 +673,12 @@ def test_more_idle_sessions_than_the_pool_has_blocks_can_still_speak() -> None:
 
 def test_a_stream_that_begins_to_wait_on_an_idle_link_is_seen() -> None:
     """Memory that others hold: nothing of this session is on its way that would bring the link back to it."""
-    joined = Joined(pool=BlockPool(max_blocks=0, max_free=4))
+    joined = Joined(pool=BlockPool(max_blocks=2, max_free=4))
     near, far = joined.pair()
     near.push(bytes(200 * KIB))
     joined.settle()
     session = joined.server.session
-    for _ in range(2):  # more than its own block, all of it sent and not acknowledged
+    for _ in range(2):  # all that there is, and all of it sent and not acknowledged
         session.outbox.put(bytes(BLOCK_BYTES))
         session.outbox.next_piece()
     told = []
@@ -709,7 +710,7 @@ def test_a_few_that_acknowledge_nothing_do_not_keep_the_others_waiting() -> None
     pool = BlockPool(max_blocks=64, max_free=8)
     hogs = [hog(pool) for _ in range(3)]
     assert pool.exhausted
-    most = pool.taken
+    most = pool.taken_bytes // BLOCK_BYTES
     for _ in range(3):
         right = Joined(pool=pool)
         near, far = right.pair()
@@ -717,7 +718,7 @@ def test_a_few_that_acknowledge_nothing_do_not_keep_the_others_waiting() -> None
         far.push(bulk(8 * MIB))
         for _ in range(1000):
             right.tick(0.1)
-            most = max(most, pool.taken - pool.outboxes)
+            most = max(most, pool.taken_bytes // BLOCK_BYTES)
             if len(far.got) == len(near.got) == 8 * MIB:
                 break
         assert far.got == near.got == bulk(8 * MIB)
@@ -753,7 +754,7 @@ def test_who_keeps_much_may_do_so_while_there_is_memory() -> None:
     joined = hog(pool)
     assert joined.server.session.outbox.kept_bytes == joined.server.session.limits.kept_bytes
     stall(joined, 3 * STALLED_S)
-    others = [pool.take() for _ in range(1024)]
+    others = [pool.take(BLOCK_BYTES) for _ in range(1024)]
     stall(joined, STALLED_S - 1.0)  # counts from when memory became scarce
     with refused(Close.OVERLOAD):
         stall(joined, 2.0)
@@ -762,11 +763,13 @@ def test_who_keeps_much_may_do_so_while_there_is_memory() -> None:
 
 
 def test_who_keeps_little_may_do_so_while_memory_is_scarce() -> None:
-    pool = BlockPool(max_blocks=0, max_free=8)
+    pool = BlockPool(max_blocks=64, max_free=8)
+    others = [pool.take(BLOCK_BYTES) for _ in range(64)]
     joined = Joined(pool=pool)
     joined.worker.out.stalled = True
     joined.server.session.control(messages.Unknown("wait"))
     joined.run()
+    assert pool.exhausted and len(others) == 64
     stall(joined, 3 * STALLED_S)
 
 
@@ -788,12 +791,11 @@ def test_the_end_resets_every_stream_and_gives_all_memory_back(joined: Joined) -
     waiting = joined.server.open()
     joined.run()
     held = joined.worker.opened[0]
-    taken = joined.pool.taken
     fill(joined, *sinks)
     joined.server.session.end(Reset.LOST, "gone")
     joined.worker.session.end(Reset.LOST, "gone")
     assert [sink.events[-1] for sink in [*sinks, waiting]] == [f"reset {Reset.LOST}"] * 4
-    assert joined.pool.taken == taken - 2 == 0
+    assert joined.pool.taken_bytes == joined.pool.holders == 0
     far = Sink(joined.worker)
     joined.worker.session.accept(held, far, joined.now)  # the target has answered meanwhile
     assert far.events == [f"reset {Reset.LOST}"]
@@ -804,7 +806,7 @@ def test_the_end_resets_every_stream_and_gives_all_memory_back(joined: Joined) -
 def test_ending_twice_is_harmless(joined: Joined) -> None:
     joined.server.session.end(Reset.LOST, "")
     joined.server.session.end(Reset.LOST, "")
-    assert joined.pool.taken == 1
+    assert joined.pool.taken_bytes == 0
 
 
 def test_a_receiver_that_ends_others_while_the_session_ends(joined: Joined) -> None:
@@ -823,7 +825,7 @@ def test_a_receiver_that_ends_others_while_the_session_ends(joined: Joined) -> N
         near.stream.receiver = Family(joined.server)
     joined.server.session.end(Reset.LOST, "gone")
     assert not joined.server.session.streams
-    assert joined.pool.taken == 1
+    assert joined.pool.taken_bytes == joined.worker.session.outbox.kept_bytes
 
 
 def test_a_receiver_that_writes_once_more_while_the_session_ends(joined: Joined) -> None:
@@ -834,12 +836,13 @@ def test_a_receiver_that_writes_once_more_while_the_session_ends(joined: Joined)
     sink.reset = lambda code, text: second.push(b"last words")  # type: ignore[method-assign]
     joined.server.session.end(Reset.LOST, "gone")
     assert second.events == [f"reset {Reset.LOST}"]
-    assert joined.pool.taken == 1
+    assert joined.pool.taken_bytes == joined.worker.session.outbox.kept_bytes
 
 
 def test_a_session_that_has_ended_says_nothing_into_memory_that_others_use_by_now(joined: Joined) -> None:
     """An end inside a record: what still stands in it must not be answered."""
     session = joined.worker.session
+    session.control(messages.Unknown("early"))
     head = session.outbox._head
     joined.worker.control_received = lambda message: session.end(Reset.LOST, "kicked")
     joined.worker.feed(frames.pack(frames.CONTROL, 0, b"{}"), open_frame(1), open_frame(3))
@@ -847,5 +850,5 @@ def test_a_session_that_has_ended_says_nothing_into_memory_that_others_use_by_no
     session.goaway(Close.DONE, "late")
     assert session.next_piece() is None
     session.acknowledged(0)
-    assert joined.pool.take() is head
+    assert joined.pool.take(1) is head
     assert (head.start, head.end, head.sent) == (0, 0, 0)

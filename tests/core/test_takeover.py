@@ -10,11 +10,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aero.core import messages, outbox, record
-from aero.core import session as sessions
+from aero.core import blocks, messages, record
 from aero.core import stream as streams
+from aero.core.blocks import BlockPool
 from aero.core.codes import Close, Reset
-from aero.core.outbox import BlockPool
 from aero.core.session import SessionLimits
 from aero.core.stream import Stream
 from aero.errors import LinkClosed
@@ -76,7 +75,7 @@ def story(joined: Joined) -> Iterator[None]:
         assert end.session._windows == 0
         assert not end.session.waiting
         assert end.session.outbox.acked == end.session.outbox.written
-    assert joined.pool.taken == 2
+    assert joined.pool.taken_bytes == 0
 
 
 class Cut(Joined):
@@ -177,7 +176,7 @@ def test_without_a_link_a_stream_takes_a_burst_and_then_waits() -> None:
     joined.cut()
     near.push(bulk(4 << 20))
     assert near.backlog
-    assert joined.server.session.outbox.kept_bytes <= 3 * outbox.BLOCK_BYTES
+    assert joined.server.session.outbox.kept_bytes <= 3 * blocks.BLOCK_BYTES
     joined.connect()
     for _ in range(40):
         joined.settle()
@@ -216,8 +215,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patches = [
-            mock.patch.object(outbox, "BLOCK_BYTES", SMALL_BLOCK),
-            mock.patch.object(sessions, "BLOCK_BYTES", SMALL_BLOCK),
+            mock.patch.object(blocks, "BLOCK_BYTES", SMALL_BLOCK),
             mock.patch.object(record, "REKEY_RECORDS", 7),
         ]
         for patch in self.patches:
@@ -342,7 +340,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def within_limits(self) -> None:
-        blocks = 0
+        kept = 0
         for end in self.joined.ends:
             session = end.session
             assert session._windows == sum(stream.window for stream in session.streams.values())
@@ -350,8 +348,8 @@ class Model(RuleBasedStateMachine):
             assert session.outbox.kept_bytes <= LIMITS.kept_bytes + 10 * SMALL_BLOCK
             assert all(stream.received <= stream.limit for stream in session.streams.values())
             assert all(stream.waiting for stream in session.waiting.values())
-            blocks += session.outbox.kept_bytes // SMALL_BLOCK
-        assert self.joined.pool.taken == blocks
+            kept += session.outbox.kept_bytes
+        assert self.joined.pool.taken_bytes == kept
 
     def teardown(self) -> None:
         try:
@@ -389,7 +387,7 @@ class Model(RuleBasedStateMachine):
             assert end.session._windows == 0
             assert not end.session.waiting
             assert end.session.outbox.acked == end.session.outbox.written
-        assert self.joined.pool.taken == 2
+        assert self.joined.pool.taken_bytes == 0
 
 
 TestModel = Model.TestCase

@@ -284,7 +284,8 @@ class Inside:
         self.close()
         if kind is None:
             assert not self.server.registry.workers and not self.server.sessions.uplinks
-            assert not self.server.ground.pool.taken and not self.worker.ground.pool.taken
+            assert not self.server.ground.memory.blocks.taken_bytes
+            assert not self.worker.ground.memory.blocks.taken_bytes
 
             until(f"all to be as before: {self._before}, now {facts()}", self._nothing_more)
 

@@ -7,7 +7,7 @@ from typing import Any
 from aero.core import frames, handshake, messages, record, spake2plus
 from aero.core.codes import Close
 from aero.core.link import LinkMachine
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -57,11 +57,11 @@ class Taker:
 
 def fuzz_link(data: bytes) -> None:
     """Whole records, unsealed: their frames, link's and session's, and all that the session makes of them."""
-    pool = BlockPool(64, 4)
+    memory = Memory(64 << 20)
     secret = bytes(32)
     owner = Anybody()
     link = LinkMachine(owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0)
-    session = Session(owner, SERVER_FIRST_ID, pool, SessionLimits(max_streams=8), 0.0)
+    session = Session(owner, SERVER_FIRST_ID, memory, SessionLimits(max_streams=8), 0.0)
     link.carry(session)
     for number in range(2):
         taker = Taker()
@@ -92,7 +92,7 @@ def fuzz_link(data: bytes) -> None:
     except LinkClosed:
         pass
     session.end(0, "over")
-    assert not pool.taken and not session.streams
+    assert not memory.blocks.taken_bytes and not session.streams
 
 
 def fuzz_messages(data: bytes) -> None:
@@ -113,8 +113,8 @@ def fuzz_messages(data: bytes) -> None:
 
 def fuzz_session(data: bytes) -> None:
     """The plaintext of one session record, taken over by a new link in the middle."""
-    pool = BlockPool(64, 4)
-    session = Session(Anybody(), SERVER_FIRST_ID, pool, SessionLimits(max_streams=8), 0.0)
+    memory = Memory(64 << 20)
+    session = Session(Anybody(), SERVER_FIRST_ID, memory, SessionLimits(max_streams=8), 0.0)
     for number in range(3):
         taker = Taker()
         taker.stream = session.open(taker, number, "visitor", 0.0)
@@ -129,7 +129,7 @@ def fuzz_session(data: bytes) -> None:
     except RemoteProtocolError as error:
         assert Close.NOT_AERO <= error.code <= Close.DENIED
     session.end(0, "over")
-    assert not pool.taken and not session.streams
+    assert not memory.blocks.taken_bytes and not session.streams
 
 
 def fuzz_server_handshake(data: bytes) -> None:

@@ -80,9 +80,10 @@ class Result:
 
 
 def test_a_race_wins_at_the_first_address_that_answers(listener: socket.socket, silent: SockAddr) -> None:
+    loop = event_loop()  # it has descriptors of its own
     before = descriptors()
     result = Result()
-    race = Race(event_loop(), [silent, refusing(), at(listener)], result)
+    race = Race(loop, [silent, refusing(), at(listener)], result)
     result.wait()
     assert result.sock is not None and result.sock.getpeername() == listener.getsockname()
     assert [code for _, code in result.failed] == [errno.ECONNREFUSED]

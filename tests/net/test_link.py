@@ -12,7 +12,7 @@ import pytest
 
 from aero.core import features, frames, messages, record
 from aero.core.aead.choose import choose
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.errors import AeroError
@@ -153,7 +153,7 @@ def joined() -> Iterator[tuple[Link, Peer]]:
 
 
 def session(handler: Any = None) -> Session:
-    return Session(handler, SERVER_FIRST_ID, BlockPool(8, 8), SessionLimits(), 0.0)
+    return Session(handler, SERVER_FIRST_ID, Memory(64 << 20), SessionLimits(), 0.0)
 
 
 def frame(number: int) -> bytes:

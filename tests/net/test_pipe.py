@@ -12,7 +12,7 @@ import gevent
 from aero.core import frames
 from aero.core import stream as streams
 from aero.core.codes import Reset
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.net.pipe import Pipe
@@ -31,7 +31,7 @@ class Stage:
         self.ended: list[str] = []
         self.pipe = Pipe(gevent.get_hub().loop, self.near, lambda pipe, why: self.ended.append(why))
         handler: Any = None
-        self.session = Session(handler, SERVER_FIRST_ID, BlockPool(8, 8), SessionLimits(), 0.0)
+        self.session = Session(handler, SERVER_FIRST_ID, Memory(64 << 20), SessionLimits(), 0.0)
         self.stream: Stream = self.session.open(self.pipe, 1, "", 0.0)
 
     def wait(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from gevent.event import Event
 
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.host.daemon import trim_memory
 from aero.net.link import Link
 from aero.net.loop import Loop
@@ -24,8 +24,8 @@ class SessionsGround(Protocol):
         """The event loop."""
 
     @property
-    def pool(self) -> BlockPool:
-        """The memory of all sessions."""
+    def memory(self) -> Memory:
+        """What all sessions may hold."""
 
 
 class Sessions:
@@ -53,7 +53,7 @@ class Sessions:
         """Gives back what sessions that are over have left: after a crowd came and went, some ten megabytes."""
         self._tidying = None
         gc.collect()
-        self._ground.pool.trim()
+        self._ground.memory.blocks.trim()
         trim_memory()
 
     def state(self) -> dict[str, object]:

@@ -15,7 +15,7 @@ from aero import logs
 from aero.core import messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
-from aero.core.outbox import BLOCK_BYTES, BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import AeroError, RemoteProtocolError
@@ -42,7 +42,7 @@ class SessionGround(Protocol):
         """The event loop."""
 
     @property
-    def pool(self) -> BlockPool:
+    def memory(self) -> Memory:
         """The memory of all sessions."""
 
     @property
@@ -80,7 +80,7 @@ class Uplink:
         self.id = os.urandom(8).hex()
         self.secret = os.urandom(_SECRET_BYTES).hex()
         self.resume_s = resume_s
-        self.session = Session(self, SERVER_FIRST_ID, ground.pool, ground.session_limits, monotonic())
+        self.session = Session(self, SERVER_FIRST_ID, ground.memory, ground.session_limits, monotonic())
         self.session.resumable = self.resume_s > 0
         self.session.opens = Budget(Limits.OPENS_BURST, Limits.OPENS_PER_S, monotonic())
         self.link: Link | None = None
@@ -126,6 +126,7 @@ class Uplink:
         if final or silent or not self.resume_s:
             self.end(Close.DONE, str(error))
             return
+        self.session.outbox.shrink()
         self._ground.counters.error("link lost")
         self._ground.events.fault("link lost", cid=self.worker.cid, tag=self.worker.tag, why=error)
         self._frozen_until = monotonic() + self.resume_s
@@ -136,10 +137,12 @@ class Uplink:
         """While frozen: gives up in time, and earlier where memory has run out and this session keeps the most."""
         if monotonic() >= self._frozen_until - _LOOK_S / 2:  # timers come a little early
             self.end(Close.SILENT, f"not resumed within {self.resume_s} s")
-        elif self._ground.pool.exhausted:
+        elif self._ground.memory.blocks.exhausted:
             kept = self.session.outbox.kept_bytes
-            if kept > BLOCK_BYTES and kept >= self._table.most_frozen_bytes:
+            if kept and kept >= self._table.most_frozen_bytes:
                 self.end(Close.OVERLOAD, "memory for what was not acknowledged has run out")
+        else:
+            self.session.outbox.shrink()  # what visitors have sent meanwhile
 
     def _thaw(self) -> None:
         if self._frozen is not None:

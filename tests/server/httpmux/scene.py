@@ -12,7 +12,7 @@ from typing import Any
 
 from aero.core import frames
 from aero.core.codes import Reset
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import CLOSED, Stream
 from aero.server.httpmux import head, routing
@@ -116,7 +116,7 @@ class Scene:
         self.answer, self.step, self.ends = answer, step, ends
         self.watchers: list[Watcher] = []
         self.callbacks: list[Callable[[], None]] = []
-        self.memory = BlockPool(64, 4)
+        self.memory = Memory(64 << 20)
         self.session = Session(self, SERVER_FIRST_ID, self.memory, SessionLimits(max_streams=8), 0.0)
         self.open: list[Stream] = []
         self.got: dict[int, bytes] = {}  # by stream: what the target got
@@ -258,4 +258,4 @@ class Scene:
         self.kept.close()
         assert not self.open and not self.session.streams
         self.session.end(0, "over")
-        assert not self.memory.taken
+        assert not self.memory.blocks.taken_bytes

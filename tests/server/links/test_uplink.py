@@ -8,12 +8,13 @@ from typing import Any, cast
 import gevent
 import pytest
 
+from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.codes import Close
-from aero.core.outbox import BLOCK_BYTES, BlockPool
 from aero.core.session import SessionLimits
 from aero.errors import LinkClosed
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import Uplink
+from tests.core.joined import memory_of
 
 
 class Lab:
@@ -21,6 +22,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.pool = BlockPool(10, 8)
+        self.memory = memory_of(self.pool)
         self.session_limits = SessionLimits()
         self.loop = gevent.get_hub().loop
         self.counters = SimpleNamespace(error=lambda what: None)
@@ -55,7 +57,7 @@ def lab() -> Any:
     for uplink in list(lab.sessions.uplinks.values()):
         uplink.end(Close.DONE, "the test is over")
     lab.sessions.close(0)
-    assert not lab.pool.taken
+    assert not lab.pool.taken_bytes
 
 
 def look(*uplinks: Uplink) -> list[bool]:
@@ -78,9 +80,19 @@ def test_frozen_sessions_give_way_until_there_is_memory(lab: Lab) -> None:
     alive = lab.uplink(8, frozen=False)
     some = [lab.uplink(kept) for kept in (2, 3, 1)]
     assert look(*some) == [False, True, False]
-    assert look(*some) == [True, True, False], "one that keeps no more than its first block frees nothing"
-    assert look(*some) == [True, True, False]
+    assert look(*some) == [True, True, True], "the live one has taken all that there is"
     assert not alive.ended
+
+
+def test_what_a_session_keeps_shrinks_when_it_freezes(lab: Lab) -> None:
+    uplink = lab.uplink(0, frozen=False)
+    uplink.session.outbox.put(b"a few bytes")
+    assert uplink.link is not None
+    uplink.detach(uplink.link, LinkClosed("cut"), final=False)
+    assert lab.pool.taken_bytes == len(b"a few bytes")
+    uplink.session.outbox.put(b"from a visitor who came meanwhile")
+    look(uplink)
+    assert lab.pool.taken_bytes == len(b"a few bytesfrom a visitor who came meanwhile")
 
 
 def test_a_frozen_session_stays_while_there_is_memory(lab: Lab) -> None:

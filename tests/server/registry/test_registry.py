@@ -12,8 +12,8 @@ import gevent
 import pytest
 
 from aero.core.codes import Close
+from aero.core.memory import Memory
 from aero.core.messages import INVALID, Answer, Wanted
-from aero.core.outbox import BlockPool
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, RemoteProtocolError, StreamError
@@ -33,8 +33,8 @@ from tests.faults.inside import until
 class FakeSession:
     """A session of a worker's, and a link of which only the ends are told."""
 
-    def __init__(self, worker: Worker, pool: BlockPool) -> None:
-        self.session = Session(cast(Any, None), SERVER_FIRST_ID, pool, SessionLimits(), 0.0)
+    def __init__(self, worker: Worker, memory: Memory) -> None:
+        self.session = Session(cast(Any, None), SERVER_FIRST_ID, memory, SessionLimits(), 0.0)
         self.alive = True
         self.answers = True  # pings
         self.lived_at = 0.0
@@ -102,7 +102,7 @@ class Lab:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.timers: list[Timer] = []
-        self.pool = BlockPool(64, 4)
+        self.memory = Memory(64 << 20)
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         self.ports_bound = listen_all
         leases = Leases(Database(""))
@@ -112,7 +112,7 @@ class Lab:
     def worker(self, tag: str = "t", host: str = "h", identity: str = "i", links: int = 1) -> Worker:
         worker = self.registry.add("", tag, host, identity, "192.0.2.1:5")
         for _ in range(links):
-            FakeSession(worker, self.pool)
+            FakeSession(worker, self.memory)
         return worker
 
     def fake_timers(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     lab = Lab(monkeypatch)
     yield lab
     lab.registry.close(Close.DONE, "the test is over")
-    assert not lab.registry.workers and not lab.pool.taken
+    assert not lab.registry.workers and not lab.memory.blocks.taken_bytes
 
 
 def target(number: int = 1, name: str = "web", local: str = "127.0.0.1:80", remote: int = 0) -> Wanted:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from aero.core.codes import Reset
-from aero.core.outbox import BlockPool
+from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import OVER
 from aero.errors import StreamError
@@ -15,7 +15,7 @@ from aero.server.registry.route import LocalRoute
 
 
 def test_a_route_lives_and_dies_with_its_session() -> None:
-    session = Session(SimpleNamespace(), SERVER_FIRST_ID, BlockPool(4, 1), SessionLimits(), 0.0)  # type: ignore[arg-type]
+    session = Session(SimpleNamespace(), SERVER_FIRST_ID, Memory(64 << 20), SessionLimits(), 0.0)  # type: ignore[arg-type]
     carried = SimpleNamespace(session=session, alive=True)
     route = LocalRoute(carried, 7)
     assert route.alive
