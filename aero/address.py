@@ -24,6 +24,8 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 #: Letters and joiners that the standards of 2003 and 2008 turn into different names (RFC 5894, section 7.2).
 _TWO_MEANINGS = "\u00df\u03c2\u200c\u200d"
+#: What ``localhost`` means, in the order in which it is dialled.
+LOOPBACK = ("127.0.0.1", "::1")
 #: What listens everywhere, and what nobody elsewhere can dial.
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -85,11 +87,16 @@ def _ascii(text: str) -> str:
         return ""
 
 
+def is_localhost(host: str) -> bool:
+    """Whether this is the name ``localhost`` or one under it: always `LOOPBACK`, with no resolver (RFC 6761, 6.3)."""
+    return f".{host.lower().rstrip('.')}".endswith(".localhost")
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine and no other, without asking anybody."""
     import ipaddress
 
-    if host.lower().rstrip(".") == "localhost":
+    if is_localhost(host):
         return True
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback

@@ -90,7 +90,8 @@ def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Hel
     """Run a role here or in the background."""
     from aero.host import daemon
 
-    caller = daemon.detach(config.log) if config.detach else None
+    changes_user = isinstance(config, ServerConfig) and config.run_as != ""
+    caller = daemon.detach(config.log, changes_user) if config.detach else None
     if held is not None:
         held.sign()
 

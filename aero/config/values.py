@@ -226,11 +226,22 @@ def addresses(text: str) -> tuple[str, ...]:
             raise ConfigError(
                 f"{part.strip()!r} is not an IP address, write for example 0.0.0.0 or 0.0.0.0,::"
             )
+        ip = _canonical(ip)
         if ip not in found:
             found.append(ip)
     if len(found) > IPS:
         raise ConfigError(f"{len(found)} addresses are too many, write at most {IPS}")
     return tuple(found)
+
+
+def _canonical(ip: str) -> str:
+    """The one way to write an address: ``::`` for ``0::0``."""
+    import socket
+
+    if ":" not in ip:
+        return ip
+    bare, percent, zone = ip.partition("%")
+    return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, bare)) + percent + zone
 
 
 def path(text: str) -> str:

@@ -20,8 +20,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 class Caller:
     """Whoever typed the command: waits until we are set up, and takes our exit code if we never are."""
 
-    def __init__(self, pipe: int, stderr: int) -> None:
+    def __init__(self, pipe: int, log_file: str, stderr: int) -> None:
         self._pipe = pipe
+        self._log_file = log_file
         self._stderr = stderr
 
     def release(self) -> None:
@@ -34,9 +35,13 @@ class Caller:
                 pass  # the caller does not listen any more
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
-        os.dup2(self._stderr, 2)
+        try:
+            stderr = self._stderr if self._stderr >= 0 else _open(self._log_file)
+        except OSError:  # the log itself says so, and is opened again and again
+            stderr = os.dup(nowhere)
+        os.dup2(stderr, 2)
         os.close(nowhere)
-        os.close(self._stderr)
+        os.close(stderr)
         self.answer(0)
 
     def answer(self, code: int) -> None:
@@ -51,7 +56,7 @@ class Caller:
         self._pipe = -1
 
 
-def detach(log_file: str) -> Caller:
+def detach(log_file: str, log_later: bool = False) -> Caller:
     """Go on as a background process: own session, no terminal, no descriptor but standard streams and our own.
 
     The folder stays the caller's: relative paths of the command line are read again at a reload.
@@ -59,11 +64,12 @@ def detach(log_file: str) -> Caller:
     Only the new process returns; it is to call `Caller.release` when it is set up, until when its messages still
     reach the caller's stderr. The old one stays until then, and ends with the exit code that it is told.
 
+    ``log_later``: the file is not opened before `Caller.release`, by when the process may be another user.
+
     Raises ConfigError where ``log_file`` cannot be opened, HostError where no process can be started.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     try:
-        stderr = os.open(log_file, flags, 0o640)
+        stderr = -1 if log_later else _open(log_file)
     except OSError as error:
         raise ConfigError(f"--log: cannot write {log_file}: {error.strerror}") from None
     ours, theirs = os.pipe()
@@ -78,7 +84,12 @@ def detach(log_file: str) -> Caller:
     os.dup2(nowhere, 0)
     os.close(nowhere)
     _close_inherited()
-    return Caller(theirs, stderr)
+    return Caller(theirs, log_file, stderr)
+
+
+def _open(log_file: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    return os.open(log_file, flags, 0o640)
 
 
 def _fork() -> int:

@@ -46,17 +46,25 @@ class Settings(Protocol):
         """What else it noticed, for whoever looks for a fault."""
 
 
-def set_up(settings: Settings) -> None:
+def set_up(settings: Settings, log_later: bool = False) -> None:
     """Before a role is made: opens the log, says what the configuration's reader noticed, sets limits.
 
-    Raises ConfigError where the log cannot be written.
+    ``log_later``: the role calls `open_log` itself, once it is another user; until then lines go to stderr.
     """
     # A role may also be run by a program that has not settled its signals as our command line does.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    logs.setup(settings.log, settings.log_format, settings.log_size, settings.debug)
+    if log_later:
+        logs.setup("", settings.log_format, settings.log_size, settings.debug)
+    else:
+        open_log(settings)
     raise_file_limit()
     bound_free_memory()
+
+
+def open_log(settings: Settings) -> None:
+    """Has lines go where the settings say, first of all what the configuration's reader noticed."""
+    logs.setup(settings.log, settings.log_format, settings.log_size, settings.debug)
     for warning in settings.warnings:
         log.warning(warning)
     for note in settings.notes:

@@ -7,7 +7,7 @@ import socket
 from typing import Any, Callable
 
 from aero import logs
-from aero.address import Address
+from aero.address import LOOPBACK, Address, is_localhost
 from aero.errors import ListenError
 from aero.net.loop import READ, Loop, Watcher, stopped
 from aero.net.pipe import prepare
@@ -17,6 +17,8 @@ log = logs.get("listener")
 BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts it to its own maximum
 ACCEPTS_A_TURN = 64  # a burst of visitors must not keep the links waiting
 PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only burn the processor
+# A port that the system chose for one address may be taken on the next: so often another one is asked for.
+ANY_PORT_TRIES = 5
 _MAPPED = "::ffff:"  # IPv4, as a socket sees it that listens for both (RFC 4291, section 2.5.5.2)
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -40,13 +42,18 @@ def listen(ip: str, port: int) -> socket.socket:
     return sock
 
 
+def needed(ips: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some addresses that no other of them covers: ``::`` is every address, ``0.0.0.0`` every IPv4 one."""
+    if "::" in ips:
+        return ("::",)
+    return tuple(ip for ip in ips if ip == "0.0.0.0" or ":" in ip or "0.0.0.0" not in ips)
+
+
 def listen_all(ips: tuple[str, ...], port: int) -> list[socket.socket]:
     """One listening socket for each address, all on one port (0: the system's choice). Raises OSError."""
     socks: list[socket.socket] = []
     try:
-        for ip in ips:
-            if ip == "0.0.0.0" and "::" in ips:
-                continue
+        for ip in needed(ips):
             socks.append(listen(ip, port))
             port = socks[0].getsockname()[1]
     except OSError:
@@ -74,15 +81,23 @@ def listen_or_explain(ips: tuple[str, ...], port: int, option: str) -> list[sock
 
 def listen_at(address: Address, option: str) -> list[socket.socket]:
     """Listens on every address that a host name has here, all on one port. Raises ListenError, naming ``option``."""
+    ips = LOOPBACK if is_localhost(address.host) else _resolved(address, option)
+    for _ in range(ANY_PORT_TRIES - 1 if address.port == 0 else 0):
+        try:
+            return _listen_here(ips, address.port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise _explained(error, address, option) from None
     try:
-        found = socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ListenError(f"cannot find the address of {address.host}: {error}; see {option}") from None
-    # IPv4 first: where port 0 asks for any, it is the one that people type.
-    ips = list(dict.fromkeys(str(each[4][0]) for each in sorted(found, key=lambda each: each[0])))
+        return _listen_here(ips, address.port)
+    except OSError as error:
+        raise _explained(error, address, option) from None
+
+
+def _listen_here(ips: tuple[str, ...], port: int) -> list[socket.socket]:
+    """Listens on those addresses that this host has, at least one, all on one port. Raises OSError."""
     socks: list[socket.socket] = []
-    failed: OSError | None = None
-    port = address.port
+    missing: OSError | None = None
     for ip in ips:
         try:
             socks.append(listen(ip, port))
@@ -90,11 +105,20 @@ def listen_at(address: Address, option: str) -> list[socket.socket]:
         except OSError as error:
             if error.errno not in _NOT_HERE:
                 close_all(socks)
-                raise _explained(error, address, option) from None
-            failed = error  # a name for IPv6, say, and no IPv6 on this host
-    if not socks and failed is not None:
-        raise _explained(failed, address, option)
+                raise
+            missing = error  # a name for IPv6, say, and no IPv6 on this host
+    if not socks and missing is not None:
+        raise missing
     return socks
+
+
+def _resolved(address: Address, option: str) -> tuple[str, ...]:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"cannot find the address of {address.host}: {error}; see {option}") from None
+    # IPv4 first: where port 0 asks for any, it is the one that people type.
+    return tuple(dict.fromkeys(str(each[4][0]) for each in sorted(found, key=lambda each: each[0])))
 
 
 def _explained(error: OSError, address: Address, option: str) -> ListenError:
@@ -142,7 +166,7 @@ class Listener:
         """No descriptors left: those who wait stay in the kernel's queue until some are free again."""
         log.warning(
             "cannot accept for now; raise the limit of open files (ulimit -n)",
-            listen=f"{self.address[0]}:{self.address[1]}",
+            listen=Address(*self.address),
             error=error.strerror,
         )
         self._watcher.stop()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 import gevent
 
 from aero import logs
+from aero.address import is_localhost
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
 
@@ -56,7 +57,7 @@ def fixed(host: str) -> tuple[SockAddr, ...]:
 
     Those are an IP address, and localhost with every name below it (RFC 6761, section 6.3), wherever it is dialled.
     """
-    if f".{host.lower().rstrip('.')}".endswith(".localhost"):
+    if is_localhost(host):
         return _LOCALHOST
     try:
         found = socket.getaddrinfo(host.encode(), 0, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)

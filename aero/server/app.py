@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Callable
@@ -21,8 +22,8 @@ from aero.core.spake2plus import Verifier, stretch
 from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.facts import memory_share
-from aero.host.run import on_signals, set_up
-from aero.net.listen import Listener, listen_or_explain
+from aero.host.run import on_signals, open_log, set_up
+from aero.net.listen import Listener, listen_at, listen_or_explain
 from aero.net.loop import event_loop
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import target_url
@@ -54,9 +55,18 @@ class Server:
     """Everything that one server process has."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Listens at once. Raises ListenError, HostError."""
+        """Listens at once, and becomes the user of ``--run-as`` before it opens any file.
+
+        Raises ConfigError, ListenError, HostError.
+        """
+        if config.run_as:
+            privileges.user(config.run_as)  # no such user: better said before any port is bound
         loop = event_loop()
         socks = listen_or_explain(config.ips, config.port, "--port")
+        mux_socks = listen_at(config.mux, "--mux") if config.mux is not None else []
+        api_socks = listen_at(config.api, "--api") if config.api is not None else []
+        if config.run_as:
+            _become(config.run_as, config)
         self._verifier = Verifier.of(*stretch(config.auth, ""))
         self._nobody = Verifier.of(*(int.from_bytes(os.urandom(31), "big") + 1 for _ in range(2)))
         self._database = Database(config.state)
@@ -77,22 +87,22 @@ class Server:
         self.sessions = Sessions(ground)
         self.gate = Gate(ground, self.sessions, self.find_verifier)
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
-        self._mux = self._start_mux(config.mux)
-        self._api = self._start_api(config.api)
+        self._mux = self._start_mux(mux_socks)
+        self._api = self._start_api(config.api, api_socks)
 
-    def _start_mux(self, where: Address | None) -> Mux | None:
-        if where is None:
+    def _start_mux(self, socks: list[socket.socket]) -> Mux | None:
+        if not socks:
             return None
         from aero.server.httpmux.server import Mux
 
-        return Mux(self.ground, where)
+        return Mux(self.ground, socks)
 
-    def _start_api(self, where: Address | None) -> Api | None:
+    def _start_api(self, where: Address | None, socks: list[socket.socket]) -> Api | None:
         if where is None:
             return None
         from aero.server.api.app import Api
 
-        return Api(self.ground, where, self.port, self.mux_address)
+        return Api(self.ground, where, socks, self.port, self.mux_address)
 
     @property
     def registry(self) -> Registry:
@@ -191,11 +201,6 @@ class Server:
         while self.registry.streams and monotonic() < until and not hurry.is_set():
             hurry.wait(_LOOK_S)
 
-    def become(self, user: str) -> None:
-        """Gives up what root may do. Raises ConfigError, HostError."""
-        log_file = self.ground.present.config.log
-        privileges.drop(user, [*self._database.files(), *filter(None, [log_file])])
-
     def dump(self) -> None:
         """Writes the state to the log. SIGUSR1 asks for it."""
         parts = (self.registry, self.sessions, self.gate)
@@ -216,18 +221,26 @@ class Server:
         self.sessions.close(GOODBYE_S)
 
 
+def _become(user: str, config: ServerConfig) -> None:
+    """Gives up what root may do, and opens the log. Raises ConfigError, HostError."""
+    who = privileges.user(user)
+    if os.geteuid() == 0:
+        if config.log:
+            privileges.prepare_log(config.log, who)
+        if config.state:
+            privileges.prepare_state(config.state, who)
+    privileges.drop(user)
+    open_log(config)
+
+
 def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], ServerConfig]) -> int:
     """Serves until SIGTERM or SIGINT; 0. Calls ``started`` when it listens; ``read`` gathers the options anew.
 
     Raises ConfigError, ListenError, HostError.
     """
-    set_up(config)
-    if config.run_as:
-        privileges.check(config.run_as)
+    set_up(config, log_later=bool(config.run_as))
     server = Server(config)
     server.announce()
-    if config.run_as:
-        server.become(config.run_as)
     stop, hurry = Event(), Event()
 
     def on_stop() -> None:

@@ -87,7 +87,7 @@ class Crontab:
 
         def look() -> int:
             text = self.log.read_text() if self.log.exists() else ""
-            found = re.findall(rf"has its address target={target}@\S+ at=\S+:(\d+)$", text, re.M)
+            found = re.findall(rf"target mapped target={target}@\S+ at=\S+:(\d+)$", text, re.M)
             return int(found[-1]) if found else 0
 
         return poll(f"the mapping of {target}", look)

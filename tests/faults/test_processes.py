@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -420,11 +421,18 @@ def test_a_user_that_there_is_not(lab: Lab) -> None:
 def test_a_server_started_by_root_becomes_somebody_else(lab: Lab, echo: int) -> None:
     assert os.geteuid() == 0, "the suite runs as root, as its other parts need it too"
     ports = free_port()
-    server = lab.server("--run-as", "nobody", ports=f"{ports}-{ports}")
-    poll("it to change", lambda: _uid(server) != 0)
-    worker = lab.worker(server, targets={"echo": echo})
-    assert echoes(worker.port("echo"))
-    assert "cannot write leases" not in server.stderr
+    with tempfile.TemporaryDirectory(prefix="aero-") as folder:  # the tests' own folder is closed to others
+        os.chmod(folder, 0o755)
+        state, log = Path(folder, "state"), Path(folder, "log")
+        server = lab.server("--run-as", "nobody", "--log", str(log), state=state, ports=f"{ports}-{ports}")
+        poll("it to change", lambda: _uid(server) != 0)
+        worker = lab.worker(server, targets={"echo": echo})
+        assert echoes(worker.port("echo"))
+        poll("the lease", lambda: (state / "server.sqlite").exists())
+        owners = {path.stat().st_uid for path in (state, state / "server.sqlite", log)}
+        assert owners == {_uid(server)}
+        assert "cannot keep leases" not in log.read_text()
+        assert server.stop() == 0
 
 
 def _uid(program: Program) -> int:

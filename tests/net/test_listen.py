@@ -1,4 +1,4 @@
-"""Accepting: what is told of whom."""
+"""Listening: which sockets, on what port, and what is told of whom."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from aero.address import Address
 from aero.errors import ListenError
-from aero.net.listen import Listener, close_all, listen_all, listen_at, listen_or_explain
+from aero.net.listen import Listener, close_all, listen_all, listen_at, listen_or_explain, needed
 from tests.faults.inside import until
 
 
@@ -70,3 +70,34 @@ def test_an_address_that_is_not_here() -> None:
         listen_or_explain(("192.0.2.1",), 0, "--port")
     with pytest.raises(ListenError, match="--api"):
         listen_at(Address("192.0.2.1", 0), "--api")
+
+
+@pytest.mark.parametrize(
+    "ips, sockets",
+    [
+        (("0.0.0.0",), ("0.0.0.0",)),
+        (("0.0.0.0", "127.0.0.1"), ("0.0.0.0",)),
+        (("127.0.0.1", "0.0.0.0", "10.0.0.1"), ("0.0.0.0",)),
+        (("0.0.0.0", "::1"), ("0.0.0.0", "::1")),
+        (("0.0.0.0", "::"), ("::",)),
+        (("::", "::1", "127.0.0.1"), ("::",)),
+        (("127.0.0.1", "::1"), ("127.0.0.1", "::1")),
+    ],
+)
+def test_one_socket_for_addresses_that_another_covers(ips: tuple[str, ...], sockets: tuple[str, ...]) -> None:
+    assert needed(ips) == sockets
+    socks = listen_all(ips, 0) if "10.0.0.1" not in ips else []
+    close_all(socks)
+
+
+def test_localhost_needs_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object) -> None:
+        raise socket.gaierror("no resolver here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    for name in ("localhost", "LOCALHOST.", "api.localhost"):
+        socks = listen_at(Address(name, 0), "--api")
+        assert [sock.getsockname()[0] for sock in socks][:1] == ["127.0.0.1"]
+        close_all(socks)
+    with pytest.raises(ListenError, match=r"cannot find the address of localhost\.example"):
+        listen_at(Address("localhost.example", 0), "--api")

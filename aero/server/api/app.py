@@ -6,6 +6,7 @@ thread and some answers wait. Every route gets its request and returns an Answer
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from time import monotonic, time
 from typing import Any, Callable, Protocol
@@ -18,7 +19,7 @@ from aero import __version__, logs
 from aero.address import Address, check_name, is_loopback
 from aero.errors import ConfigError, Problem
 from aero.limits import Limits
-from aero.net.listen import close_all, listen_at
+from aero.net.listen import close_all
 from aero.net.loop import Loop
 from aero.server.api import guard, live, metrics, openapi
 from aero.server.api.answers import NO_CONTENT, Answer, answer, problem_answer
@@ -58,14 +59,15 @@ class ApiGround(metrics.MetricsGround, Protocol):
 class Api:
     """The API of one server, listening."""
 
-    def __init__(self, ground: ApiGround, address: Address, port: int, mux: Address | None) -> None:
-        """``address``: what --api says; ``port``: where workers dial; ``mux``: where the mux listens, if it does.
+    def __init__(
+        self, ground: ApiGround, address: Address, socks: list[socket.socket], port: int, mux: Address | None
+    ) -> None:
+        """``address``: what --api says, where ``socks`` listen; ``port``: where workers dial; ``mux``: the mux, if any.
 
-        Raises ListenError, ConfigError.
+        Raises ConfigError.
         """
         config = ground.present.config
         token = config.api_token
-        socks = listen_at(address, "--api")
         self._foreign = [sock.getsockname()[0] for sock in socks if not is_loopback(sock.getsockname()[0])]
         self._where = address
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aero import logs
 from aero.address import Address, is_loopback
 from aero.limits import Limits
-from aero.net.listen import Listener, listen_at
+from aero.net.listen import Listener
 from aero.net.loop import Loop
 from aero.net.pipe import make_abrupt, refuse
 from aero.server.httpmux.kept import KeptConnections
@@ -67,11 +67,10 @@ class MuxGround(Protocol):
 class Mux:
     """All visitors that come by HTTP."""
 
-    def __init__(self, ground: MuxGround, where: Address) -> None:
-        """Listens at once. Raises ListenError."""
+    def __init__(self, ground: MuxGround, socks: list[socket.socket]) -> None:
+        """``socks`` listen where --mux says."""
         self.loop = ground.loop
         config = ground.present.config
-        socks = listen_at(where, "--mux")
         rules = Rules(
             config.domain, _answered_names(config.mux_hosts, socks), config.mux_strict, config.debug
         )
@@ -124,7 +123,7 @@ class Mux:
             return
         if counted:
             self._addresses[counted] += 1
-        where = f"[{text}]:{address[1]}" if ip.version == 6 else f"{text}:{address[1]}"
+        where = str(Address(text, address[1]))
         self._visitors.add(Visitor(self, sock, where, Peer(text.encode(), trusted, counted)))
 
     def gone(self, visitor: Visitor) -> None:

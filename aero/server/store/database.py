@@ -167,15 +167,6 @@ class Database:
             self._on_done(job)
         return True
 
-    def files(self) -> list[str]:
-        """What a user who goes on with this file has to be able to write; the folder too where it is private."""
-        if self._db is None:
-            return []
-        folder = self._directory
-        private = not os.stat(folder).st_mode & 0o077
-        names = [name for name in os.listdir(folder) if name.startswith(FILE)]
-        return [os.path.join(folder, name) for name in names] + [folder] * private
-
     def close(self) -> None:
         """Writes what changed, and lets go of the file. A disk that hangs is not waited for."""
         done, self._directory = self.flush(CLOSE_S), ""

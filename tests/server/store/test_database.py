@@ -167,7 +167,6 @@ def test_a_folder_that_cannot_be_made(said: list[str], clock: Clock) -> None:
         kept.save(WEB, 8001 + number, "i")
         clock.steady += RETRY_S
     assert kept.at(8001)
-    assert kept.database.files() == []
     assert len(said) == 1
     assert "cannot keep leases" in said[0]
     kept.database.close()
@@ -259,17 +258,6 @@ def test_a_disk_that_hangs_stops_nobody(
 # ----------------------------------------------------------------------------
 # Others
 # ----------------------------------------------------------------------------
-
-
-def test_what_another_user_needs_to_go_on(open_store: Opener, tmp_path: Path) -> None:
-    kept = open_store()
-    kept.save(WEB, 8001, "i")
-    folder = str(tmp_path / "state")
-    files = kept.database.files()
-    assert os.path.join(folder, FILE) in files
-    assert folder in files
-    os.chmod(folder, 0o755)
-    assert folder not in kept.database.files(), "a shared folder keeps its owner"
 
 
 def test_what_was_changed_last_is_written_at_the_end(
