@@ -1,7 +1,7 @@
-"""`aero list`, `aero ping` and `aero kick`: the management API's calls for people in a terminal.
+"""`aero list`, `aero ping`, `aero kick` and `aero page`: the management API's calls for people in a terminal.
 
 Asks over HTTP, like everybody; knows nothing of the server's inside. Every function returns what is to be printed,
-and raises ConfigError, Rejected (the API said no), NetworkError or AeroError.
+and raises ConfigError, Rejected (the API said no), NetworkError, HostError (no key) or AeroError.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from aero.config.roles import ConsoleConfig, ListConfig, WorkerConfig
+from aero.config.roles import ConsoleConfig, KickConfig, ListConfig, PageConfig, WorkerConfig
 from aero.core.codes import Close
 from aero.errors import AeroError, NetworkError, Rejected
+from aero.host import keyfile
 from aero.logs import clean
+from aero.server.api.page import address_with
 
 #: Longer than the API waits for a worker's pong.
 TIMEOUT_S = 15.0
@@ -47,9 +49,19 @@ def pinged(config: WorkerConfig) -> str:
     return f"{clean(answer['cid'])} answered in {answer['rtt_ms']:.3f} ms\n"
 
 
-def kicked(config: WorkerConfig) -> str:
+def page(config: PageConfig) -> str:
+    """Where the page is, with what opens it. Asks nobody."""
+    return address_with(_secret(config), config.api) + "\n"
+
+
+def _secret(config: KickConfig | PageConfig) -> str:
+    """What changes need: the token that was given, else the server's key."""
+    return config.api_token or keyfile.find(config.state)
+
+
+def kicked(config: KickConfig) -> str:
     """A worker is sent away."""
-    answer = _ask(config, "POST", f"/kick?cid={quote(config.cid)}")
+    answer = _ask(config, "POST", f"/kick?cid={quote(config.cid)}", _secret(config))
     streams = answer["streams"]
     left = (
         f"its {streams} open streams may end within {answer['grace_s']:.0f} s"
@@ -119,12 +131,13 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def _ask(config: ConsoleConfig, method: str, path: str) -> Any:
-    """One call; the answer's JSON."""
+def _ask(config: ConsoleConfig, method: str, path: str, secret: str = "") -> Any:
+    """One call; the answer's JSON. ``secret``: what the call needs, where that is not the token alone."""
+    secret = secret or config.api_token
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
     headers = {"Content-Type": "application/json"} if method == "POST" else {}
-    if config.api_token:
-        headers["Authorization"] = f"Bearer {config.api_token}"
+    if secret:
+        headers["Authorization"] = f"Bearer {secret}"
     connection = http.client.HTTPConnection(host, config.api.port, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, b"{}" if method == "POST" else None, headers)
@@ -145,8 +158,12 @@ def _ask(config: ConsoleConfig, method: str, path: str) -> Any:
             f"what listens at {config.api} is not AeRO-proxy's API; --api names another"
         ) from None
     if response.status == 401:
-        given = "does not take this token" if config.api_token else "asks for a token"
-        raise Rejected(Close.AUTH, f"the API at {config.api} {given}, see --api-token", final=True)
+        if config.api_token or not secret:
+            given = "does not take this token" if secret else "asks for a token"
+            raise Rejected(Close.AUTH, f"the API at {config.api} {given}, see --api-token", final=True)
+        raise Rejected(
+            Close.AUTH, f"the API at {config.api} does not take this key: {clean(error_text)}", final=True
+        )
     if response.status in (400, 403, 404):
         raise Rejected(Close.DENIED, clean(error_text), final=True)
     if response.status != 200:

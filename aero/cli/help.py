@@ -11,7 +11,9 @@ from aero.config.option import Config
 from aero.config.roles import (
     ClientConfig,
     DemoConfig,
+    KickConfig,
     ListConfig,
+    PageConfig,
     ServerConfig,
     ServiceConfig,
     WorkerConfig,
@@ -28,6 +30,7 @@ Usage:
   aero list [options]
   aero ping CID [options]
   aero kick CID [options]
+  aero page [options]
   aero service install [options] (server | client) [its options]
   aero COMMAND --help
   aero --help | --version
@@ -41,6 +44,7 @@ Commands:
   list      The workers of a server and their targets.
   ping      The round trip to one worker now.
   kick      Sends one worker away; it comes back after half a minute.
+  page      The address of a server's page, with the key to change things.
   service   A systemd unit or cron line that keeps one of the two running.
 
 Examples:
@@ -143,9 +147,26 @@ Options:
 {options}
 Examples:
   aero kick c0123456789ab
+  sudo aero kick c0123456789ab --state /var/lib/aero-server
 
 Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
-API said no (no such worker, wrong token).
+API said no (no such worker, wrong key), 78 the key cannot be read.
+"""
+
+PAGE = """\
+Prints the address of a server's page, with the key that changes need (or the
+token of --api-token) behind its #, which browsers keep to themselves. Whoever
+has this address may send workers away.
+
+Usage: aero page [options]
+
+Options:
+{options}
+Examples:
+  aero page
+  ssh -L 3000:localhost:3000 HOST sudo aero page --state /var/lib/aero-server
+
+Exit codes: 0 done, 2 usage, 78 the key cannot be read.
 """
 
 SERVICE = """\
@@ -200,7 +221,8 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "demo": (DEMO, DemoConfig),
     "list": (LIST, ListConfig),
     "ping": (PING, WorkerConfig),
-    "kick": (KICK, WorkerConfig),
+    "kick": (KICK, KickConfig),
+    "page": (PAGE, PageConfig),
     "service": (SERVICE, ServiceConfig),
 }
 

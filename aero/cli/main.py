@@ -17,7 +17,16 @@ from aero.cli import help
 from aero.config import sources, values
 from aero.config.hints import instead, shown
 from aero.config.option import Options
-from aero.config.roles import ClientConfig, DemoConfig, ListConfig, ServerConfig, ServiceConfig, WorkerConfig
+from aero.config.roles import (
+    ClientConfig,
+    DemoConfig,
+    KickConfig,
+    ListConfig,
+    PageConfig,
+    ServerConfig,
+    ServiceConfig,
+    WorkerConfig,
+)
 from aero.errors import AeroError, Busy, ConfigError, HostError, ListenError, Rejected
 
 if TYPE_CHECKING:
@@ -136,7 +145,14 @@ def run_kick(given: Options) -> int:
     """``aero kick``."""
     from aero.cli import console
 
-    return _print(console.kicked(WorkerConfig.parse(given)))
+    return _print(console.kicked(KickConfig.parse(given)))
+
+
+def run_page(given: Options) -> int:
+    """``aero page``."""
+    from aero.cli import console
+
+    return _print(console.page(PageConfig.parse(given)))
 
 
 def run_service(words: Sequence[str]) -> int:
@@ -159,6 +175,7 @@ COMMANDS = {
     "list": Command(run_list),
     "ping": Command(run_ping),
     "kick": Command(run_kick),
+    "page": Command(run_page),
     "service": Command(lambda given: OK),  # it has two sets of options: see _dispatch
 }
 #: Names of the file (a symlink, say) that stand for a command.

@@ -192,8 +192,11 @@ class Config:
         own = [value._replace(field=field) for field, value in vars(cls).items() if isinstance(value, Option)]
         for each in own:
             setattr(cls, each.field, "" if each.secret else each.default)
-        taken = {each.name for each in own}
-        cls.OPTIONS = (*own, *(each for each in cls.OPTIONS if each.name not in taken))
+        known: dict[str, Option] = {each.name: each for each in own}
+        for base in cls.__bases__:
+            for each in getattr(base, "OPTIONS", ()):
+                known.setdefault(each.name, each)
+        cls.OPTIONS = tuple(known.values())
 
     def __init__(self, **values: Any) -> None:
         """Takes fields by name; what is left out has its default."""

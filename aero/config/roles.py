@@ -66,6 +66,14 @@ class WorkerConfig(table.WorkerOptions, ConsoleConfig):
     """What asks about the worker ``cid``."""
 
 
+class KickConfig(table.KickOptions, WorkerConfig):
+    """What sends the worker ``cid`` away."""
+
+
+class PageConfig(table.PageOptions, ConsoleConfig):
+    """What asks where the page is."""
+
+
 class ServiceConfig(table.ServiceOptions):
     """What installs a service; the role's own options are a configuration of their own."""
 

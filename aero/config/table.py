@@ -220,6 +220,25 @@ class WorkerOptions(ConsoleOptions):
     cid: str = argument("cid", values.cid, "")
 
 
+class KeyOptions(ConsoleOptions):
+    """What a command takes that may change something: it finds the server's key where the server keeps its state."""
+
+    state: str = option(
+        "state", "DIR", values.path, "",
+        "Where the server keeps its state, and in it the key that changes need; not used with --api-token"
+        " (default: ~/.local/state/aero, for root /var/lib/aero)",
+        computed=values.default_state,
+    )  # fmt: skip
+
+
+class KickOptions(KeyOptions, WorkerOptions):
+    """What ``aero kick`` takes."""
+
+
+class PageOptions(KeyOptions):
+    """What ``aero page`` takes."""
+
+
 class ServiceOptions(Config):
     """What ``aero service install`` takes itself, before the word server or client."""
 

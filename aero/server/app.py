@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TextIO
 
 import gevent
 from gevent.event import Event
@@ -163,6 +164,11 @@ class Server:
             f"python3 aero.pyz client --server HOST:{self.port} --target web@127.0.0.1:80{auth}"
         )
 
+    def invite(self, stream: TextIO | None) -> None:
+        """Shows a person who looks on where the page is, and what it may change things by. Never goes to a log."""
+        if self._api is not None and stream is not None and stream.isatty():
+            print(f"the page, with the key to change things: {self._api.invitation}", file=stream, flush=True)
+
     def reload(self, read: Callable[[], ServerConfig]) -> None:
         """Takes over what can change while it runs; links and streams stay as they are. SIGHUP asks for it."""
         try:
@@ -241,6 +247,7 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     set_up(config, log_later=bool(config.run_as))
     server = Server(config)
     server.announce()
+    server.invite(sys.stdout)
     stop, hurry = Event(), Event()
 
     def on_stop() -> None:

@@ -42,9 +42,10 @@ class ApiServer:
         self.lab = lab
         self.port, self.link_port = free_port(), free_port()
         self.token = token
+        self.state = lab.path("server-state")
         self._argv = [*COMMAND, "server", "--ip", LOOPBACK, "--port", str(self.link_port)]
         self._argv += ["--api", f"localhost:{self.port}", "--mux", "off", "--ports", "0"]
-        self._argv += ["--state", str(lab.path("server-state")), "--auth", lab.code, *options]
+        self._argv += ["--state", str(self.state), "--auth", lab.code, *options]
         self._env = env
         self.program: Program
         self.start()
@@ -78,8 +79,14 @@ class ApiServer:
         finally:
             connection.close()
 
+    @property
+    def key(self) -> str:
+        """What changes need: the token, else what stands in the server's state folder."""
+        return self.token or (self.state / "api-key").read_text().strip()
+
     def post(self, path: str, body: str = "{}", headers: Mapping[str, str] | None = None) -> Reply:
-        return self.call(path, "POST", {**JSON, **(headers or {})}, body)
+        own = {**JSON, "Authorization": f"Bearer {self.key}"}
+        return self.call(path, "POST", {**own, **(headers or {})}, body)
 
     def raw(self, request: bytes) -> bytes:
         """Bytes out, everything that comes back until the server hangs up."""

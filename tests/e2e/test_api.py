@@ -266,10 +266,70 @@ def test_a_kicked_worker_ends_its_streams_first_and_stays_away(api: ApiServer) -
     worker.stop()
 
 
+def test_changing_something_needs_the_key(api: ApiServer) -> None:
+    cid = api.worker("stay")["cid"]
+    file = api.state / "api-key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {api.key}"}):
+        reply = api.call(f"/kick?cid={cid}", "POST", {**JSON, **given}, "{}")
+        assert reply.status == 401
+        assert str(file) in reply.error
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert api.worker("stay")["cid"] == cid
+    for path in ("/list", f"/ping?cid={cid}", "/metrics"):
+        assert api.call(path).status == 200, "reading stays open on loopback"
+
+
+def test_a_key_outlives_a_restart_and_one_that_others_could_read_does_not(lab: Lab) -> None:
+    api = ApiServer(lab)
+    file = api.state / "api-key"
+    first = api.key
+    api.program.stop()
+    api.start()
+    assert api.key == first
+    api.program.stop()
+    file.chmod(0o644)
+    api.start()
+    assert api.key != first
+    assert file.stat().st_mode & 0o777 == 0o600
+    second = api.key
+    api.program.stop()
+    file.unlink()
+    elsewhere = lab.path("elsewhere")
+    elsewhere.write_text(second + "\n")
+    file.symlink_to(elsewhere)
+    api.start()
+    assert api.key != second, "a link leads to what somebody else wrote"
+    assert not file.is_symlink()
+    said = api.program.stderr + api.program.stdout
+    assert not any(key in said for key in (first, second, api.key)), "it is in its file and nowhere else"
+
+
+def test_a_health_check_without_token_and_name(lab: Lab) -> None:
+    """Of a kubelet or a balancer: it knows an address and a path."""
+    token = "token-of-this-test"
+    api = ApiServer(lab, "--api-token", token, token=token)
+    bare = b'\r\n\r\n{"status":"ok"}'
+    for request in (
+        b"GET /health HTTP/1.0\r\n\r\n",
+        b"GET /health?probe=1&x HTTP/1.1\r\nHost: 10.0.0.7:3000\r\nConnection: close\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n",
+    ):
+        answer = api.raw(request)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert answer.endswith(bare), answer
+    assert api.raw(b"HEAD /health HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\n")
+    assert set(api.call("/health?x=y").json) == {"status", "version", "uptime_s", "workers", "streams"}
+    assert api.call("/health", headers={"Host": "evil.example"}).json == {"status": "ok"}
+    assert api.post("/health").status == 405
+
+
 def test_kick_needs_json_a_cid_and_nothing_else(api: ApiServer) -> None:
     cid = api.worker("stay")["cid"]
     for kind in ("", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
-        reply = api.call(f"/kick?cid={cid}", "POST", {"Content-Type": kind} if kind else {}, "{}")
+        headers = {"Authorization": f"Bearer {api.key}", **({"Content-Type": kind} if kind else {})}
+        reply = api.call(f"/kick?cid={cid}", "POST", headers, "{}")
         assert reply.status == 415, kind
         assert "application/json" in reply.error
     assert api.post("/kick").status == 400
@@ -287,7 +347,7 @@ def test_kick_needs_json_a_cid_and_nothing_else(api: ApiServer) -> None:
 # ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*ROUTES, "/ping", "/events"])
+@pytest.mark.parametrize("path", [*(path for path in ROUTES if path != "/health"), "/ping", "/events"])
 def test_unknown_parameters_are_named(api: ApiServer, path: str) -> None:
     reply = api.call(f"{path}?unknown=1&strange=2")
     assert reply.status == 400
@@ -369,6 +429,7 @@ def test_dns_rebinding(api: ApiServer, host: str, status: int) -> None:
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /kick?cid=x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+LACKS_KEY = b"401"
 RAW = {
     "a line without an end": (b"GET /" + b"a" * 100_000, 414),
     "a long path": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
@@ -380,7 +441,7 @@ RAW = {
     "no version number": (b"GET /health HTTP/x\r\nHost: localhost\r\n\r\n", 400),
     "nonsense": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "a whole address": (b"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-    "no host": (b"GET /health HTTP/1.1\r\n\r\n", 400),
+    "no host": (b"GET /list HTTP/1.1\r\n\r\n", 400),
     "two hosts": (HEAD + b"Host: localhost\r\n\r\n", 400),
     "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 411),
     "chunked and a length": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 411),
@@ -408,7 +469,7 @@ def test_hostile_bytes(api: ApiServer, name: str) -> None:
 def test_one_connection_serves_many_requests_and_waits_for_a_body(api: ApiServer) -> None:
     expecting = POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"
     answer = api.raw(HEAD + b"\r\n" + expecting + HEAD + b"Connection: close\r\n\r\n")
-    assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"200", b"100", b"404", b"200"]
+    assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"200", b"100", LACKS_KEY, b"200"]
 
 
 # ----------------------------------------------------------------------------
@@ -416,7 +477,7 @@ def test_one_connection_serves_many_requests_and_waits_for_a_body(api: ApiServer
 # ----------------------------------------------------------------------------
 
 
-def test_with_a_token_everything_but_the_page_needs_it(lab: Lab) -> None:
+def test_with_a_token_everything_but_page_and_health_needs_it(lab: Lab) -> None:
     token = "token-of-this-test"
     file = lab.path("token")
     file.write_text(token + "\n")
@@ -424,8 +485,9 @@ def test_with_a_token_everything_but_the_page_needs_it(lab: Lab) -> None:
     api = ApiServer(lab, "--api-token", f"@{file}", "--debug", token=token)
     for path in [*ROUTES, "/nothing"]:
         reply = api.raw(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-        assert reply.startswith(b"HTTP/1.1 200 " if path == "/" else b"HTTP/1.1 401 ")
-        assert (b"WWW-Authenticate: Bearer" in reply) == (path != "/")
+        is_open = path in ("/", "/health")
+        assert reply.startswith(b"HTTP/1.1 200 " if is_open else b"HTTP/1.1 401 ")
+        assert (b"WWW-Authenticate: Bearer" in reply) != is_open
         assert api.call(path).status == (404 if path == "/nothing" else 200)
         assert api.call(path, headers={"Authorization": f"bearer {token}"}).status == api.call(path).status
     wrong = ("Bearer", "Bearer x", f"Basic {token}", f"bearer {token}x", token)
@@ -434,7 +496,7 @@ def test_with_a_token_everything_but_the_page_needs_it(lab: Lab) -> None:
         assert reply.status == 401
         assert "token" in reply.error
     assert api.call("/", "POST", {"Authorization": "", **JSON}, "{}").status == 401
-    assert api.metric("aero_errors_total", kind="api_token_wrong") == len(wrong) + 1
+    assert api.metric("aero_errors_total", kind="api_token_wrong") == len(wrong)
     assert token not in api.program.stderr + api.program.stdout
     assert token not in api.call("/", headers={"Authorization": ""}).body.decode()
 
@@ -540,6 +602,28 @@ def test_list_ping_and_kick_in_a_terminal(lab: Lab) -> None:
     assert "sent away" in lab.aero("kick", cid, *at).stdout
     poll("it to leave", lambda: not api.workers())
     assert worker.running
+
+
+def test_a_key_is_found_in_a_terminal(lab: Lab) -> None:
+    api = ApiServer(lab)
+    at = ("--api", f"localhost:{api.port}")
+    folder = lab.new_folder("elsewhere")
+    here, elsewhere = ("--state", str(api.state)), ("--state", str(folder))
+    lab.worker(api.link_port, tag="nas", targets={"echo": services.echo(lab)})
+    cid = api.worker("nas")["cid"]
+    assert lab.aero("page", *at, *here).stdout == f"http://localhost:{api.port}/#key={api.key}\n"
+    for command in (["page"], ["kick", cid]):
+        lost = lab.aero(*command, *at, *elsewhere)
+        assert (lost.returncode, lost.stdout) == (78, "")
+        assert "elsewhere/api-key" in lost.stderr
+        assert "--state" in lost.stderr
+    (folder / "api-key").write_text("k" * 32)
+    wrong = lab.aero("kick", cid, *at, *elsewhere)
+    assert wrong.returncode == 3
+    assert "server-state/api-key" in wrong.stderr
+    assert api.worker("nas")["cid"] == cid
+    assert "sent away" in lab.aero("kick", cid, *at, *here).stdout
+    poll("it to leave", lambda: not api.workers())
 
 
 @pytest.mark.parametrize(

@@ -138,10 +138,31 @@ def test_kick_asks_first(lab: Lab, page: Page) -> None:
     assert api.worker("nas")["cid"] == cid
     button.click()
     page.one("#kick-yes").click()
+    page.one("#token", "needs the server's key")
+    page.one("#token-why", "server-state/api-key")
+    page.one("#token-no").click()
+    assert api.worker("nas")["cid"] == cid
+    button.click()
+    page.one("#kick-yes").click()
+    for key, follows in (("wrong", "#token-wrong"), (api.key, "#notes")):
+        page.one("#token-field").send_keys(key + Keys.ENTER)
+        page.one(follows)
     page.one("#notes", "nas is being sent away")
     page.gone("article")
     page.one("#events li", "nas is sent away")
     assert worker.running
+
+
+def test_an_address_with_the_key_asks_for_nothing(lab: Lab, page: Page) -> None:
+    api = ApiServer(lab)
+    lab.worker(api.link_port, tag="nas", targets={"echo": services.echo(lab)})
+    api.worker("nas")
+    page.open(api, f"#key={api.key}")
+    page.one("article .kick").click()
+    assert page.driver.current_url == f"{api.url}/", "no key stays in the address line"
+    page.one("#kick-yes").click()
+    page.one("#notes", "nas is being sent away")
+    assert not page.all("#token")
 
 
 def test_a_lost_server_is_said_plainly_and_found_again(lab: Lab, page: Page) -> None:

@@ -18,13 +18,14 @@ from gevent.event import AsyncResult
 from aero import __version__, logs
 from aero.address import Address, check_name, is_loopback
 from aero.errors import ConfigError, Problem
+from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
 from aero.server.api import guard, live, metrics, openapi
 from aero.server.api.answers import NO_CONTENT, Answer, answer, problem_answer
 from aero.server.api.http import HttpServer
-from aero.server.api.page import page
+from aero.server.api.page import address_with, page
 from aero.server.api.times import rfc3339
 from aero.server.httpmux.urls import target_url
 from aero.server.policy.origin import key_of
@@ -78,7 +79,7 @@ class Api:
         self._ground = ground
         self._port = port
         self._mux = mux
-        self._guard = guard.Guard(address, token)
+        self._guard = guard.Guard(address, token, _key(config.state))
         self._guesses = Penalties()
         self._traffic = Traffic(ground.loop, ground.registry.workers)
         self._lag = metrics.Lag(ground.loop)
@@ -104,6 +105,11 @@ class Api:
     def address(self) -> Address:
         """Where it listens."""
         return self._http.address
+
+    @property
+    def invitation(self) -> str:
+        """The page's address with what opens everything: for a terminal, never for a log."""
+        return address_with(self._guard.secret, self.address)
 
     def _check_token(self, token: str) -> None:
         if self._foreign and not token:
@@ -147,17 +153,11 @@ class Api:
         return [given.body] if isinstance(given.body, bytes) else given.body
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
-        host = environ.get("HTTP_HOST", "")
-        self._guard.check_host(host)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        # The page holds nothing: it asks for the token, and then like everybody for the rest.
-        asks_page = path == "/" and method in ("GET", "HEAD")
-        if not asks_page and not self._guard.check_token(environ.get("HTTP_AUTHORIZATION", "")):
-            if "HTTP_AUTHORIZATION" in environ:
-                self._slow_down(environ["REMOTE_ADDR"])
-            raise guard.no_token()
-        if method not in ("GET", "HEAD"):
-            self._guard.check_origin(environ.get("HTTP_ORIGIN", ""), host)
+        reads = method in ("GET", "HEAD")
+        # Health checks can say neither our name nor a token; that route looks for itself.
+        if not (reads and path == "/health"):
+            self._admit(environ, reads)
         try:
             route, _ = self._bottle.match(environ)
         except bottle.HTTPError as error:
@@ -166,11 +166,33 @@ class Api:
                 raise Problem(404, "there is no such path; GET /openapi.json tells what there is") from None
             allow = "GET, HEAD" if allow == "GET" else allow
             raise Problem(405, f"this path takes {allow} only", ("Allow", allow)) from None
-        given: Answer = route.callback(bottle.BaseRequest(environ))
-        return given
+        if not reads:
+            self._check(self._guard.check_key, environ, self._guard.no_key)
+        answered: Answer = route.callback(bottle.BaseRequest(environ))
+        return answered
 
-    def _slow_down(self, address: str) -> None:
-        """A wrong token: each one more from there waits longer for its answer. Right ones never wait."""
+    def _admit(self, environ: dict[str, Any], reads: bool) -> None:
+        """Lets in who asks for us by our name, from no other site, with the token where one is set."""
+        host = environ.get("HTTP_HOST", "")
+        self._guard.check_host(host)
+        if not reads:
+            self._guard.check_origin(environ.get("HTTP_ORIGIN", ""), host)
+        # The page holds nothing: it asks for the token, and then like everybody for the rest.
+        if not (reads and environ["PATH_INFO"] == "/"):
+            self._check(self._guard.check_token, environ, guard.no_token)
+
+    def _check(
+        self, is_right: Callable[[str], bool], environ: dict[str, Any], problem: Callable[[], Problem]
+    ) -> None:
+        given = environ.get("HTTP_AUTHORIZATION", "")
+        if not is_right(given):
+            self._slow_down(given, environ["REMOTE_ADDR"])
+            raise problem()
+
+    def _slow_down(self, given: str, address: str) -> None:
+        """A wrong token or key: each one more from there waits longer for its answer. Right ones never wait."""
+        if not given:
+            return
         key, now = key_of(address), monotonic()
         self._ground.counters.error("api token wrong")
         log.warning("API call with a wrong token", address=address)
@@ -186,8 +208,16 @@ class Api:
         return self._page
 
     def get_health(self, request: Request) -> Answer:
-        """Whether it works, in a few numbers."""
-        guard.parameters(request.query_string, ())
+        """Whether it works, for everybody; in a few numbers for those who may read the rest.
+
+        What checks health adds parameters of its own; they are ignored.
+        """
+        given = request.get_header("Authorization", "")
+        if not self._guard.check_token(given):
+            self._slow_down(given, request.environ["REMOTE_ADDR"])
+            return answer({"status": "ok"})
+        if not self._guard.is_ours(guard.host_of(request.get_header("Host", ""))):
+            return answer({"status": "ok"})
         registry = self._ground.registry
         return answer(
             {
@@ -295,6 +325,19 @@ class Api:
         if worker is None:
             raise Problem(404, f"there is no worker {logs.clean(cid, 40)}")
         return worker
+
+
+def _key(folder: str) -> guard.Key:
+    """The key of a server that keeps its state in ``folder``; one that nobody can have where it keeps none."""
+    if folder:
+        path = keyfile.path_in(folder)
+        try:
+            return guard.Key(keyfile.make(folder), path)
+        except OSError as error:
+            log.warning(
+                "cannot keep the API's key, so calls that change something are off", path=path, error=error
+            )
+    return guard.Key(keyfile.new_key(), "")
 
 
 def _tags(text: str | None) -> set[str]:

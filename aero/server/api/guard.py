@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from aero.address import Address, is_loopback
@@ -33,29 +33,46 @@ def host_of(header: str) -> str:
         return ""
 
 
+class Key(NamedTuple):
+    """The secret that changes need; ``path``: the file that has it, "" where it is in memory only."""
+
+    text: str
+    path: str
+
+
 class Guard:
     """The rules of one API."""
 
-    def __init__(self, address: Address, token: str) -> None:
-        """``address``: what --api says; ``token``: "" for none."""
+    def __init__(self, address: Address, token: str, key: Key) -> None:
+        """``address``: what --api says; ``token``: "" for none; ``key``: what changes need where there is no token."""
         self._own = address.host.lower().rstrip(".")
         self._everyone = not is_loopback(address.host)
+        self._key = key
         self._token = _NO_TOKEN
         self.change_token(token)
 
     def change_token(self, token: str) -> bool:
         """From here on this one is right, "" for none. Whether it is another one than before."""
         before, self._token = self._token, _digest(token.encode("utf-8", "surrogateescape"))
-        self._has_token = bool(token)
+        self._given_token = token
         return before != self._token
+
+    @property
+    def secret(self) -> str:
+        """What opens everything: the token, or the key where there is none."""
+        return self._given_token or self._key.text
 
     def check_host(self, header: str) -> None:
         """On loopback only names of loopback: another one is a foreign page that had its own name point here."""
         host = host_of(header)
         if not host:
             raise Problem(400, "the Host header is missing or no host name")
-        if not (self._everyone or host == self._own or is_loopback(host)):
+        if not self.is_ours(host):
             raise Problem(403, f"this API is not {_shown(host)}: ask for it as localhost")
+
+    def is_ours(self, host: str) -> bool:
+        """Whether a host name is one that this API answers to."""
+        return bool(host) and (self._everyone or host == self._own or is_loopback(host))
 
     def check_origin(self, origin: str, host: str) -> None:
         """Calls that change something come from our own page or from no page at all."""
@@ -67,12 +84,31 @@ class Guard:
             raise Problem(403, "calls from other web sites are not taken")
 
     def check_token(self, header: str) -> bool:
-        """Whether ``Authorization: Bearer TOKEN`` is right; takes the same time for every wrong one."""
-        scheme, _, given = header.partition(" ")
-        return not self._has_token or (
-            hmac.compare_digest(_digest(given.strip().encode("latin-1", "replace")), self._token)
-            and scheme.lower() == "bearer"
+        """Whether ``Authorization: Bearer TOKEN`` is right, or no token is asked for."""
+        return not self._given_token or _is_bearer(header, self._token)
+
+    def check_key(self, header: str) -> bool:
+        """Whether ``Authorization: Bearer KEY`` may change something: the token where there is one, else the key."""
+        return _is_bearer(header, self._token if self._given_token else _digest(self._key.text.encode()))
+
+    def no_key(self) -> Problem:
+        """What somebody hears who would change something and does not have the key."""
+        if self._given_token:
+            return no_token()
+        where = (
+            f"it is in {self._key.path}, where aero kick and aero page find it"
+            if self._key.path
+            else "this server keeps no state and so nobody has it: start it with --state DIR, or with --api-token"
         )
+        text = f"a call that changes something needs this server's key (Authorization: Bearer KEY); {where}"
+        return Problem(401, text, ("WWW-Authenticate", 'Bearer realm="aero"'))
+
+
+def _is_bearer(header: str, digest: bytes) -> bool:
+    """Whether a header carries the secret with this digest; takes the same time for every wrong one."""
+    scheme, _, given = header.partition(" ")
+    right = hmac.compare_digest(_digest(given.strip().encode("latin-1", "replace")), digest)
+    return right and scheme.lower() == "bearer"
 
 
 def _digest(words: bytes) -> bytes:

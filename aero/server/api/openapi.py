@@ -37,7 +37,8 @@ SCHEMAS: dict[str, Schema] = {
             "uptime_s": SECONDS,
             "workers": COUNT,
             "streams": COUNT,
-        }
+        },
+        optional=("version", "uptime_s", "workers", "streams"),
     ),
     "Target": _object(
         {
@@ -128,7 +129,7 @@ def _operation(
 
 PROBLEMS = {
     400: "A parameter is missing, unknown or wrong, or the request cannot be read",
-    401: "The token is missing or wrong",
+    401: "The token, or the key to change things, is missing or wrong",
     403: "The Host header names another host, or another web site asks",
     404: "There is no such worker",
     411: "A body without Content-Length",
@@ -139,8 +140,12 @@ PROBLEMS = {
 }
 
 
+#: Paths that nobody needs a token for: the page asks for it, and health checks have none.
+OPEN = ("/", "/health")
+
+
 def document(has_token: bool) -> Schema:
-    """The whole description; ``has_token``: the API asks for one."""
+    """The whole description; ``has_token``: the API asks for one. Without it calls that change something need a key."""
     paths = {
         "/health": {"get": _get("health", "Whether the server works", "Health")},
         "/list": {"get": _get("list", "Workers and their targets", "Workers", TAGS)},
@@ -175,11 +180,12 @@ def document(has_token: bool) -> Schema:
         "paths": paths,
         "components": components,
     }
-    if has_token:
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for path, methods in paths.items():
-            for operation in methods.values() if path != "/" else ():
-                operation["security"] = [{"token": []}]
+    scheme = "token" if has_token else "key"
+    components["securitySchemes"] = {scheme: {"type": "http", "scheme": "bearer"}}
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            if method == "post" or (has_token and path not in OPEN):
+                operation["security"] = [{scheme: []}]
                 operation["responses"]["401"] = _content(JSON, _ref("Error"), PROBLEMS[401])
     return described
 

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import pkgutil
 import re
+from urllib.parse import quote
 
+from aero.address import Address
 from aero.server.api.answers import Answer
 
 PACKAGE = "aero.server.api"
@@ -36,6 +38,12 @@ def page(link_port: int, has_auth: bool) -> Answer:
     )
     headers = (("Content-Security-Policy", policy), ("Cross-Origin-Opener-Policy", "same-origin"))
     return Answer(200, "text/html; charset=utf-8", html.encode(), headers)
+
+
+def address_with(secret: str, api: Address) -> str:
+    """Where the page is, with what it may change things by. The fragment never leaves the browser."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)
+    return f"http://{Address(host, api.port)}/#key={quote(secret, safe='')}"
 
 
 def _part(name: str) -> str:

@@ -6,11 +6,12 @@ import pytest
 
 from aero.address import Address
 from aero.errors import Problem
-from aero.server.api.guard import Guard, check_empty_json, parameters
+from aero.server.api.guard import Guard, Key, check_empty_json, parameters
 
-LOCAL = Guard(Address("localhost", 3000), "")
-NAMED = Guard(Address("box.localdomain", 3000), "t")
-OPEN = Guard(Address("0.0.0.0", 3000), "t")
+KEY = Key("k" * 32, "/var/lib/aero/api-key")
+LOCAL = Guard(Address("localhost", 3000), "", KEY)
+NAMED = Guard(Address("box.localdomain", 3000), "t", KEY)
+OPEN = Guard(Address("0.0.0.0", 3000), "t", KEY)
 
 
 @pytest.mark.parametrize(
@@ -18,8 +19,8 @@ OPEN = Guard(Address("0.0.0.0", 3000), "t")
     [
         (LOCAL, "localhost:3000", True),
         (LOCAL, "rebound.example", False),
-        (Guard(Address("127.0.0.1", 1), ""), "rebound.example:1", False),
-        (Guard(Address("127.0.0.1", 1), ""), "LocalHost.", True),
+        (Guard(Address("127.0.0.1", 1), "", KEY), "rebound.example:1", False),
+        (Guard(Address("127.0.0.1", 1), "", KEY), "LocalHost.", True),
         (NAMED, "box.localdomain", True),
         (OPEN, "anything.example", True),
         (OPEN, "", False),
@@ -49,14 +50,37 @@ def test_hosts(guard: Guard, host: str, good: bool) -> None:
     ],
 )
 def test_tokens(header: str, good: bool) -> None:
-    assert Guard(Address("localhost", 1), "sesame").check_token(header) is good
+    assert Guard(Address("localhost", 1), "sesame", KEY).check_token(header) is good
     assert LOCAL.check_token(header)
 
 
 def test_a_token_beyond_ascii() -> None:
-    guard = Guard(Address("localhost", 1), "schlüssel")
+    guard = Guard(Address("localhost", 1), "schlüssel", KEY)
     assert guard.check_token("Bearer schlüssel".encode().decode("latin-1"))
     assert not guard.check_token("Bearer schlussel")
+
+
+def test_changes_need_the_key_where_there_is_no_token_and_the_token_where_there_is() -> None:
+    named = Guard(Address("localhost", 1), "sesame", KEY)
+    for header, by_key, by_token in (
+        (f"Bearer {KEY.text}", True, False),
+        ("Bearer sesame", False, True),
+        ("Bearer ", False, False),
+        ("", False, False),
+        (f"Basic {KEY.text}", False, False),
+        (f"Bearer {KEY.text}x", False, False),
+    ):
+        assert LOCAL.check_key(header) is by_key
+        assert named.check_key(header) is by_token
+    assert (LOCAL.secret, named.secret) == (KEY.text, "sesame")
+
+
+def test_who_lacks_the_key_hears_where_it_is() -> None:
+    assert KEY.path in str(LOCAL.no_key())
+    assert "--state" in str(Guard(Address("localhost", 1), "", Key("k", "")).no_key())
+    problem = Guard(Address("localhost", 1), "sesame", KEY).no_key()
+    assert KEY.path not in str(problem), "the token holds for all, and the key for nothing"
+    assert problem.status == 401
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 // The page's life: ask, show, listen, notice when nobody answers; and what people can do.
 
+takeSecretFromAddress(); // before anything takes what stands behind # for a tag
+
 const STEP_MS = 2000; // as often as the server samples
 const past = new Past();
 const listener = new Listener(happened, () => {});
@@ -12,6 +14,7 @@ let seenAt = Date.now();
 let lost = false;
 let asking = null;
 let kicking = null;
+let afterSecret = refresh;
 
 function fillWords() {
   document.documentElement.lang = LANGUAGE === "zh" ? "zh-CN" : "en";
@@ -36,14 +39,15 @@ function refresh() {
 async function askAll() {
   try {
     const since = past.number === null ? "" : `?since=${past.number}`;
-    const [newHealth, list, traffic] = await Promise.all([call("/health"), call("/list"), call(`/traffic${since}`)]);
+    const list = await call("/list"); // first: it finds out whether reading needs the token, which /health never says
+    const [newHealth, traffic] = await Promise.all([call("/health"), call(`/traffic${since}`)]);
     health = newHealth;
     current = list;
     past.take(traffic);
     found();
     showAll();
   } catch (error) {
-    if (error instanceof NotAllowed) askToken();
+    if (error instanceof NotAllowed) askSecret();
     else missed();
   }
 }
@@ -65,7 +69,7 @@ function showWorkers() {
   workerList.show(current.workers, past);
 }
 
-// There or not
+// Whether the server answers
 
 function found() {
   seenAt = Date.now();
@@ -96,7 +100,7 @@ function note(text) {
 /** Asks again and again: every step, or less often where answers take long or nobody looks. */
 async function keepAsking() {
   for (;;) {
-    if ($("token").open) {
+    if (waitsForToken()) {
       await pause(STEP_MS / 4);
       continue;
     }
@@ -109,7 +113,7 @@ async function keepAsking() {
 
 async function keepListening() {
   for (;;) {
-    if (!$("token").open) await listener.listen();
+    if (!waitsForToken()) await listener.listen();
     await pause(STEP_MS);
   }
 }
@@ -121,11 +125,12 @@ function happened(event) {
 
 // What people can do
 
+/** Does something; where that needs the key, asks for it and does it then. */
 async function act(action) {
   try {
     return await action();
   } catch (error) {
-    if (error instanceof NotAllowed) askToken();
+    if (error instanceof NotAllowed) askSecret(readsNeedSecret ? "" : error.message, () => act(action));
     else note(words.failed(error instanceof Refused ? error.message : words.lost));
     return null;
   }
@@ -150,22 +155,43 @@ function askKick(worker) {
 
 async function kickNow() {
   $("kick").close();
+  const { cid, tag } = kicking;
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" };
-  if (await act(() => call(`/kick?cid=${kicking.cid}`, options))) note(words.kicked(kicking.tag));
-  refresh();
+  await act(async () => {
+    await call(`/kick?cid=${cid}`, options);
+    note(words.kicked(tag));
+    refresh();
+  });
 }
 
-function askToken() {
+/** Asks for the token, without which there is nothing to see, or (`why`, in the server's words) for the key. */
+function askSecret(why = "", retry = refresh) {
   if ($("token").open) return;
-  $("token-wrong").hidden = !sessionStorage.getItem(TOKEN_KEY);
+  afterSecret = retry;
+  write($("token-title"), why ? words.keyTitle : words.tokenTitle);
+  write($("token-text"), why ? words.keyText : words.tokenText);
+  write($("token-label"), why ? words.key : words.token);
+  write($("token-wrong"), why ? words.keyWrong : words.tokenWrong);
+  write($("token-why"), why);
+  $("token-wrong").hidden = !hasSecret();
+  $("token-no").hidden = !why;
   $("token").showModal();
 }
 
-function takeToken() {
-  sessionStorage.setItem(TOKEN_KEY, $("token-field").value.trim());
+function takeSecret() {
+  sessionStorage.setItem(SECRET, $("token-field").value.trim());
+  leaveSecret();
+  afterSecret();
+}
+
+function leaveSecret() {
   $("token-field").value = "";
   $("token").close();
-  refresh();
+}
+
+/** True while nothing can be shown: the token is asked for. */
+function waitsForToken() {
+  return readsNeedSecret && $("token").open;
 }
 
 function onSubmit(form, action) {
@@ -177,15 +203,17 @@ function onSubmit(form, action) {
 
 fillWords();
 onSubmit("kick-form", kickNow);
-onSubmit("token-form", takeToken);
+onSubmit("token-form", takeSecret);
 $("kick-no").addEventListener("click", () => $("kick").close());
-$("token").addEventListener("cancel", (event) => event.preventDefault());
+$("token-no").addEventListener("click", leaveSecret);
+$("token").addEventListener("cancel", (event) => waitsForToken() && event.preventDefault());
 $("copy").addEventListener("click", () =>
   act(async () => {
     await navigator.clipboard.writeText($("command").textContent);
     note(words.copied);
   }),
 );
+window.addEventListener("hashchange", takeSecretFromAddress);
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 keepAsking();
 keepListening();

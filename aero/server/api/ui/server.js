@@ -1,30 +1,48 @@
 // Talking to the server: calls with the token, the stream of events, and noticing that nobody answers.
 
-const TOKEN_KEY = "aero-token";
+const SECRET = "aero-secret"; // the token, or the key that changes need; this tab's storage has it
+let readsNeedSecret = false; // while they do not, a poll does not show it to whoever may listen at this port
 const CALL_MS = 8000; // longer than the server takes for a ping
 const SILENCE_MS = 25000; // two heartbeats and a half
 
-class NotAllowed extends Error {}
+class NotAllowed extends Error {} // its message is the server's
 
 class Refused extends Error {}
 
-/** One call; the answer's JSON. Throws NotAllowed (the token), Refused (the server said no) or what fetch throws. */
+/** One call; the answer's JSON. Throws NotAllowed (token or key), Refused (the server said no) or what fetch throws. */
 async function call(path, options = {}) {
+  const changes = options.method === "POST";
+  const shown = authorization(changes);
   const answer = await fetch(path, {
     ...options,
-    headers: { ...authorization(), ...options.headers },
+    headers: { ...shown, ...options.headers },
     signal: AbortSignal.timeout(CALL_MS),
     cache: "no-store",
   });
-  if (answer.status === 401) throw new NotAllowed();
   const content = await answer.json();
+  if (answer.status === 401) {
+    if (!changes) readsNeedSecret = true;
+    if (hasSecret() && !shown.Authorization) return call(path, options);
+    throw new NotAllowed(content.error);
+  }
   if (!answer.ok) throw new Refused(content.error);
   return content;
 }
 
-function authorization() {
-  const token = sessionStorage.getItem(TOKEN_KEY);
-  return token ? { Authorization: `Bearer ${token}` } : {};
+function authorization(changes) {
+  return hasSecret() && (changes || readsNeedSecret) ? { Authorization: `Bearer ${sessionStorage.getItem(SECRET)}` } : {};
+}
+
+function hasSecret() {
+  return Boolean(sessionStorage.getItem(SECRET));
+}
+
+/** Keeps what an address from `aero page` brings, and takes it off the address line. */
+function takeSecretFromAddress() {
+  const found = location.hash.match(/^#key=(.+)$/);
+  if (!found) return;
+  sessionStorage.setItem(SECRET, decodeURIComponent(found[1]));
+  history.replaceState(null, "", location.pathname);
 }
 
 function pause(ms) {
@@ -45,7 +63,7 @@ class Listener {
     let watchdog = setTimeout(() => abort.abort(), SILENCE_MS);
     try {
       const answer = await fetch("/events", {
-        headers: { ...authorization(), "Last-Event-ID": this.lastId },
+        headers: { ...authorization(false), "Last-Event-ID": this.lastId },
         signal: abort.signal,
         cache: "no-store",
       });
