@@ -134,6 +134,8 @@ class Limits:
     # Dialling the server: the first try after a loss is immediate, then twice as long each time, up to half a minute,
     # each with jitter, so that a thousand workers do not come back in one second.
     RETRY_FIRST_S = 0.5
+    # A link that is doubted is replaced after up to so long, by chance, for the same reason.
+    DOUBT_JITTER_S = 1.0
     RETRY_MOST_S = 30.0
     # While a session can be resumed, its visitors wait: then the longest wait between two tries is this one for five
     # minutes, and after that a 20th of the time that the server keeps the session, so that one try that fails by chance

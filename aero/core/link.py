@@ -11,6 +11,7 @@ from typing import Protocol
 from aero.core import frames, messages, record
 from aero.core.budget import Budget
 from aero.core.codes import Close
+from aero.core.doubt import LOOK_S, Doubt
 from aero.core.messages import Join, Joined
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import LEAST_ROUND_TRIP_S, Session
@@ -29,6 +30,10 @@ SECOND_CHANCE_S = 5.0
 # While memory is scarce, a session that keeps much and of which nothing is acknowledged for so long gives way: a
 # hundred times what an acknowledgement may take, so that only a stalled path or a peer that means harm is hit.
 STALLED_S = 10.0
+# A worker whose streams have moved bytes within ACTIVE_S asks for a sign of life after QUIET_S of silence: its visitors
+# wait, and only it can dial a new link. Idle links go by their ping interval alone.
+ACTIVE_S = 60.0
+QUIET_S = 10.0
 MAX_LINK_FRAMES_BYTES = 128 * 1024  # waiting to be sent; a JOINED is the largest, pongs may pile up behind it
 
 
@@ -87,6 +92,14 @@ class LinkMachine:
         self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
         self._acked = 0  # what we have acknowledged of the peer's sequence
         self._progress = (0, now)  # what the peer had acknowledged of ours when we looked, and since when
+        self.look_at = (
+            0.0  # when to look whether the peer is still there; 0: nothing was sent since the last look
+        )
+        self.eager = (
+            False  # while streams move, silence is answered by a ping of ours, however long ping_s is
+        )
+        self._doubt = Doubt(now)
+        self._moved = (0, now)  # the session's positions at the last look, and when they had changed last
 
     # Receiving
 
@@ -251,12 +264,48 @@ class LinkMachine:
     def deadline(self) -> float:
         """When ``handle_deadline`` wants to be called at the latest."""
         due = min(self._ping_at, self._dead_at)
+        if self.look_at and self.look_at < due:
+            due = self.look_at
         return min(due, self.ack_at) if self.ack_at else due
 
     @property
     def _dead_at(self) -> float:
         """When the link is dead, if nothing is heard until then."""
         return max(self.heard_at + 2 * self.ping_s, self._asked_at + min(self.ping_s, SECOND_CHANCE_S))
+
+    @property
+    def trust(self) -> int:
+        """TRUSTED, SUSPECTED or DOUBTED (core/doubt.py)."""
+        return self._doubt.state(self.heard_at)
+
+    @property
+    def silent_s(self) -> float:
+        """How long something of ours had waited without a sign of life when we looked."""
+        return self._doubt.silent_s
+
+    def sent(self, now: float) -> None:
+        """Something has left: whether it arrives is looked at in a while."""
+        if not self.look_at:
+            self.look_at = now + LOOK_S
+
+    def look(self, now: float, delivered: int) -> None:
+        """Looks whether the peer is still there; due at ``look_at``. ``delivered``: see Doubt.look.
+
+        Where streams have moved bytes within ACTIVE_S and this end is ``eager``, QUIET_S of silence are answered by a
+        ping: whoever only receives has nothing that waits, and would notice nothing.
+        """
+        session = self.session
+        moved, waits = 0, bool(self._pings)
+        if session is not None:
+            moved = session.received + session.outbox.written
+            waits = waits or session.outbox.acked < session.outbox.written
+        if moved != self._moved[0]:
+            self._moved = (moved, now)
+        active = self.eager and now - self._moved[1] <= ACTIVE_S
+        if active and not self._pings and now - self.heard_at >= QUIET_S:
+            waits = bool(self.ping(now))
+        self._doubt.look(now, self.heard_at, waits, delivered, late=now - self.look_at > LATE_S)
+        self.look_at = now + LOOK_S if waits or active else 0.0
 
     def handle_deadline(self, now: float) -> None:
         """Acknowledges, pings, or finds the link dead: then raises LinkClosed.

@@ -43,9 +43,12 @@ class Keyed(NamedTuple):
     features: int
 
 
-def greet_server(transport: Transport, password: Password, user: str, backend: Backend, join: bytes) -> Keyed:
-    """Worker's side on a new connection; the JOIN, of which ``join`` is the payload, travels with our proof.
+def greet_server(
+    transport: Transport, password: Password, user: str, backend: Backend, join: Callable[[], bytes]
+) -> Keyed:
+    """Worker's side on a new connection. ``join()`` gives the JOIN's payload, which travels with our proof.
 
+    It is called when everything else is done, and may raise an AeroError where nobody wants the link any more.
     Raises RemoteProtocolError, SecurityError, Rejected, LinkClosed or NetworkError (time-out).
     """
     machine = handshake.WorkerHandshake(password, user, os.urandom(handshake.SCALAR_BYTES))
@@ -56,7 +59,7 @@ def greet_server(transport: Transport, password: Password, user: str, backend: B
             answer = machine.receive(_receive(transport))
             if machine.our_secret and writer is None:
                 writer = RecordWriter(backend, machine.our_secret)
-                payload = frames.pack(frames.JOIN, 0, join)
+                payload = frames.pack(frames.JOIN, 0, join())
                 out = bytearray(len(payload) + record.OVERHEAD_BYTES)
                 writer.seal(record.LINK, memoryview(payload), memoryview(out))
                 answer += out

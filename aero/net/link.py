@@ -12,6 +12,7 @@ from typing import Protocol
 from aero.core import messages, record
 from aero.core.blocks import BLOCK_BYTES, pages
 from aero.core.codes import Close
+from aero.core.doubt import DOUBTED
 from aero.core.link import LinkHandler, LinkMachine
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
@@ -64,6 +65,7 @@ class Link:
         self.ended = False
         self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic(), joining, features)
         self.machine.on_output = self.schedule
+        self.on_doubt = _nothing  # called at each look that finds the link doubted (core/doubt.py)
         self.sent_bytes = 0
         self.received_bytes = len(early)
         self._transport = transport
@@ -206,6 +208,14 @@ class Link:
         self._scheduled = False
         if self._out_start == self._out_end and not self.ended:
             self._write()
+            if not self.machine.look_at and self.open:
+                self._watch()
+
+    def _watch(self) -> None:
+        """Has somebody look in a while whether what was sent has arrived."""
+        self.machine.sent(monotonic())
+        if self.machine.look_at < self._timer_at:
+            self._arm()
 
     def _write(self) -> None:
         """Sends records until there are none, the socket is full, or others should have their turn."""
@@ -284,8 +294,13 @@ class Link:
 
     def _on_time(self) -> None:
         self._timer_at = float("inf")
+        machine, now = self.machine, monotonic()
         try:
-            self.machine.handle_deadline(monotonic())
+            if machine.look_at and now >= machine.look_at:
+                machine.look(now, self.sent_bytes - max(self._transport.in_flight(), 0))
+                if machine.trust == DOUBTED:
+                    self.on_doubt()
+            machine.handle_deadline(now)
         except RemoteProtocolError as error:
             self.close(error.code, str(error), error)
         except LinkClosed as error:

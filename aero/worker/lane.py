@@ -10,10 +10,14 @@ An event that is missing from the table is an error of this program: what the se
 
 A lane has a session or none. While it has one, every new link takes it over. Where that is refused, the lane asks for
 a session beside a sister's, or, when no lane has any, for a new worker's first.
+
+While a link is doubted (core/doubt.py), a lane dials another beside it. With our proof on that one, the first is over
+and the lane is DIALLING; where it speaks before that, nothing has happened.
 """
 
 from __future__ import annotations
 
+import random
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -22,6 +26,7 @@ from gevent.event import AsyncResult, Event
 from aero import __version__, logs
 from aero.core import messages
 from aero.core.codes import RESUMABLE, Close
+from aero.core.doubt import DOUBTED
 from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
 from aero.errors import (
     AeroError,
@@ -97,6 +102,11 @@ class _Try(NamedTuple):
     beside: WorkerSession | None
     answered: Event  # the JOIN, by JOINED or by the link's end
     over: AsyncResult[tuple[str, AeroError]]  # how the link ended or never began
+    stirred: Event  # the link is over or doubted
+
+
+#: What the log says of a try or a link that is over, how it ended for our patience, and why.
+_Outcome = tuple[str, str, AeroError]
 
 
 class Lane:
@@ -113,7 +123,7 @@ class Lane:
         self._ground = ground
         self._crew = crew
         self._desk = desk
-        self._try = _Try(None, None, Event(), AsyncResult())
+        self._try = _Try(None, None, Event(), AsyncResult(), Event())
         self._joined_at = 0.0  # when the link that is UP got its JOINED
 
     def _move(self, event: str) -> None:
@@ -127,7 +137,7 @@ class Lane:
         delay_s = 0.0
         while True:
             self._crew.wait_turn(self, delay_s)
-            what, end, error = self._have_link()
+            what, end, error = self._connect() or self._attend()
             if self._crew.stopping:
                 return
             if self._ground.config.once:
@@ -141,17 +151,25 @@ class Lane:
             delay_s = self.patience.after(end, resume_s, away_s)
             log.warning(what, lane=self.number, why=error, retry_s=round(delay_s, 1))
 
-    def _have_link(self) -> tuple[str, str, AeroError]:
-        """One link from dial to end: what the log says of it, how it ended for our patience, and why."""
-        self._move(DIAL)
-        config = self._ground.config
-        self._try = attempt = self._aim()
+    def _connect(self, doubted: Link | None = None) -> _Outcome | None:
+        """Dials, proves who we are, and asks for a session over a link that is ours then; None. Or how that failed.
+
+        ``doubted``: our link, which is up and says nothing. The new one is dialled beside it and takes its place at the
+        last moment, with our proof; where it speaks before that, or the new one fails, it stays: None, too.
+        """
+        config, ground = self._ground.config, self._ground
+        if doubted is None:
+            self._begin()
         transport = None
+
+        def join() -> bytes:
+            if doubted is not None:
+                self._step_in(doubted)
+            return self._join().pack()
+
         try:
-            transport = dial(self._ground.names, config.server.host, config.server.port)
-            keyed = greet_server(
-                transport, self._ground.password, "", self._ground.backend, self._join().pack()
-            )
+            transport = dial(ground.names, config.server.host, config.server.port)
+            keyed = greet_server(transport, ground.password, "", ground.backend, join)
             self._move(KEYED)
             link = self.link = Link(
                 transport,
@@ -165,25 +183,77 @@ class Lane:
             )
             transport = None
         except (AeroError, OSError) as failure:
-            self._move(ENDED)
             error = (
                 failure if isinstance(failure, AeroError) else LinkClosed(failure.strerror or str(failure))
             )
+            if self.state != DIALLING:
+                log.debug("= no link in place of the doubted one", lane=self.number, why=error)
+                return None
+            self._move(ENDED)
             end = self._how(error)
             return _words(end), end, error
         finally:
             if transport is not None:
                 transport.close()
+        link.machine.eager = True
         link.start()
-        if not attempt.answered.wait(_JOIN_ANSWER_S):
-            link.abandon(NetworkError(f"the server did not answer our JOIN ({_JOIN_ANSWER_S:.0f} s)"))
-        was_up = self.state == UP
-        end, error = attempt.over.get()
-        return "link lost" if was_up else _words(end), end, error
+        return None
+
+    def _begin(self) -> None:
+        """A try begins."""
+        self._move(DIAL)
+        self._try = self._aim()
+
+    def _step_in(self, doubted: Link) -> None:
+        """The doubted link goes: nothing that it brings may count any more. Raises LinkClosed where it has spoken."""
+        if self.link is doubted:
+            if doubted.machine.trust != DOUBTED:
+                raise LinkClosed("the doubted link has spoken")
+            silent_s = round(doubted.machine.silent_s, 1)
+            log.info("link is silent, a newer one takes its place", lane=self.number, silent_s=silent_s)
+            doubted.abandon(LinkClosed(f"nothing came for {silent_s} s"))
+        self._begin()
+
+    def _attend(self) -> _Outcome:
+        """Waits for the end of our link; while it is doubted, tries to have another in its place."""
+        while True:
+            attempt, link = self._try, self.link
+            if not attempt.answered.wait(_JOIN_ANSWER_S) and link is not None:
+                link.abandon(NetworkError(f"the server did not answer our JOIN ({_JOIN_ANSWER_S:.0f} s)"))
+            was_up = self.state == UP
+            if was_up and link is not None:
+                link.on_doubt = attempt.stirred.set
+            while not attempt.over.ready():
+                attempt.stirred.wait()
+                attempt.stirred.clear()
+                # So that many workers whose server pauses do not dial in the same moment.
+                attempt.over.wait(random.uniform(0.0, Limits.DOUBT_JITTER_S))
+                if link is None or not self._may_replace(link):
+                    continue
+                failed = self._connect(link)
+                if failed is not None:
+                    return failed
+                if self._try is not attempt:
+                    break
+                attempt.over.wait(random.uniform(0.5, 1.0) * Limits.RETRY_RESUME_S)
+            else:
+                end, error = attempt.over.get()
+                return "link lost" if was_up else _words(end), end, error
+
+    def _may_replace(self, link: Link) -> bool:
+        """Whether ``link`` is ours, doubted, and carries a session that another could take over."""
+        session = self.session
+        return (
+            self.link is link
+            and link.machine.trust == DOUBTED
+            and session is not None
+            and session.resume_s > 0
+            and not self._ground.config.once
+        )
 
     def _aim(self) -> _Try:
         beside = self._crew.sister(self) if self.session is None else None
-        return _Try(self.session, beside, Event(), AsyncResult())
+        return _Try(self.session, beside, Event(), AsyncResult(), Event())
 
     def _join(self) -> Join:
         """The JOIN of the present try."""
@@ -249,6 +319,7 @@ class Lane:
             self._crew.reached(self)
         attempt.answered.set()
         attempt.over.set((end, error))
+        attempt.stirred.set()
 
     def _how(self, error: AeroError, link: Link | None = None) -> str:
         """How a try has ended, in the words of our patience; asked while the state still tells how far it came."""

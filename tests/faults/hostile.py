@@ -76,7 +76,7 @@ class Hostile:
                 password(code),
                 "",
                 BACKEND,
-                frames.pack_json(JOIN if join is None else join),
+                lambda: frames.pack_json(JOIN if join is None else join),
             )
         except BaseException:
             self.sock.close()

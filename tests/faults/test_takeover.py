@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
 from time import monotonic
+from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 from gevent import socket
 
 from aero.address import Address, Target
+from aero.core import doubt
+from aero.core import link as links
 from aero.core.codes import Close
 from aero.limits import Limits
 from aero.net import lookup
 from aero.net.lookup import Found
 from aero.server.app import Server
+from aero.worker import lane as lanes
 from tests.faults.hostile import Hostile
 from tests.faults.inside import (
+    DEADLINE_S,
     ECHO,
     SEND,
     Inside,
@@ -380,3 +387,93 @@ def test_a_session_that_ends_here_while_its_takeover_is_under_way() -> None:
         until("a new session", lambda: lab.announced == 2 and lab.resumed)
         assert old not in lab.server.sessions.uplinks
         download(lab.port, 1, 1000)
+
+
+@pytest.fixture
+def quick_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doubt comes ten times as fast."""
+    monkeypatch.setattr(doubt, "LOOK_S", 0.1)
+    monkeypatch.setattr(links, "LOOK_S", 0.1)
+    monkeypatch.setattr(doubt, "SUSPECT_S", 0.1)
+    monkeypatch.setattr(doubt, "DOUBT_S", 0.5)
+    monkeypatch.setattr(links, "QUIET_S", 1.0)
+    monkeypatch.setattr(Limits, "DOUBT_JITTER_S", 0.1)
+
+
+def lose(connection: Connection) -> None:
+    for way in connection.ways:
+        way.lost = True
+
+
+@pytest.mark.parametrize("fault", ["lost", "stalled"])
+@pytest.mark.usefixtures("quick_doubt")
+def test_a_path_that_dies_while_a_visitor_sends_is_replaced_long_before_the_pings_find_it(fault: str) -> None:
+    with Inside(ping_s=60) as lab, ask(lab.port, ECHO) as visitor:
+        exchange(visitor, b"before")
+        (uplink,) = lab.server.sessions.uplinks.values()
+        first = uplink.link
+
+        def change(connection: Connection) -> None:
+            for way in connection.ways:
+                setattr(way, fault, True)
+
+        lab.relay.change(change)
+        began = monotonic()
+        exchange(visitor, b"meanwhile")
+        assert uplink.link is not first
+        assert monotonic() - began < 10
+        exchange(visitor, b"after")
+
+
+@pytest.mark.usefixtures("quick_doubt")
+def test_a_path_that_speaks_again_before_our_proof_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new link's dial hangs; meanwhile the first one is heard: it stays, and the new one goes."""
+    with Inside(ping_s=60) as lab, ask(lab.port, ECHO) as visitor:
+        exchange(visitor, b"before")
+        (lane,) = lab.worker.crew.lanes
+        link = lane.link
+        assert link is not None
+        dialled = gevent.event.Event()
+        go_on = gevent.event.Event()
+        dial = lanes.dial
+
+        def slow(*arguments: Any) -> Any:
+            dialled.set()
+            go_on.wait()
+            return dial(*arguments)
+
+        monkeypatch.setattr(lanes, "dial", slow)
+        (connection,) = lab.relay.connections
+        lab.relay.change(lambda each: [setattr(way, "delay_s", 3600.0) for way in each.ways])
+        visitor.sendall(b"meanwhile")
+        assert dialled.wait(DEADLINE_S)
+        link.machine.heard_at = monotonic()  # as a byte would have it
+        go_on.set()
+        until("the new link to go", lambda: lab.relay.connections == [connection])
+        assert lane.link is link and not link.ended
+        lab.relay.change(lose)
+
+
+@pytest.mark.usefixtures("quick_doubt")
+def test_new_visitors_avoid_a_link_that_acknowledges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doubt, "SUSPECT_S", 0.4)
+    replaced: list[bool] = []
+    may_replace = lanes.Lane._may_replace
+    monkeypatch.setattr(
+        lanes.Lane, "_may_replace", lambda lane, link: bool(replaced) and may_replace(lane, link)
+    )
+    with Inside(ping_s=60, pool=4) as lab, contextlib.ExitStack() as visitors:
+        first = lab.relay.connections[0]
+        lab.relay.change(lambda each: lose(each) if each is first else None)
+
+        def doubtful() -> int:
+            return sum(each.doubtful for each in lab.server.sessions.uplinks.values())
+
+        waiting = [visitors.enter_context(ask(lab.port, ECHO)) for _ in range(8)]
+        until("one to be suspected", lambda: doubtful() == 1)
+        for _ in range(40):
+            visitor = visitors.enter_context(ask(lab.port, ECHO, timeout_s=5))
+            exchange(visitor, b"at once")
+        replaced.append(True)
+        for visitor in waiting:
+            exchange(visitor, b"in the end")

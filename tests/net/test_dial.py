@@ -20,6 +20,12 @@ from aero.net.loop import event_loop
 LOOPBACK = "127.0.0.1"
 
 
+@pytest.fixture(autouse=True)
+def loop() -> None:
+    """The loop has descriptors of its own, which are there before any test counts."""
+    event_loop()
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server((LOOPBACK, 0)) as sock:
@@ -80,10 +86,9 @@ class Result:
 
 
 def test_a_race_wins_at_the_first_address_that_answers(listener: socket.socket, silent: SockAddr) -> None:
-    loop = event_loop()  # it has descriptors of its own
     before = descriptors()
     result = Result()
-    race = Race(loop, [silent, refusing(), at(listener)], result)
+    race = Race(event_loop(), [silent, refusing(), at(listener)], result)
     result.wait()
     assert result.sock is not None and result.sock.getpeername() == listener.getsockname()
     assert [code for _, code in result.failed] == [errno.ECONNREFUSED]

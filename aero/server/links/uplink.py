@@ -15,6 +15,7 @@ from aero import logs
 from aero.core import messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.doubt import TRUSTED
 from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -99,6 +100,11 @@ class Uplink:
     def alive(self) -> bool:
         """True while a link carries the session."""
         return self.link is not None
+
+    @property
+    def doubtful(self) -> bool:
+        """True while something waits for an answer of that link, and nothing has come for a second."""
+        return self.link is not None and self.link.machine.trust != TRUSTED
 
     # The link
 

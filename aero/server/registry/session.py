@@ -23,6 +23,10 @@ class WorkerSession(Protocol):
     def alive(self) -> bool:
         """True while a link carries the session."""
 
+    @property
+    def doubtful(self) -> bool:
+        """True while something waits for an answer of that link, and nothing has come for a second."""
+
     def ping(self, on_pong: Callable[[float], None], *, fresh: bool = False) -> bool:
         """Pings the worker, or shares a ping that is under way; ``fresh``: only where another cannot be sent.
 

@@ -128,11 +128,13 @@ class Worker:
         return LocalRoute(self._best(), target_id)
 
     def _best(self) -> WorkerSession:
-        """The least busy session; one whose link is down only where there is no other. Raises StreamError."""
+        """The least busy session; one whose link is doubtful only where there is no better one, and one whose link is
+        down only where there is no other at all. Raises StreamError.
+        """
         ready = [each for each in self.sessions if not each.session.leaving]
         if not ready:
             raise StreamError(Reset.LOST, "the worker is leaving")
-        return min(ready, key=lambda each: (not each.alive, len(each.session.streams)))
+        return min(ready, key=lambda each: (not each.alive, each.doubtful, len(each.session.streams)))
 
     def holder(self) -> Holder:
         """Whether it is there, for whoever claims a port of its."""

@@ -36,6 +36,7 @@ class FakeSession:
     def __init__(self, worker: Worker, memory: Memory) -> None:
         self.session = Session(cast(Any, None), SERVER_FIRST_ID, memory, SessionLimits(), 0.0)
         self.alive = True
+        self.doubtful = False
         self.answers = True  # pings
         self.lived_at = 0.0
         self.received_bytes = 0
