@@ -24,6 +24,7 @@ class Close:
     RESTART = 15  # the server is going down and will be back
     LIMIT = 16  # too many links, handshakes or workers
     DENIED = 17  # this worker may not do that
+    INTERNAL = 18  # an error of the program at that end
 
 
 # After these, and after a link that just broke, the session may go on over another link: the path was at fault, not a

@@ -17,7 +17,8 @@ from aero.core.link import LinkHandler, LinkMachine
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session
-from aero.errors import AeroError, LinkClosed, ProtocolError, RemoteProtocolError
+from aero.errors import AeroError, LinkClosed, LocalProtocolError, ProtocolError, RemoteProtocolError
+from aero.net.faults import report
 from aero.net.loop import READ, WRITE, Watcher, event_loop, stopped
 from aero.net.transport import Transport
 
@@ -95,10 +96,14 @@ class Link:
     def start(self) -> None:
         """Begins to read; the owner may be called from here on."""
         self._reading.start(self._on_readable)
-        self._take_in()
-        if self.open:
-            self._arm()
-            self._after_receive()
+        try:
+            self._take_in()
+            if self.open:
+                self._arm()
+                self._after_receive()
+        except Exception as error:  # we are called from a greenlet here, not from the loop
+            report(error)
+            self.faulted(error)
 
     def carry(self, session: Session) -> None:
         """From here on the link carries ``session``."""
@@ -333,6 +338,16 @@ class Link:
             error = self._error
         self._error = _ENDED  # the reason's traceback may lead back here
         self.owner.link_ended(self, error)
+
+    def faulted(self, error: Exception) -> None:
+        """Ends the link after an error of this program in one of its callbacks (net/faults.py)."""
+        text = "an error of the program"
+        failure = LocalProtocolError(Close.INTERNAL, f"{text}: {error!r}")
+        try:
+            self.close(Close.INTERNAL, text, failure)
+        except Exception as second:  # not even the reason can be said
+            report(second)
+            self._end(failure)
 
     def abandon(self, error: AeroError) -> None:
         """Ends at once, without a word: the path is dead or the process is going down."""

@@ -9,6 +9,7 @@ from typing import Any, Callable
 from aero import logs
 from aero.address import LOOPBACK, Address, is_localhost
 from aero.errors import ListenError
+from aero.net.faults import report
 from aero.net.loop import READ, Loop, Watcher, stopped
 from aero.net.pipe import prepare
 
@@ -160,7 +161,11 @@ class Listener:
                 continue  # this visitor left before we came: the next one, please
             if address[0].startswith(_MAPPED):
                 address = (address[0][len(_MAPPED) :], *address[1:])
-            self._on_connection(sock, address)
+            try:
+                self._on_connection(sock, address)
+            except Exception as error:  # this one is turned away, those behind it are not
+                report(error)
+                sock.close()
 
     def _pause(self, error: OSError) -> None:
         """No descriptors left: those who wait stay in the kernel's queue until some are free again."""

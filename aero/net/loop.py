@@ -5,15 +5,20 @@ The protocols say which part of gevent's (libev's) interface is used, so that a 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, Protocol
 
 import gevent
+
+from aero.net.faults import uncaught
 
 READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
 
 
 class Watcher(Protocol):
-    """Calls back from the loop until it is stopped. The callback must not block and must not raise."""
+    """Calls back from the loop until it is stopped. The callback must not block and must not raise: where it does, its
+    owner's ``faulted`` is called (net/faults.py).
+    """
 
     @property
     def active(self) -> bool:
@@ -47,7 +52,10 @@ def event_loop() -> Loop:
     # How the hub shows an object beside a traceback. Its default imports pprint, and with it dataclasses, inspect
     # and ast: 6 ms and 1 MB of every start for one line that should never come. This one is bounded, too.
     gevent.config.format_context = "reprlib.repr"
-    loop: Loop = gevent.get_hub().loop
+    hub = gevent.get_hub()
+    if "print_exception" not in vars(hub):
+        hub.print_exception = partial(uncaught, hub.print_exception)
+    loop: Loop = hub.loop
     return loop
 
 

@@ -214,6 +214,14 @@ class Pipe:
         self.reset_code = code
         self._end(text or "reset", abrupt=True)
 
+    def faulted(self, error: Exception) -> None:
+        """Ends stream and socket after an error of this program in one of our callbacks (net/faults.py)."""
+        self.reset_code = Reset.INTERNAL
+        try:
+            self.stream.abort(Reset.INTERNAL, "an error of the program")
+        finally:
+            self._end("an error of the program", abrupt=True)
+
     def _broken(self, error: OSError) -> None:
         text = error.strerror or str(error)
         self.stream.abort(Reset.CANCELLED, text)

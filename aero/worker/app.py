@@ -114,7 +114,9 @@ def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], Cl
     except AeroError as error:
         if isinstance(error, Rejected) and error.final:
             raise
-        print(f"aero: {error}", file=sys.stderr)
+        print(
+            f"aero: {logs.clean(error, logs.MESSAGE_CHARS)}", file=sys.stderr
+        )  # the server may have written it
         return 1
     finally:
         app.close()

@@ -7,6 +7,8 @@ import socket
 
 import pytest
 
+from aero.core.codes import Close
+from aero.core.handshake import fail
 from tests.e2e import services
 from tests.e2e.harness import (
     LOOPBACK,
@@ -215,6 +217,19 @@ def test_a_server_that_is_not_aero_is_named(lab: Lab) -> None:
     worker = lab.worker(web.port, "--once", targets={"web": web.port})
     assert worker.wait() == 1
     assert "HTTP" in worker.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("code", [Close.AUTH, Close.LIMIT])
+def test_what_a_server_refuses_us_with_is_shown_without_its_escapes(lab: Lab, code: int) -> None:
+    def refuse(sock: socket.socket) -> None:
+        sock.recv(4096)
+        sock.sendall(fail(code, "no\x1b[2J\rroot# \u202e\n"))
+
+    worker = lab.worker(services.serve(lab, refuse), "--once", targets={"web": free_port()})
+    assert worker.wait() == (3 if code == Close.AUTH else 1)
+    line = worker.stderr.splitlines()[-1]
+    assert line == "aero: no\\x1b[2J\\rroot# \\u202e\\n"
+    assert "\x1b" not in worker.stderr and "\u202e" not in worker.stderr
 
 
 def test_a_server_that_says_nothing_is_given_up_with_once(lab: Lab) -> None:

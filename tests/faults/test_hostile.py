@@ -17,6 +17,7 @@ from aero.errors import AeroError, Rejected
 from aero.limits import Limits
 from aero.server.policy import penalties
 from aero.server.policy.origin import key_of
+from aero.server.registry.worker import Worker
 from tests.faults.hostile import JOIN, Hostile, connect
 from tests.faults.inside import ECHO, Inside, ask, exchange, until
 
@@ -291,6 +292,23 @@ def test_registrations_that_cannot_be(lab: Inside, targets: Any) -> None:
         taken = [answer for answer in answers if "port" in answer]
         assert len(taken) <= Limits.TARGETS_PER_WORKER
         assert all(len(answer["text"]) <= 200 for answer in answers if "text" in answer)
+
+
+def test_an_error_of_ours_ends_one_link_and_nothing_else(
+    lab: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slip(self: Worker, wanted: object) -> None:
+        raise KeyError("a slip of ours")
+
+    monkeypatch.setattr(Worker, "register", slip)
+    with Hostile(lab.server.port) as other, Hostile(lab.server.port) as worker:
+        other.join()
+        worker.join()
+        worker.say({"do": "register", "targets": []})
+        assert worker.close_code() == Close.INTERNAL
+        other.link(frames.pack(frames.PING, 0, bytes(8)))
+        assert other.read() and not other.ended
+    until("the sessions' end", lambda: len(lab.server.sessions.uplinks) == 1)
 
 
 def test_pings_whose_answers_are_never_read(lab: Inside) -> None:

@@ -125,6 +125,10 @@ class Sending:
                 self._watcher.stop()
             self._writer.drained()
 
+    def faulted(self, error: Exception) -> None:
+        """Gives the connection up after an error of this program in our callback (net/faults.py)."""
+        self._writer.lost()
+
     def stop(self) -> None:
         """Nothing is written any more."""
         stopped(self._watcher)

@@ -638,6 +638,10 @@ class Visitor:
         """The response cannot be completed: a reset, so that it does not look complete."""
         self._end(refuse)
 
+    def faulted(self, error: Exception) -> None:
+        """Resets the connection after an error of this program in one of our callbacks (net/faults.py)."""
+        self._abort()
+
     def close(self) -> None:
         """Closes the connection."""
         self._end(end_well)

@@ -16,8 +16,16 @@ from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
 from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
-from aero.errors import AeroError, LinkClosed, ProtocolError, Rejected, RemoteProtocolError
+from aero.errors import (
+    AeroError,
+    LinkClosed,
+    LocalProtocolError,
+    ProtocolError,
+    Rejected,
+    RemoteProtocolError,
+)
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.net.link import Link
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import SessionGround, Uplink
@@ -103,7 +111,11 @@ class Arrival:
         """The socket is closed."""
         self._no_deadline()
         self._sessions.link_down(link)
-        if isinstance(error, ProtocolError):
+        if isinstance(error, LocalProtocolError):
+            self._ground.counters.error("internal error")
+            self._ground.events.fault("server error", address=self._address, why=error)
+            self._final = True
+        elif isinstance(error, ProtocolError):
             self._ground.counters.error(f"rule broken: {CLOSE_NAMES.get(error.code, 'other')}")
             self._ground.events.fault("link broke a rule", address=self._address, rule=error)
             self._final = error.code not in RESUMABLE
@@ -132,7 +144,13 @@ class Arrival:
             worker.end(Close.REPLACED, "the worker has started anew")
         self._unproved -= 1
         if not self._unproved:
-            self._admit(join)
+            try:
+                self._admit(join)
+            except (
+                Exception
+            ) as error:  # it is ours to end, and not the former self's whose answer brought us here
+                report(error)
+                self.link.faulted(error)
 
     def _admit(self, join: JoinNew) -> None:
         """The worker gets a cid, a session and the ports that are free for it."""
@@ -156,10 +174,14 @@ class Arrival:
         uplink = self._uplink = Uplink(self._ground, self._sessions, worker, resume_s)
         worker.sessions.append(uplink)
         self._sessions.add(uplink)
-        self.link.machine.joined(
-            JoinedNew(__version__, worker.cid, uplink.id, uplink.secret, uplink.resume_s)
-        )
-        uplink.attach(self.link)
+        try:
+            self.link.machine.joined(
+                JoinedNew(__version__, worker.cid, uplink.id, uplink.secret, uplink.resume_s)
+            )
+            uplink.attach(self.link)
+        except Exception:
+            uplink.end(Close.INTERNAL, "an error of the program")  # it has no link that would take it along
+            raise
 
     def _take_over(self, join: JoinTakeOver) -> None:
         uplink = self._find(join.session, join.secret)

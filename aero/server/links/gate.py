@@ -22,6 +22,7 @@ from aero.core.aead.backend import Backend
 from aero.core.spake2plus import Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.net.handshake import greet_worker
 from aero.net.link import Link
 from aero.net.transport import TcpTransport, Transport
@@ -179,6 +180,11 @@ class Gate:
             guest.ends_as("gave up", error)
         except AeroError as error:
             guest.ends_as("rule broken", error)
+        except Exception as error:
+            report(error)
+            guest.ends_as("gave up", "an error of the program")
+            if guest.handed_over:
+                arrival.link.faulted(error)
 
     def hold(self, ip: str) -> None:
         """Keeps a guest from this address until it may be answered."""

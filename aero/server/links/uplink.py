@@ -150,6 +150,10 @@ class Uplink:
         else:
             self.session.outbox.shrink()  # what visitors have sent meanwhile
 
+    def faulted(self, error: Exception) -> None:
+        """Ends the session after an error of this program in our timer (net/faults.py)."""
+        self.end(Close.INTERNAL, "an error of the program")
+
     def _thaw(self) -> None:
         if self._frozen is not None:
             self._frozen.stop()

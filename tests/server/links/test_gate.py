@@ -203,6 +203,15 @@ def test_an_address_is_held_back_and_never_longer_than_five_seconds(lab: Lab) ->
     assert 4.0 < delay_s <= 5.0, "a neighbour has 10 s for its handshake"
 
 
+def test_an_error_of_ours_ends_one_handshake(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.gate, "_find_verifier", lambda user: 1 / 0)
+        lab.guest(hello())
+        until("its end", lambda: not len(lab.gate))
+    assert lab.results == {"gave up": 1} and lab.failures == 0.0
+    heard(lab.guest(hello()))
+
+
 class Watch:
     """A guest's watch that writes down when it is called."""
 
