@@ -153,6 +153,9 @@ class Limits:
     # After a wrong code, an operator's kick, or when another with our identity took our place: slow enough to be no
     # nuisance and to let an operator change what was wrong, quick enough to come back by itself when it is mended.
     RETRY_REFUSED_S = 30.0
+    # How often a worker tells the server of changed targets: quick enough for whoever edits a file and looks, and a
+    # message a second is what the server allows in the long run.
+    REGISTER_EVERY_S = 1.0
     # A target whose port could not be had asks again: whoever holds the port may be gone.
     REGISTER_RETRY_S = 30.0
     # A visitor's way to a target, which is near the worker: its name, a place in the line, the connect.

@@ -31,8 +31,8 @@ class WorkerApp:
     def __init__(self, config: ClientConfig, announce: Callable[[Target, int], None]) -> None:
         """``announce(target, port)``: a target can be reached at the server's ``port``. Raises HostError."""
         self.ground = Ground(config)
-        self.services = Services(self.ground.loop, config.targets, announce)
-        self.registration = Registration(self.ground.loop, self.services)
+        self.services = Services(self.ground.loop, config.targets)
+        self.registration = Registration(self.ground.loop, self.services, announce)
         self.outcome: AsyncResult[int] = AsyncResult()
         self.crew = Crew(self.ground, self.registration, self.outcome.set_exception)
         self.registration.speaker = self.crew.speaker
@@ -71,8 +71,7 @@ class WorkerApp:
         log.info("configuration read again", targets=len(config.targets))
         if fixed:
             log.warning("these need a restart", options=", ".join(fixed))
-        self.services.replace(config.targets)
-        self.registration.tell()
+        self.registration.replace(config.targets)
 
     def stop(self) -> None:
         """Lets ``run`` end."""

@@ -8,11 +8,10 @@ import gevent
 from gevent.event import Event
 
 from aero.core.codes import Close
-from aero.core.session import Session
 from aero.limits import Limits
 from aero.worker.ground import Ground
-from aero.worker.lane import Lane
-from aero.worker.session import Desk, WorkerSession
+from aero.worker.lane import UP, Lane
+from aero.worker.session import Desk, KeptSession
 
 GOODBYE_S = 1.0  # what the server gets to hear that we leave
 
@@ -25,6 +24,9 @@ class Office(Desk, Protocol):
 
     def session_lost(self) -> None:
         """A session is gone, another lives: what the server had not answered yet may have gone with it."""
+
+    def link_up(self) -> None:
+        """A link may be up that was not."""
 
 
 class Crew:
@@ -50,13 +52,13 @@ class Crew:
         except Exception as error:  # also our own bugs: a worker that silently lacks a lane helps nobody
             self._failed(error)
 
-    def sessions(self) -> list[WorkerSession]:
+    def sessions(self) -> list[KeptSession]:
         """Those that live, with a link or without."""
         return [lane.session for lane in self.lanes if lane.session is not None]
 
-    def speaker(self) -> Session | None:
-        """A session that a link carries now, to send control messages on."""
-        return next((each.session.core for each in self.lanes if each.session and each.link), None)
+    def speaker(self) -> Lane | None:
+        """A lane that is up, to send control messages on."""
+        return next((lane for lane in self.lanes if lane.state == UP), None)
 
     # What lanes ask and tell
 
@@ -69,16 +71,17 @@ class Crew:
             self._first_joined.wait()
 
     def reached(self, lane: Lane) -> None:
-        """A lane has reached a server that was away: those that wait long for their next try need not."""
+        """A lane has reached a server that was away, and may be up: the others need not wait for their next try."""
         for other in self.lanes:
             if other is not lane:
                 other.hurry.set()
+        self._office.link_up()
 
-    def sister(self, lane: Lane) -> WorkerSession | None:
+    def sister(self, lane: Lane) -> KeptSession | None:
         """The session of another lane."""
         return next((each.session for each in self.lanes if each is not lane and each.session), None)
 
-    def session_begun(self, session: WorkerSession) -> None:
+    def session_begun(self, session: KeptSession) -> None:
         """A lane has a new session; with another cid than before, the whole worker is new to the server."""
         if session.cid != self.cid:
             self.cid = session.cid
@@ -93,7 +96,7 @@ class Crew:
             self.cid = ""
             self._first_joined.clear()
 
-    def session_gone(self, session: WorkerSession, text: str) -> None:
+    def session_gone(self, session: KeptSession, text: str) -> None:
         """The server does not know this session any more, whichever lane has it."""
         for lane in self.lanes:
             if lane.session is session:

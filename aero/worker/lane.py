@@ -18,6 +18,7 @@ and the lane is DIALLING; where it speaks before that, nothing has happened.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -27,7 +28,8 @@ from aero import __version__, logs
 from aero.core import messages
 from aero.core.codes import RESUMABLE, Close
 from aero.core.doubt import DOUBTED
-from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
+from aero.core.messages import Control, Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
+from aero.core.session import Session
 from aero.errors import (
     AeroError,
     LinkClosed,
@@ -45,7 +47,7 @@ from aero.net.link import Link
 from aero.worker import patience
 from aero.worker.ground import Ground
 from aero.worker.patience import Patience
-from aero.worker.session import Desk, WorkerSession
+from aero.worker.session import Desk, KeptSession
 
 log = logs.get("link")
 
@@ -76,19 +78,19 @@ class Crew(Protocol):
     def wait_turn(self, lane: Lane, delay_s: float) -> None:
         """Blocks a lane until it may dial: for ``delay_s`` at the most, unless it has nobody to join yet."""
 
-    def sister(self, lane: Lane) -> WorkerSession | None:
+    def sister(self, lane: Lane) -> KeptSession | None:
         """The session of another lane."""
 
     def reached(self, lane: Lane) -> None:
         """The lane has reached the server."""
 
-    def session_begun(self, session: WorkerSession) -> None:
+    def session_begun(self, session: KeptSession) -> None:
         """A lane has a new session, and its link carries it."""
 
     def session_lost(self) -> None:
         """A lane's session is gone for good; the lane does not have it any more."""
 
-    def session_gone(self, session: WorkerSession, text: str) -> None:
+    def session_gone(self, session: KeptSession, text: str) -> None:
         """The server does not know this session any more, whichever lane has it."""
 
 
@@ -98,8 +100,8 @@ class _Try(NamedTuple):
     ``takes``: the lane's session, to go on with it; or ``beside``: a sister's, to have another beside it.
     """
 
-    takes: WorkerSession | None
-    beside: WorkerSession | None
+    takes: KeptSession | None
+    beside: KeptSession | None
     answered: Event  # the JOIN, by JOINED or by the link's end
     over: AsyncResult[tuple[str, AeroError]]  # how the link ended or never began
     stirred: Event  # the link is over or doubted
@@ -107,6 +109,22 @@ class _Try(NamedTuple):
 
 #: What the log says of a try or a link that is over, how it ended for our patience, and why.
 _Outcome = tuple[str, str, AeroError]
+
+
+class Said(NamedTuple):
+    """Control messages that were sent: up to where in the session's sequence, over which link, and when."""
+
+    session: Session
+    position: int
+    link: Link
+    at: float
+
+    @property
+    def processed(self) -> bool:
+        """True when the server has processed them: it says so, or where nothing is acknowledged, was heard since."""
+        if self.session.resumable:
+            return self.session.outbox.acked >= self.position
+        return self.link.machine.heard_at > self.at
 
 
 class Lane:
@@ -117,7 +135,7 @@ class Lane:
         self.number = number
         self.state = RESTING
         self.link: Link | None = None
-        self.session: WorkerSession | None = None
+        self.session: KeptSession | None = None
         self.hurry = Event()  # set when another lane has reached the server: do not wait any longer
         self.patience = Patience()
         self._ground = ground
@@ -278,7 +296,7 @@ class Lane:
             takes.go_on(link, message)
             log.info("link resumed", lane=self.number)
         elif isinstance(message, JoinedNew) and takes is None:
-            self.session = session = WorkerSession(self._ground, self._desk, message)
+            self.session = session = KeptSession(self._ground, self._desk, message)
             link.carry(session.core)
             log.info("link up", lane=self.number, server=self._ground.config.server, cid=session.cid)
             self._crew.session_begun(session)
@@ -332,6 +350,15 @@ class Lane:
         carried = link.sent_bytes + link.received_bytes if link is not None else 0
         good = monotonic() - self._joined_at >= Limits.RETRY_GOOD_S or carried >= Limits.RETRY_GOOD_BYTES
         return patience.LOST if good else patience.FAILED
+
+    def say(self, said: Iterable[Control]) -> Said:
+        """Sends control messages; only for a lane that is UP. Raises LocalProtocolError for one that is too long."""
+        session, link = self.session, self.link
+        if session is None or link is None:
+            raise LocalProtocolError(Close.STATE, f"a lane that is {STATE_NAMES[self.state]} says nothing")
+        for message in said:
+            session.core.control(message)
+        return Said(session.core, session.core.outbox.written, link, monotonic())
 
     # Ends
 

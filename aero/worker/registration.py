@@ -1,41 +1,134 @@
-"""What the server knows of our targets, kept equal to what we have: one session's lane tells it, answers come back."""
+"""What the server knows of our targets, kept equal to what we have: the difference is told, and answers come back.
+
+    state \\ event    told    mapped   refused   taken   due      lost
+    UNTOLD           ASKED   -        -         -       -        -
+    ASKED            -       MAPPED   REFUSED   LATER   -        UNTOLD
+    MAPPED           -       MAPPED   REFUSED   LATER   -        -
+    REFUSED          -       MAPPED   REFUSED   LATER   -        -
+    LATER            -       MAPPED   REFUSED   LATER   UNTOLD   -
+
+What is missing from the table changes nothing. To another worker's session every target is UNTOLD. A target that was
+refused is not asked for again, unless it changes: then it is another one.
+
+However often targets change, the server hears of it within its limits (PROTOCOL.md, "Limits"), by construction: nothing
+is said while no link is up, or while the server has not processed what was said before; and after a batch of n messages
+the next one waits n times REGISTER_EVERY_S. What changed in between is one difference.
+"""
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Iterable
+from time import monotonic
+from typing import Callable, NamedTuple, Protocol
 
-from aero.core.messages import Answer
-from aero.core.session import Session
+from aero import logs
+from aero.address import Target
+from aero.core import frames
+from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
-from aero.worker.targets import Services
+from aero.worker.targets import Service, Services
+
+log = logs.get("target")
+
+_LOOK_S = 0.25  # how often we look whether the server has processed what was said
+
+UNTOLD, ASKED, MAPPED, REFUSED, LATER = range(5)
+STATE_NAMES = ("untold", "asked", "mapped", "refused", "later")
+
+TOLD, GOT_PORT, GOT_NO, GOT_TAKEN, DUE, LOST = "told", "mapped", "refused", "taken", "due", "lost"
+
+_ANSWERED = {GOT_PORT: MAPPED, GOT_NO: REFUSED, GOT_TAKEN: LATER}
+TRANSITIONS = {
+    (UNTOLD, TOLD): ASKED,
+    **{(state, event): to for state in (ASKED, MAPPED, REFUSED, LATER) for event, to in _ANSWERED.items()},
+    (ASKED, LOST): UNTOLD,
+    (LATER, DUE): UNTOLD,
+}
+
+
+class Receipt(Protocol):
+    """Something that was said to the server."""
+
+    @property
+    def processed(self) -> bool:
+        """True when the server has processed it."""
+
+
+class Speaker(Protocol):
+    """A link that is up, with its session."""
+
+    def say(self, said: Iterable[Register | Unregister]) -> Receipt:
+        """Sends control messages."""
+
+
+class _Batch(NamedTuple):
+    """What was said last, and which ids the server is to forget."""
+
+    receipt: Receipt
+    retired: tuple[int, ...]
 
 
 class Registration:
     """Tells the server of targets that come and go."""
 
-    def __init__(self, loop: Loop, services: Services) -> None:
-        self.speaker: Callable[[], Session | None] = lambda: None  # where to say it; None: no link is up
+    def __init__(self, loop: Loop, services: Services, announce: Callable[[Target, int], None]) -> None:
+        """``announce(target, port)``: a target has a mapping, or another one than before."""
+        self.speaker: Callable[[], Speaker | None] = lambda: None  # None: no link is up
         self._loop = loop
         self._services = services
-        self._again: Watcher | None = None  # the timer that asks once more for what was taken
+        self._announce = announce
+        self._states: dict[int, int] = {}  # by target id; what is not here is UNTOLD
+        self._refusals: dict[int, str] = {}  # why, by target id: said in the log when it changes
+        self._due: dict[int, float] = {}  # when to ask again, by target id
+        self._retired: dict[int, None] = {}  # ids that the server may still have a mapping for, oldest first
+        self._batch: _Batch | None = None  # what the server has perhaps not processed yet
+        self._next_at = 0.0
+        self._timer: Watcher | None = None
 
-    def tell(self) -> None:
-        """Says what the server does not know yet."""
-        self._forget_timer()
-        session = self.speaker()
-        if session is not None:
-            for message in self._services.messages():
-                session.control(message)
+    def state(self, service: Service) -> int:
+        """Where a target stands."""
+        return self._states.get(service.id, UNTOLD)
+
+    def _move(self, number: int, event: str) -> bool:
+        """Moves a target along the table; False where the event changes nothing."""
+        state = TRANSITIONS.get((self._states.get(number, UNTOLD), event))
+        if state is not None:
+            self._states[number] = state
+        return state is not None
+
+    # What happens
+
+    def replace(self, targets: tuple[Target, ...]) -> None:
+        """These are the targets from now on. What stays the same is not touched; streams that are open go on."""
+        for service in self._services.replace(targets):
+            state = self._states.pop(service.id, UNTOLD)
+            self._refusals.pop(service.id, None)
+            self._due.pop(service.id, None)
+            if state in (ASKED, MAPPED):
+                self._retired[service.id] = None
+        self.tell()
 
     def worker_begun(self) -> None:
         """The worker is new to the server, which knows none of its targets."""
-        self._services.forget_mappings()
+        for each in (self._states, self._refusals, self._due, self._retired):
+            each.clear()
+        self._batch = None
+        self._next_at = 0.0
+        for service in self._services:
+            service.port = 0
         self.tell()
 
     def session_lost(self) -> None:
         """A session is gone, another lives: what the server had not answered yet may have gone with it."""
+        self._batch = None
+        for number in list(self._states):
+            self._move(number, LOST)
+        self.tell()
+
+    def link_up(self) -> None:
+        """A link is up: what could not be said is said now."""
         self.tell()
 
     def visitor_came(self, stream: Stream, target_id: int, visitor: str) -> None:
@@ -43,15 +136,93 @@ class Registration:
         self._services.connect(stream, target_id, visitor)
 
     def answered(self, answers: tuple[Answer, ...]) -> None:
-        """The server's answers to a register message."""
-        if not self._services.registered(answers) and self._again is None:
-            self._again = self._loop.timer(Limits.REGISTER_RETRY_S)
-            self._again.start(self.tell)
+        """The server's answers to a register message, or some of them."""
+        for answer in answers:
+            service = self._services.get(answer.id)
+            if service is not None:
+                self._take(service, answer)
+            elif answer.error and not self._states.get(answer.id) and answer.id not in self._retired:
+                log.error("the server refused a target", target=answer.name, why=answer.text)
+        self.tell()
+
+    def _take(self, service: Service, answer: Answer) -> None:
+        if answer.port:
+            if self._move(service.id, GOT_PORT) and service.port != answer.port:
+                service.port = service.had = answer.port
+                self._refusals.pop(service.id, None)
+                self._announce(service.target, answer.port)
+            return
+        taken = answer.error == TAKEN
+        if not self._move(service.id, GOT_TAKEN if taken else GOT_NO):
+            return
+        service.port = 0
+        if taken:
+            self._due[service.id] = monotonic() + Limits.REGISTER_RETRY_S
+        if self._refusals.get(service.id) != answer.text:
+            self._refusals[service.id] = answer.text
+            again = {"retry_s": Limits.REGISTER_RETRY_S} if taken else {}
+            log.error("the server refused a target", target=service.target, why=answer.text, **again)
+
+    # Saying it
+
+    def tell(self) -> None:
+        """Says what the server does not know yet, now or as soon as that may be."""
+        stopped(self._timer)
+        self._timer = None
+        now = monotonic()
+        for number in [number for number, at in self._due.items() if at <= now]:
+            del self._due[number]
+            self._move(number, DUE)
+        if self._batch is not None and self._batch.receipt.processed:
+            for number in self._batch.retired:
+                self._retired.pop(number, None)
+            self._batch = None
+        speaker, said = self.speaker(), self._difference()
+        if speaker is not None and said:
+            if self._batch is None and now >= self._next_at:
+                self._say(speaker, said, now)
+            else:
+                self._again_at(max(self._next_at, now + _LOOK_S), now)
+        elif self._due:
+            self._again_at(min(self._due.values()), now)
+
+    def _again_at(self, at: float, now: float) -> None:
+        self._timer = self._loop.timer(max(at - now, 0.0))
+        self._timer.start(self.tell)
+
+    def _difference(self) -> list[Register | Unregister]:
+        told = self._batch.retired if self._batch is not None else ()
+        gone = tuple(number for number in self._retired if number not in told)
+        new = [
+            Wanted(each.id, each.target.name, str(each.target.address), each.target.remote, each.had)
+            for each in self._services
+            if self.state(each) == UNTOLD
+        ]
+        return [*([Unregister(gone)] if gone else []), *(_fitting(tuple(new)) if new else [])]
+
+    def _say(self, speaker: Speaker, said: list[Register | Unregister], now: float) -> None:
+        retired: tuple[int, ...] = ()
+        for message in said:
+            if isinstance(message, Unregister):
+                retired = message.ids
+            else:
+                for target in message.targets:
+                    self._move(target.id, TOLD)
+        self._batch = _Batch(speaker.say(said), retired)
+        self._next_at = now + len(said) * Limits.REGISTER_EVERY_S
+        if self._due or retired:
+            self._again_at(self._next_at, now)
 
     def close(self) -> None:
         """Says nothing more."""
-        self._forget_timer()
+        stopped(self._timer)
+        self._timer = None
 
-    def _forget_timer(self) -> None:
-        stopped(self._again)
-        self._again = None
+
+def _fitting(targets: tuple[Wanted, ...]) -> list[Register]:
+    """Register messages for all targets, none longer than the wire allows."""
+    message = Register(targets)
+    if len(targets) == 1 or len(message.pack()) <= frames.MAX_JSON_BYTES:
+        return [message]
+    half = len(targets) // 2
+    return [*_fitting(targets[:half]), *_fitting(targets[half:])]

@@ -30,7 +30,7 @@ class Desk(Protocol):
         """The server's answers to a register message, or some of them."""
 
 
-class WorkerSession:
+class KeptSession:
     """One session, whether a link carries it or not."""
 
     def __init__(self, ground: Ground, desk: Desk, joined: JoinedNew) -> None:

@@ -1,17 +1,15 @@
-"""The worker's targets: which there are, which port each got, and connecting a stream to one."""
+"""The worker's targets: which there are, and connecting a stream to one."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from time import monotonic
-from typing import Callable
 
 from aero import logs
 from aero.address import Target
 from aero.core.codes import Reset
-from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.lookup import Names
@@ -22,8 +20,6 @@ from aero.worker.reach import Approach, Places, Way
 log = logs.get("target")
 
 _LAST_ID = 0xFFFF  # target ids are 16 bits wide
-_REMEMBERED = 64  # retired ids that are told again: the server's answers to them may be on their way
-_MOST_RETIRED = 4096  # what one message holds, should targets come and go while no link is up
 
 
 class Service:
@@ -82,26 +78,25 @@ class Service:
 
 
 class Services:
-    """All targets of this worker, and what the server said of each."""
+    """All targets of this worker, by the ids under which the server knows them."""
 
-    def __init__(
-        self, loop: Loop, targets: tuple[Target, ...], announce: Callable[[Target, int], None]
-    ) -> None:
-        """``announce(target, port)``: a target has a mapping, or another one than before."""
-        self._announce = announce
+    def __init__(self, loop: Loop, targets: tuple[Target, ...]) -> None:
         self._loop = loop
         self._names = Names(loop, Limits.NAME_THREADS)
         self._places = Places(loop, Limits.CONNECTS, Limits.CONNECTS_A_TARGET)
         self._last_id = 0
         self._by_id: dict[int, Service] = {}
-        self._retired: list[int] = []  # ids that the server may still have a mapping for
         for target in targets:
-            self._add(target)
+            self._add(target, 0)
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self._by_id.values())
 
-    def _add(self, target: Target) -> None:
+    def get(self, number: int) -> Service | None:
+        """The target with an id."""
+        return self._by_id.get(number)
+
+    def _add(self, target: Target, had: int) -> None:
         # In turn: a visitor on his way to a target that is gone must not reach the one that came in its place.
         self._last_id = next(
             number
@@ -109,21 +104,23 @@ class Services:
             if number not in self._by_id
         )
         way = Way(self._loop, self._names, self._places, target.host, target.port)
-        self._by_id[self._last_id] = Service(way, self._last_id, target)
+        self._by_id[self._last_id] = service = Service(way, self._last_id, target)
+        service.had = had
 
-    def replace(self, targets: tuple[Target, ...]) -> None:
-        """These are the targets from now on. What stays the same is not touched; streams that are open go on."""
+    def replace(self, targets: tuple[Target, ...]) -> list[Service]:
+        """These are the targets from now on; returns those that are gone. What stays the same is not touched."""
         wanted = set(targets)
-        for number, service in list(self._by_id.items()):
-            if service.target in wanted:
-                wanted.discard(service.target)
-            else:
-                del self._by_id[number]
-                self._retired.append(number)
-        del self._retired[:-_MOST_RETIRED]
+        gone = [service for service in self._by_id.values() if service.target not in wanted]
+        wanted -= {service.target for service in self._by_id.values()}
+        for service in gone:
+            del self._by_id[service.id]
+        had = {
+            service.target.name: service.had for service in gone
+        }  # what a changed target had, it wants again
         for target in targets:
             if target in wanted:
-                self._add(target)
+                self._add(target, had.get(target.name, 0))
+        return gone
 
     def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor came."""
@@ -134,42 +131,3 @@ class Services:
         if log.debugging:
             log.debug("< visitor", target=service.target.name, visitor=visitor, stream=stream.id)
         service.connect(stream)
-
-    def messages(self) -> list[Register | Unregister]:
-        """What the server has to hear: which targets are gone, and which have no mapping yet."""
-        said: list[Register | Unregister] = []
-        if self._retired:
-            said.append(Unregister(tuple(self._retired)))
-            del self._retired[:-_REMEMBERED]
-        missing = [
-            Wanted(each.id, each.target.name, str(each.target.address), each.target.remote, each.had)
-            for each in self._by_id.values()
-            if not each.port
-        ]
-        if missing:
-            said.append(Register(tuple(missing)))
-        return said
-
-    def forget_mappings(self) -> None:
-        """The session that they were registered in is gone."""
-        self._retired.clear()
-        for service in self._by_id.values():
-            service.port = 0
-
-    def registered(self, answers: Iterable[Answer]) -> bool:
-        """Takes the server's answers; False when some target may be had later."""
-        complete = True
-        for answer in answers:
-            service = self._by_id.get(answer.id)
-            if service is None:
-                if answer.id not in self._retired:
-                    log.error("the server refused a target", target=answer.name, why=answer.text)
-            elif answer.port:
-                if service.port != answer.port:
-                    service.port = service.had = answer.port
-                    self._announce(service.target, answer.port)
-            else:
-                service.port = 0  # it may have had one: another worker that is the same got it
-                log.error("the server refused a target", target=service.target, why=answer.text)
-                complete = complete and answer.error != TAKEN
-        return complete

@@ -104,8 +104,7 @@ def test_visitors_that_send_to_a_target_that_accepts_and_never_reads() -> None:
         (worker,) = lab.server.registry.workers.values()
         until("both mappings", lambda: len(worker.mappings) == 2)
         ports = {mapping.name: mapping.port for mapping in worker.mappings.values()}
-        session = lab.worker.crew.speaker()
-        assert session is not None
+        (session,) = (each.core for each in lab.worker.crew.sessions())
         most = 0
 
         def held() -> int:

@@ -378,6 +378,29 @@ def test_sighup_reloads_a_workers_targets_and_disturbs_no_other(lab: Lab, echo: 
         assert exchange(visitor) and echoes(first) and echoes(third)
 
 
+@pytest.mark.parametrize("changes", [True, False])
+def test_sighup_again_and_again_ends_no_stream(lab: Lab, echo: int, changes: bool) -> None:
+    """After 18 of them, 0.15 s apart, the server ended the session for its control messages."""
+    ports = free_ports(60)
+    server = lab.server(ports=f"{ports[0]}-{ports[-1]}")
+    file, here = lab.path("worker.toml"), f"{LOOPBACK}:{echo}"
+    _write(file, "client", target=f'["a@{here}", "gone@{here}", "far@{here}?remote=1"]')
+    worker = _start_worker(lab, server, file)
+    worker.says("the server refused a target .*far")
+    with connect(worker.port("a")) as visitor:
+        for number in range(45):
+            changing = f', "b{number}@{here}"' if changes else ""
+            _write(file, "client", target=f'["a@{here}", "far@{here}?remote=1"{changing}]')
+            worker.send(signal.SIGHUP)
+            threading.Event().wait(0.15)
+            assert exchange(visitor)
+        if changes:
+            assert echoes(worker.port("b44"))
+        assert exchange(visitor)
+    assert "control messages come faster" not in server.stderr
+    assert worker.stderr.count("the server refused a target") == 1
+
+
 def test_sighup_changes_the_servers_code_for_links_to_come(lab: Lab, echo: int) -> None:
     code = lab.path("code")
     code.write_text(lab.code)
