@@ -57,7 +57,8 @@ def _cgroup_limits(root: str) -> Iterator[int]:
 def _number(path: str) -> int:
     """The number in a file, 0 where there is none, as for "max"."""
     try:
-        with open(path, encoding="ascii") as file:
+        # As bytes: a text's codec may have to be imported, which takes a descriptor and the right to read its file.
+        with open(path, "rb") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0
