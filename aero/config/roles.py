@@ -78,21 +78,16 @@ class ServiceConfig(table.ServiceOptions):
     """What installs a service; the role's own options are a configuration of their own."""
 
 
-def reloaded(old: R, new: R) -> tuple[R, list[str]]:
-    """``old`` with what is ``new`` in those fields that can change while it runs; and which others would change."""
-    changes = {
-        each.field: getattr(new, each.field)
-        for each in old.OPTIONS
-        if getattr(old, each.field) != getattr(new, each.field)
-    }
-    live = {each.field for each in old.OPTIONS if each.live}
-    fixed = [each.name for each in old.OPTIONS if each.field in changes and not each.live]
-    config = old.replace(
-        warnings=new.warnings,
-        notes=new.notes,
-        **{field: value for field, value in changes.items() if field in live},
+def reloaded(old: R, new: R) -> tuple[R, list[str], list[str]]:
+    """``old`` with what is ``new`` where that can change while it runs; which options did, and which need a restart."""
+    differ = [each for each in old.OPTIONS if getattr(old, each.field) != getattr(new, each.field)]
+    live = {each.field: getattr(new, each.field) for each in differ if each.live}
+    config = old.replace(warnings=new.warnings, notes=new.notes, **live)
+    return (
+        config,
+        [each.name for each in differ if each.live],
+        [each.name for each in differ if not each.live],
     )
-    return config, fixed
 
 
 def _check_detach(config: table.RoleOptions, given: Options) -> None:

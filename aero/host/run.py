@@ -8,11 +8,13 @@ SIGUSR1           write to the log what there is
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Callable, Protocol
 
 import gevent
 
 from aero import logs
+from aero.errors import AeroError, SourceError
 from aero.host.daemon import bound_free_memory, raise_file_limit
 
 log = logs.get("host")
@@ -77,6 +79,27 @@ def on_signals(stop: Callable[[], None], reload: Callable[[], None], dump: Calla
         gevent.signal_handler(number, stop)
     gevent.signal_handler(signal.SIGHUP, OneAtATime(reload))
     gevent.signal_handler(signal.SIGUSR1, OneAtATime(dump))
+
+
+def reload_failed(error: AeroError, run_as: str = "") -> None:
+    """Says that nothing changed, and why. ``run_as``: the user that this process became, "" where it did not."""
+    hint = {}
+    if isinstance(error, SourceError) and run_as:
+        hint["hint"] = (
+            f"{run_as} may not be able to read it: that needs a restart, or a copy that {run_as} can read"
+        )
+    log.error("reload failed, keeping the previous configuration", why=error, **hint)
+
+
+def reload_done(settings: Settings, changed: Sequence[str], fixed: Sequence[str]) -> None:
+    """Opens the log that the new settings name, and says which options count from now on and which do not."""
+    open_log(settings)
+    if changed:
+        log.info("configuration read again", changed=", ".join(changed))
+    elif not fixed:
+        log.info("configuration read again, it is unchanged")
+    if fixed:
+        log.warning("these need a restart", options=", ".join(fixed))
 
 
 class OneAtATime:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from functools import partial
+from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, TextIO
 
@@ -20,10 +21,10 @@ from aero.core.codes import Close
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
 from aero.core.spake2plus import Verifier, stretch
-from aero.errors import AeroError
+from aero.errors import AeroError, LinkClosed
 from aero.host import privileges
 from aero.host.facts import memory_share
-from aero.host.run import on_signals, open_log, set_up
+from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
 from aero.net.listen import Listener, listen_at, listen_or_explain
 from aero.net.loop import event_loop
 from aero.server.ground import Ground
@@ -50,6 +51,9 @@ _DAY_S = 24 * 3600
 GOODBYE_S = 1.0  # what workers get to hear that the server is going down
 _GOING_DOWN = "the server is going down"
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
+# What is imported when it is needed. A user that the server becomes may not be able to read the program by then: in
+# root's home, for example.
+_LOADED_LATE = ("encodings.idna", "ipaddress", "json")
 
 
 class Server:
@@ -170,25 +174,27 @@ class Server:
             print(f"the page, with the key to change things: {self._api.invitation}", file=stream, flush=True)
 
     def reload(self, read: Callable[[], ServerConfig]) -> None:
-        """Takes over what can change while it runs; links and streams stay as they are. SIGHUP asks for it."""
+        """Takes over what can change while it runs; links stay, unless the code is another. SIGHUP asks for it."""
         try:
             new = read()
             if self._api is not None:
                 self._api.reload(new.auth, new.api_token)
         except AeroError as error:
-            log.error("reload failed, keeping the previous configuration", why=error)
+            reload_failed(error, self.ground.present.config.run_as)
             return
         present = self.ground.present
-        config, fixed = reloaded(present.config, new)
+        config, changed, fixed = reloaded(present.config, new)
         if config.auth != present.config.auth:
-            scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, ""))
-            self._verifier = Verifier.of(*scalars)  # links that are up keep their keys
-            self.gate.penalties.forget()
+            self._change_code(config.auth)
         present.config = config
-        logs.setup(config.log, config.log_format, config.log_size, config.debug)
-        log.info("configuration read again")
-        if fixed:
-            log.warning("these need a restart", options=", ".join(fixed))
+        reload_done(config, changed, fixed)
+
+    def _change_code(self, auth: str) -> None:
+        """Ends every link: who knows the new code comes back at once and takes its session over, nobody else can."""
+        self._verifier = Verifier.of(*gevent.get_hub().threadpool.apply(stretch, (auth, "")))
+        self.gate.penalties.forget()
+        for link in list(self.sessions.links):
+            link.abandon(LinkClosed("the auth code was changed"))
 
     def drain(self, hurry: Event) -> None:
         """Takes no new workers and visitors, and lets streams end; until drain_s is over or ``hurry`` is set."""
@@ -230,6 +236,9 @@ class Server:
 def _become(user: str, config: ServerConfig) -> None:
     """Gives up what root may do, and opens the log. Raises ConfigError, HostError."""
     who = privileges.user(user)
+    parts = {"aero.server.httpmux.server": config.mux, "aero.server.api.app": config.api}
+    for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where is not None)):
+        import_module(name)
     if os.geteuid() == 0:
         if config.log:
             privileges.prepare_log(config.log, who)

@@ -15,7 +15,7 @@ from aero.config.roles import ClientConfig, reloaded
 from aero.core.codes import Close
 from aero.core.spake2plus import Password, stretch
 from aero.errors import AeroError, Rejected, SecurityError
-from aero.host.run import on_signals, set_up
+from aero.host.run import on_signals, reload_done, reload_failed, set_up
 from aero.worker.crew import Crew
 from aero.worker.dump import dump
 from aero.worker.ground import Ground
@@ -59,18 +59,15 @@ class WorkerApp:
         try:
             new = read()
         except AeroError as error:
-            log.error("reload failed, keeping the previous configuration", why=error)
+            reload_failed(error)
             return
         ground = self.ground
-        config, fixed = reloaded(ground.config, new)
+        config, changed, fixed = reloaded(ground.config, new)
         if config.auth != ground.config.auth:
             scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, ""))
             ground.password = Password(*scalars)  # for the next link
         ground.config = config
-        logs.setup(config.log, config.log_format, config.log_size, config.debug)
-        log.info("configuration read again", targets=len(config.targets))
-        if fixed:
-            log.warning("these need a restart", options=", ".join(fixed))
+        reload_done(config, changed, fixed)
         self.registration.replace(config.targets)
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aero.address import Address, Target
 from aero.config import values
 from aero.config.option import Options
-from aero.config.roles import ClientConfig, ServerConfig
+from aero.config.roles import ClientConfig, ServerConfig, reloaded
 from aero.errors import ConfigError
 
 WEB = {"target": ["web@127.0.0.1:80"]}
@@ -133,3 +133,12 @@ def test_code_files_that_cannot_be(tmp_path: Path, content: bytes, hint: str) ->
         ServerConfig.parse(Options({"auth": f"@{file}"}))
     assert str(file) in str(error.value)
     assert "geheim" not in str(error.value)
+
+
+def test_a_reload_takes_over_what_can_change_and_names_the_rest() -> None:
+    old = ServerConfig(port=1, auth="a", drain_s=5)
+    new = ServerConfig(port=2, auth="b", drain_s=5, warnings=("w",))
+    config, changed, fixed = reloaded(old, new)
+    assert (config.port, config.auth, config.warnings) == (1, "b", ("w",))
+    assert (changed, fixed) == (["auth"], ["port"])
+    assert reloaded(old, old) == (old, [], [])

@@ -401,21 +401,47 @@ def test_sighup_again_and_again_ends_no_stream(lab: Lab, echo: int, changes: boo
     assert worker.stderr.count("the server refused a target") == 1
 
 
-def test_sighup_changes_the_servers_code_for_links_to_come(lab: Lab, echo: int) -> None:
-    code = lab.path("code")
-    code.write_text(lab.code)
-    code.chmod(0o600)
+def test_a_changed_code_ends_links_and_lets_those_back_that_know_it(lab: Lab, echo: int) -> None:
+    code, theirs = lab.path("code"), lab.path("their-code")
+    for file in (code, theirs):
+        file.write_text(lab.code)
+        file.chmod(0o600)
     server = lab.server("--auth", f"@{code}", code="")
-    worker = lab.worker(server, targets={"echo": echo})
+    worker = lab.worker(server, "--auth", f"@{theirs}", code="", targets={"echo": echo})
+    lost = lab.worker(server, targets={"echo": echo}, tag="lost", state=lab.path("lost"))
     with connect(worker.port("echo")) as visitor:
         assert exchange(visitor)
+        server.send(signal.SIGHUP)
+        server.says("configuration read again, it is unchanged")
+        theirs.write_text("code-another-one")
+        worker.send(signal.SIGHUP)
+        worker.says("configuration read again changed=auth")
         code.write_text("code-another-one")
         server.send(signal.SIGHUP)
-        server.says("configuration read again")
+        server.says("configuration read again changed=auth")
+        assert exchange(visitor), "its worker knows the new code, and the stream goes on over a new link"
+        lost.says("wrong auth code")
         assert lab.worker(server, "--once", targets={"echo": echo}, tag="late").wait() == 3
-        new = lab.worker(server, targets={"echo": echo}, tag="new", code="code-another-one")
-        assert echoes(new.port("echo"))
-        assert exchange(visitor)
+
+
+def test_a_reload_that_cannot_read_its_code_says_so_and_keeps_the_old_one(lab: Lab, echo: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+        os.chmod(folder, 0o755)
+        code = Path(folder, "code")
+        code.write_text(lab.code)
+        code.chmod(0o600)  # for root alone
+        server = lab.server(
+            "--run-as", "nobody", "--auth", f"@{code}", code="", state=Path(folder, "state"), ports="0"
+        )
+        poll("it to change", lambda: _uid(server) != 0)
+        code.write_text("code-another-one")
+        server.send(signal.SIGHUP)
+        said = server.says("reload failed, keeping the previous configuration.*").string
+        assert str(code) in said and "Permission denied" in said and "needs a restart" in said
+        assert "configuration read again" not in server.stderr
+        worker = lab.worker(server, targets={"echo": echo})
+        assert echoes(worker.port("echo"))
+        assert server.stop() == 0
 
 
 # ----------------------------------------------------------------------------

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable
 
 import gevent
 import pytest
 from gevent.event import Event
 
-from aero.host.run import OneAtATime
+from aero import logs
+from aero.config.roles import ServerConfig
+from aero.errors import ConfigError, SourceError
+from aero.host.run import OneAtATime, reload_done, reload_failed
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Runs aero as a module; from its first import after the signals were settled on, every import brings a signal.
@@ -87,3 +91,38 @@ def test_work_that_failed_can_be_done_again() -> None:
         with pytest.raises(ValueError, match="work"):
             ask()
     assert len(done) == 2
+
+
+def reload_lines(tmp_path: Path, tell: Callable[[], None]) -> str:
+    (tmp_path / "log").unlink(missing_ok=True)
+    logs.setup(str(tmp_path / "log"))
+    tell()
+    logs.setup("/dev/null")
+    return (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    "changed, fixed, said, not_said",
+    [
+        (["auth", "drain"], [], 'configuration read again changed="auth, drain"', "restart"),
+        (["auth"], ["port"], "these need a restart options=port", "unchanged"),
+        ([], ["port"], "these need a restart options=port", "read again"),
+        ([], [], "configuration read again, it is unchanged", "restart"),
+    ],
+)
+def test_a_reload_says_what_it_did_and_no_more(
+    tmp_path: Path, changed: list[str], fixed: list[str], said: str, not_said: str
+) -> None:
+    config = ServerConfig(log=str(tmp_path / "log"))
+    text = reload_lines(tmp_path, lambda: reload_done(config, changed, fixed))
+    assert said in text
+    assert not_said not in text
+
+
+def test_a_reload_that_failed_says_when_only_a_restart_helps(tmp_path: Path) -> None:
+    unreadable = SourceError("cannot read the code from '/c': Permission denied")
+    text = reload_lines(tmp_path, lambda: reload_failed(unreadable, "aero"))
+    assert "reload failed, keeping the previous configuration" in text
+    assert "needs a restart" in text
+    assert "restart" not in reload_lines(tmp_path, lambda: reload_failed(unreadable))
+    assert "restart" not in reload_lines(tmp_path, lambda: reload_failed(ConfigError("x"), "aero"))

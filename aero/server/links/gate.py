@@ -166,8 +166,17 @@ class Gate:
 
     def _handshake(self, guest: _Guest) -> None:
         transport, ground = guest.transport, self._ground
+        verifiers: list[Verifier] = []
+
+        def find(user: str) -> Verifier:
+            verifiers.append(self._find_verifier(user))
+            return verifiers[0]
+
         try:
-            keyed = greet_worker(transport, self._find_verifier, ground.backend, guest)
+            keyed = greet_worker(transport, find, ground.backend, guest)
+            if self._find_verifier(keyed.user) is not verifiers[0]:
+                guest.stage = _HELD  # it has given its proof, of what is no longer asked for
+                raise LinkClosed("the auth code was changed during the handshake")
             arrival = Arrival(ground, self._sessions, keyed.user, guest.address)
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
