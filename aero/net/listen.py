@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from time import monotonic
 from typing import Any, Callable
 
 from aero import logs
@@ -16,7 +17,11 @@ from aero.net.pipe import prepare
 log = logs.get("listener")
 
 BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts it to its own maximum
-ACCEPTS_A_TURN = 64  # a burst of visitors must not keep the links waiting
+# How long all listeners together may accept in one turn of the loop, and how many each at the most: a flood of visitors
+# must not keep the streams waiting, at both ends, since those who are accepted in one turn are opened in one record.
+# Each listener takes one visitor a turn in any case.
+ACCEPT_S = 0.002
+ACCEPTS_A_TURN = 64
 PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only burn the processor
 # A port that the system chose for one address may be taken on the next: so often another one is asked for.
 ANY_PORT_TRIES = 5
@@ -134,8 +139,24 @@ def close_all(socks: list[socket.socket]) -> None:
         sock.close()
 
 
+class _Turn:
+    """How long the listeners of a process may still accept in this turn of the loop."""
+
+    def __init__(self) -> None:
+        self._began = self._until = 0.0
+
+    def until(self, loop: Loop) -> float:
+        """The end of this turn's accepting, on the monotonic clock."""
+        began = loop.now()  # the loop's own clock stands still for the length of a turn
+        if began != self._began:
+            self._began, self._until = began, monotonic() + ACCEPT_S
+        return self._until
+
+
 class Listener:
     """Accepts on one socket and hands every connection to ``on_connection(sock, address)``."""
+
+    _turn = _Turn()
 
     def __init__(
         self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None]
@@ -149,6 +170,7 @@ class Listener:
         self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> None:
+        until = self._turn.until(self._loop)
         for _ in range(ACCEPTS_A_TURN):
             try:
                 sock, address = self._sock.accept()
@@ -166,6 +188,8 @@ class Listener:
             except Exception as error:  # this one is turned away, those behind it are not
                 report(error)
                 sock.close()
+            if monotonic() >= until:
+                return  # the kernel keeps the others for the next turn
 
     def _pause(self, error: OSError) -> None:
         """No descriptors left: those who wait stay in the kernel's queue until some are free again."""

@@ -43,6 +43,9 @@ class Loop(Protocol):
     def timer(self, after: float, repeat: float = 0.0) -> Watcher:
         """A watcher that fires once ``after`` s from its start, and then every ``repeat`` s unless that is 0."""
 
+    def now(self) -> float:
+        """The time at which the present turn began; stands still until the next one."""
+
     def run_callback(self, callback: Callable[..., Any], *args: Any) -> object:
         """Calls ``callback(*args)`` once, before the loop waits for events again."""
 

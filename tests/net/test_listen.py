@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import time
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -10,7 +13,8 @@ import pytest
 
 from aero.address import Address
 from aero.errors import ListenError
-from aero.net.listen import Listener, close_all, listen_all, listen_at, listen_or_explain, needed
+from aero.net import listen
+from aero.net.listen import ACCEPT_S, Listener, close_all, listen_all, listen_at, listen_or_explain, needed
 from tests.faults.inside import until
 
 
@@ -101,3 +105,48 @@ def test_localhost_needs_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
         close_all(socks)
     with pytest.raises(ListenError, match=r"cannot find the address of localhost\.example"):
         listen_at(Address("localhost.example", 0), "--api")
+
+
+@pytest.mark.parametrize("doors", [1, 3])
+def test_a_flood_gets_a_short_time_a_turn_however_many_doors_it_comes_through(doors: int) -> None:
+    loop = gevent.get_hub().loop
+    accepted: list[float] = []  # the turn of each
+
+    def serve(sock: socket.socket, address: Any) -> None:
+        accepted.append(loop.now())
+        time.sleep(ACCEPT_S / 2)  # what opening a stream costs, in a bad moment
+        sock.close()
+
+    socks = [sock for _ in range(doors) for sock in listen_all(("127.0.0.1",), 0)]
+    visitors = [socket.create_connection(sock.getsockname()) for sock in socks for _ in range(12)]
+    listeners = [Listener(loop, sock, serve) for sock in socks]
+    until("all visitors", lambda: len(accepted) == len(visitors))
+    assert max(Counter(accepted).values()) <= 2 + doors, "two in the time, and one at each other door"
+    for each in (*listeners, *visitors):
+        each.close()
+
+
+def test_without_descriptors_visitors_wait_in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "PAUSE_S", 0.01)
+    came: list[Any] = []
+    (sock,) = listen_all(("127.0.0.1",), 0)
+
+    class Exhausted:
+        """A listening socket of a process that has no descriptor left, for two tries."""
+
+        tries = 0
+
+        def accept(self) -> Any:
+            self.tries += 1
+            if self.tries <= 2:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return sock.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sock, name)
+
+    listener = Listener(gevent.get_hub().loop, Exhausted(), lambda sock, address: came.append(sock))  # type: ignore[arg-type]
+    with socket.create_connection(sock.getsockname()):
+        until("the visitor", lambda: came)
+        listener.close()
+        came[0].close()
