@@ -48,7 +48,7 @@ def make(folder: str) -> str:
     fresh = f"{path}.{secrets.token_hex(4)}"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     try:
-        with open(descriptor, "w", encoding="ascii") as file:
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(key + "\n")
         os.replace(fresh, path)
     except BaseException:

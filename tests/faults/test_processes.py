@@ -216,16 +216,24 @@ def few_descriptors(role: str) -> tuple[str, ...]:
     return "python3", "-c", code
 
 
-def test_out_of_descriptors_the_server_waits_and_recovers(lab: Lab, echo: int) -> None:
+def test_out_of_descriptors_the_server_resets_visitors_and_lets_workers_in(lab: Lab, echo: int) -> None:
     server = lab.server(command=few_descriptors("server"))
     worker = lab.worker(server, targets={"echo": echo}, ping=1)
     port = worker.port("echo")
     with connect(port) as visitor:
         assert exchange(visitor)
         with nothing_left_in(server, worker):
-            crowd = [connect(port) for _ in range(100)]
-            server.says("cannot accept for now")
+            crowd = []
+            for _ in range(100):
+                try:
+                    crowd.append(connect(port))
+                except ConnectionResetError:  # while it still connects
+                    pass
+            server.says("visitor turned away.*descriptors are running out")
             assert exchange(visitor), "who is in stays in"
+            late = lab.worker(server, targets={"late": echo}, tag="late")
+            assert late.port("late"), "descriptors are kept back for links"
+            late.stop()
             for each in crowd:
                 each.close()
             poll("the server to recover", lambda: echoes(port))

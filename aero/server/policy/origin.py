@@ -27,6 +27,11 @@ def groups_of(ip: str) -> tuple[bytes, ...]:
     return tuple(packed[:length] for length in _NETWORK_BYTES)
 
 
+def is_near(host: str) -> bool:
+    """Whether this is loopback, as the system writes it or as people do. Imports nothing: it is asked for visitors."""
+    return host.startswith("127.") or host in ("::1", "localhost")
+
+
 def key_of(ip: str) -> bytes:
     """The smallest of an address's groups: what one host can fill by itself."""
     return groups_of(ip)[0]

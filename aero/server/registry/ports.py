@@ -14,15 +14,12 @@ from collections.abc import Iterator
 from time import time
 from typing import Callable, NamedTuple, Protocol, Union
 
-from aero import logs
 from aero.errors import PortError
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.server.registry.claims import SILENCE_S, Holder, Times, Verdict, judge
 from aero.server.registry.life import Mortal
 from aero.server.store.leases import Lease, Leases, Owner
-
-log = logs.get("ports")
 
 # How many ports are tried before we say that there is none: with half of the range used by other programs, 40 tries in
 # a row fail once in 10^12.
@@ -65,11 +62,15 @@ class Holding(Protocol):
 
 
 class Grant(NamedTuple):
-    """Listening sockets on one port; ``before``: whose it was when people should hear of that."""
+    """Listening sockets on one port.
+
+    What people should hear of: ``before``, whose port it was, and ``busy``, leased ports that other programs use.
+    """
 
     port: int
     socks: list[socket.socket]
     before: Owner | None = None
+    busy: tuple[int, ...] = ()
 
 
 class Wait(NamedTuple):
@@ -140,9 +141,7 @@ class Ports:
                     busy.append(port)
         if not last and (holders or busy):
             return Wait(tuple(holders), () if holders else tuple(busy))
-        for port in busy:
-            log.warning("leased port is used by another program", port=port, target=claim.owner.name)
-        return self._claim_fresh(claim)
+        return self._claim_fresh(claim)._replace(busy=tuple(busy))
 
     def _own(self, claim: Claim) -> Iterator[int]:
         """The ports that the owner had, the likeliest to be this worker's first."""

@@ -16,6 +16,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import Semaphore
 
+from aero import logs
 from aero.core.codes import Close
 from aero.core.messages import Answer, Wanted
 from aero.errors import RemoteProtocolError
@@ -26,6 +27,8 @@ from aero.server.registry.ports import Wait
 
 _PAUSE_S = 0.001  # until the next turn: long enough for the loop to look at its sockets
 _BUSY_RETRY_S = 0.5
+
+log = logs.get("registry")
 
 Reply = Callable[[Iterable[Answer]], None]
 
@@ -49,6 +52,9 @@ class Asking(Protocol):
 
     def unregister_one(self, target_id: int) -> None:
         """A target is gone."""
+
+    def end(self, code: int, text: str) -> None:
+        """Ends every session."""
 
 
 class Turns:
@@ -121,6 +127,9 @@ class Registration:
                 else:
                     self._unregister(asked.ids)
                     self._waiting -= min(len(asked.ids), Limits.TARGETS_PER_WORKER)
+        except Exception as error:  # a fault of ours: it must not leave the worker waiting
+            log.error("registering failed", error=repr(error))
+            self._worker.end(Close.OVERLOAD, "the server has a fault, its log says more")
         finally:
             self._running = False
 

@@ -9,14 +9,18 @@ import socket
 from collections.abc import Iterable
 from typing import TypeVar
 
+import gevent
+
 from aero import logs
-from aero.address import Address, is_loopback
+from aero.address import Address
 from aero.core.codes import Close
 from aero.core.messages import Wanted
 from aero.errors import Rejected
+from aero.host.holder import port_holder
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
+from aero.server.policy.origin import is_near
 from aero.server.registry.doors.tcp import House, TcpDoor
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
@@ -106,6 +110,8 @@ class Registry:
                 host=worker.host,
                 before=grant.before.host,
             )
+        for port in grant.busy:
+            gevent.spawn(_say_who_has, port, worker, wanted.name)
         mapping = self._open(worker, owner, wanted, grant.port, grant.socks)
         self.events.emit(
             "mapping up",
@@ -139,7 +145,7 @@ class Registry:
     def _leads_back(self, worker: Worker, local: str) -> bool:
         """Whether a target's address is, from this machine or by our own address, a port of ours."""
         where = Address.parse(local)
-        near = is_loopback(where.host) and is_loopback(worker.ip)
+        near = is_near(where.host) and is_near(worker.ip)
         return (near or where.host == worker.ip) and self._ports.held(where.port)
 
     def _give_way(self, mapping: Mapping) -> None:
@@ -173,6 +179,15 @@ class Registry:
         self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)
+
+
+def _say_who_has(port: int, worker: Worker, target: str) -> None:
+    """Tells people why a target has another port than usual. A greenlet's: looking through /proc may take long."""
+    holder = gevent.get_hub().threadpool.apply(port_holder, (port,))
+    log.warning(
+        "leased port is used by another program, the target gets another one",
+        port=port, program=holder or "unknown", cid=worker.cid, target=target,
+    )  # fmt: skip
 
 
 def _drop(index: dict[N, dict[str, Worker]], key: N, cid: str) -> None:

@@ -233,7 +233,7 @@ def test_a_leased_port_that_is_busy_is_waited_for_and_then_done_without() -> Non
     assert lab.ask("web") == Wait(busy=(port,))
     assert lab.ask("web", remote=port) == Wait(busy=(port,))
     other = lab.ask("web", last=True)
-    assert isinstance(other, Grant) and other.port != port
+    assert isinstance(other, Grant) and other.port != port and other.busy == (port,)
 
 
 @pytest.mark.parametrize("low, high, wanted", [(LOW, HIGH, 0), (LOW, HIGH, 8005), (0, 0, 0)])

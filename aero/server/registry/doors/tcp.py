@@ -19,6 +19,7 @@ from aero.limits import Limits
 from aero.net.listen import Listener, listen_all
 from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, refuse
+from aero.server.policy.origin import is_near
 from aero.server.policy.shares import Shares
 from aero.server.registry.mapping import Mapping
 from aero.server.watch.counters import Counters
@@ -67,7 +68,7 @@ class TcpDoor:
         ip, mapping = address[0], self._mapping
         visitor = str(Address(ip, address[1]))
         # Loopback is this machine's own: a proxy, most likely, whose visitors are many.
-        whose = "" if ip == "::1" or ip.startswith("127.") else ip
+        whose = "" if is_near(ip) else ip
         # The system gives the lowest number that is free: so many descriptors are in use at least.
         if sock.fileno() >= self._house.line:
             self._turn_away(sock, visitor, "descriptors are running out, see ulimit -n")
