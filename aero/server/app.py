@@ -53,7 +53,7 @@ _GOING_DOWN = "the server is going down"
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
 # What is imported when it is needed. A user that the server becomes may not be able to read the program by then: in
 # root's home, for example.
-_LOADED_LATE = ("encodings.idna", "ipaddress", "json")
+_LOADED_LATE = ("encodings.idna", "fcntl", "ipaddress", "json", "termios")
 
 
 class Server:
