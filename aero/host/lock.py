@@ -31,11 +31,19 @@ class Held(NamedTuple):
 
     def sign(self) -> None:
         """Write the process id into the file. It is there for people; the lock holds without it."""
+        self.note(f"{os.getpid()}\n")
+
+    def note(self, text: str) -> None:
+        """Keep ``text`` in the file for whoever holds the lock next."""
         try:
             os.ftruncate(self.descriptor, 0)
-            os.pwrite(self.descriptor, b"%d\n" % os.getpid(), 0)
+            os.pwrite(self.descriptor, text.encode(), 0)
         except OSError:
             pass  # a full disk
+
+    def noted(self, count: int) -> str:
+        """What the last holder kept there; ``count`` bytes of it at the most."""
+        return os.pread(self.descriptor, count, 0).decode("utf-8", "replace")
 
     def release(self) -> None:
         """Let the next one have it."""

@@ -19,6 +19,7 @@ from aero.host.run import on_signals, reload_done, reload_failed, set_up
 from aero.worker.crew import Crew
 from aero.worker.dump import dump
 from aero.worker.ground import Ground
+from aero.worker.identity import Identity, take
 from aero.worker.registration import Registration
 from aero.worker.targets import Services
 
@@ -34,12 +35,15 @@ class WorkerApp:
         self.services = Services(self.ground.loop, config.targets)
         self.registration = Registration(self.ground.loop, self.services, announce)
         self.outcome: AsyncResult[int] = AsyncResult()
+        self._identity: Identity | None = None
         self.crew = Crew(self.ground, self.registration, self.outcome.set_exception)
         self.registration.speaker = self.crew.speaker
 
     def start(self) -> None:
-        """Begins to dial."""
+        """Takes an identity, and begins to dial."""
         config = self.ground.config
+        self._identity = take(config)
+        self.ground.identity = self._identity.text
         log.info(
             f"AeRO-proxy {__version__} worker",
             server=config.server,
@@ -69,6 +73,8 @@ class WorkerApp:
         ground.config = config
         reload_done(config, changed, fixed)
         self.registration.replace(config.targets)
+        if self._identity is not None:
+            self._identity.remember(target.name for target in config.targets)
 
     def stop(self) -> None:
         """Lets ``run`` end."""
@@ -80,6 +86,8 @@ class WorkerApp:
         """Says goodbye to the server and ends all streams."""
         self.crew.close("the worker was stopped")
         self.registration.close()
+        if self._identity is not None:
+            self._identity.release()
 
 
 def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], ClientConfig]) -> int:

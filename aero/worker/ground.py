@@ -10,7 +10,6 @@ from aero.core.spake2plus import Password, stretch
 from aero.host.facts import memory_share
 from aero.net.lookup import Names
 from aero.net.loop import event_loop
-from aero.worker.identity import identity
 
 
 class Ground:
@@ -25,10 +24,9 @@ class Ground:
         self.config = config
         self.password = Password(*stretch(config.auth, ""))
         self.backend = choose(config.aead)
-        self.identity = identity(config)
+        self.identity = ""  # from the start on: see identity.py
         self.memory = Memory(config.memory or memory_share())
         self.session_limits = SessionLimits()
         self.loop = event_loop()
-        self.names = Names(
-            self.loop, 1
-        )  # the server's alone: targets' dead names must not keep us from dialling
+        # The server's name has a thread of its own: targets' dead names must not keep us from dialling.
+        self.names = Names(self.loop, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import services
-from tests.e2e.harness import Lab, connect, connections_to, echoes, exchange, free_ports, poll
+from tests.e2e.harness import LOOPBACK, Lab, connect, connections_to, echoes, exchange, free_ports, poll
 
 
 @pytest.fixture
@@ -83,6 +83,40 @@ def test_a_frozen_worker_s_successor_takes_its_place(lab: Lab, echo: int, ports:
     again = lab.worker(server, targets={"echo": echo}, state=state)
     assert again.port("echo") == port
     assert echoes(port)
+
+
+def test_a_killed_worker_s_successor_with_one_target_more_is_the_same_worker(
+    lab: Lab, echo: int, ports: str
+) -> None:
+    """Its ports moved for good, and the one that it asks for by number was taken by its own former self."""
+    server, state = lab.server(ports=ports), lab.path("identity")
+    wanted = ports.split("-")[1]
+    here = f"{LOOPBACK}:{echo}"
+    worker = lab.worker(server, targets={"echo": echo, "fixed": f"{here}?remote={wanted}"}, state=state)
+    port = worker.port("echo")
+    assert worker.port("fixed") == int(wanted)
+    worker.stop(signal.SIGKILL)
+    targets = {"new": echo, "echo": echo, "fixed": f"{here}?remote={wanted}"}
+    again = lab.worker(server, targets=targets, state=state)
+    assert again.port("echo") == port
+    assert again.port("fixed") == int(wanted)
+    assert echoes(port) and echoes(int(wanted)) and echoes(again.port("new"))
+
+
+def test_two_workers_with_one_tag_and_one_state_are_two(lab: Lab, echo: int, ports: str) -> None:
+    """One that starts while the other is stopped for a moment must not be taken for its successor."""
+    server, state = lab.server(ports=ports), lab.path("identity")
+    first = lab.worker(server, targets={"a": echo}, state=state)
+    with connect(first.port("a")) as visitor:
+        assert exchange(visitor)
+        first.send(signal.SIGSTOP)
+        second = lab.worker(server, targets={"b": echo}, state=state)
+        assert echoes(second.port("b"))
+        second.stop()
+        second = lab.worker(server, targets={"b": echo}, state=state)
+        assert echoes(second.port("b"))
+        first.send(signal.SIGCONT)
+        assert exchange(visitor), "its session was not ended"
 
 
 def test_two_clones_live_side_by_side(lab: Lab, echo: int, ports: str) -> None:
