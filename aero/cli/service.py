@@ -25,7 +25,7 @@ ROLES = ("server", "client")
 SECRETS = {each.name for role in (ServerConfig, ClientConfig) for each in role.OPTIONS if each.secret}
 #: systemd keeps the log, gives the folder for state, stays in the foreground's place and chooses a user.
 SYSTEMD_OWN = ("log", "log-size", "state", "lock", "detach", "run-as")
-#: LoadCredential= came with 247; what an older one does not know it leaves out, and the code would be missing.
+#: ProtectProc= and what else the unit asks for came with 247; an older one leaves out what it does not know.
 SYSTEMD_LEAST = 247
 UNITS = "/etc/systemd/system"
 PRIVILEGED = 1024  # ports below this need a capability
@@ -41,13 +41,13 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
+{copies}ExecStart={command}
+{reload}ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=5
 # A wrong option, or a host that cannot run it: trying again does not help.
 RestartPreventExitStatus=2 78
-{credentials}
+
 # A user that exists only while this runs, and folders of its own.
 DynamicUser=yes
 StateDirectory={name}
@@ -85,6 +85,10 @@ SystemCallErrorNumber=EPERM
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+COPIES = """\
+# Files that only root can read: copies for the service's user, made anew at a reload, so that what changed counts.
 """
 
 
@@ -220,20 +224,34 @@ def systemd(role: Role, start: Sequence[str]) -> Plan:
     loaded = {secret.option: secret.file for secret in role.secrets}
     if "config" in given:
         loaded["config"] = str(given.pop("config"))
-    places = {name: f"${{CREDENTIALS_DIRECTORY}}/{name}" for name in loaded}
-    words = [_quoted(word) for word in [*start, role.word, *_argv(given, {})]]
-    # These are ours, and the variable in them is for systemd to fill in.
-    words += [f"--{name}={'@' if name in SECRETS else ''}{place}" for name, place in places.items()]
+    folder = f"/run/{role.name}.d"
+    words = [*start, role.word, *_argv(given, {})]
+    words += [f"--{name}={'@' if name in SECRETS else ''}{folder}/{name}" for name in loaded]
+    words = [_quoted(word) for word in words]
+    copy = f"+/bin/sh -c {_quoted(copying(role.name, folder, loaded))}\n"
     unit = UNIT.format(
         path=f"{UNITS}/{role.name}.service",
         name=role.name,
         what="server" if isinstance(role.config, ServerConfig) else f"worker {role.config.tag}",
         command=" \\\n    ".join([" ".join(words[:3]), *words[3:]]),
-        credentials="".join(f"LoadCredential={name}:{file}\n" for name, file in loaded.items()),
+        copies=f"{COPIES}ExecStartPre={copy}ExecStopPost=+/bin/rm -rf {folder}\n" if loaded else "",
+        reload=f"ExecReload={copy}" if loaded else "",
         capabilities=_capabilities(role.config),
         home="read-only" if any(_in_a_home(path) for path in start) else "yes",
     )
     return Plan(role.name, unit, role.secrets)
+
+
+def copying(name: str, folder: str, files: Mapping[str, str]) -> str:
+    """What the shell runs, as root, to give the service's user copies of files in a folder that stays root's.
+
+    ``files``: name of the copy → the file.
+    """
+    owner = f'"$(stat -Lc %u /var/lib/{name})"'  # of the state's folder, which systemd has made by then
+    copies = [
+        f"install -m 0400 -o {owner} {shlex.quote(file)} {folder}/{copy}" for copy, file in files.items()
+    ]
+    return " && ".join([f"install -d -m 0711 {folder}", *copies])
 
 
 def write_systemd(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -77,6 +78,26 @@ def unit_words(unit: str) -> list[str]:
     return [word.replace("%%", "%") for word in shlex.split(value)]
 
 
+def copy_commands(unit: str) -> list[str]:
+    """What the shell is given at the start and at a reload."""
+    found = re.findall(r"^(?:ExecStartPre|ExecReload)=\+/bin/sh -c (.*)$", unit, re.M)
+    assert len(found) == 2
+    return [
+        each[1:-1].replace("%%", "%").replace("$$", "$").replace('\\"', '"').replace("\\\\", "\\")
+        for each in found
+    ]
+
+
+def copies(unit: str) -> dict[str, str]:
+    """File → its copy, as the unit makes them."""
+    words = shlex.split(copy_commands(unit)[0])
+    return {
+        words[at + 5]: words[at + 6]
+        for at, word in enumerate(words)
+        if word == "install" and words[at + 1] == "-m"
+    }
+
+
 def test_a_user_gets_a_line_for_cron(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     line = install(capsys, *WEB)
     assert cron_words(line) == [
@@ -104,7 +125,7 @@ def test_root_with_systemd_gets_a_unit(host: Host, capsys: pytest.CaptureFixture
     assert "Description=AeRO-proxy worker nas\n" in unit
     assert "DynamicUser=yes\n" in unit
     assert "\nCapabilityBoundingSet=\n" in unit
-    assert "LoadCredential" not in unit
+    assert "ExecStartPre" not in unit
 
 
 @pytest.mark.parametrize("options", [["--port", "443"], ["--mux", ":80"], ["--ports", "100-200"]])
@@ -137,8 +158,8 @@ def test_a_code_from_a_file(host: Host, capsys: pytest.CaptureFixture[str]) -> N
     code.chmod(0o600)
     assert f"--auth=@{code}" in cron_words(install(capsys, "--cron", *WEB, "--auth", f"@{code}"))
     unit = install(capsys, "--systemd", *WEB, "--auth", f"@{code}")
-    assert f"\nLoadCredential=auth:{code}\n" in unit
-    assert "--auth=@${CREDENTIALS_DIRECTORY}/auth" in unit_words(unit)
+    assert copies(unit) == {f"{code}": "/run/aero-client-nas.d/auth"}
+    assert "--auth=@/run/aero-client-nas.d/auth" in unit_words(unit)
 
 
 def test_a_configuration_file_keeps_what_stands_in_it(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,11 +172,32 @@ def test_a_configuration_file_keeps_what_stands_in_it(host: Host, capsys: pytest
     assert "--ping=5" in words
     assert not [word for word in words if word.startswith(("--tag", "--target"))]
     unit = install(capsys, "--systemd", "client", "--config", str(file))
-    assert f"\nLoadCredential=config:{file}\n" in unit
-    assert f"\nLoadCredential=auth:{code}\n" in unit  # the unit's user could not read it where it is
-    assert unit_words(unit)[3:] == [
-        "--auth=@${CREDENTIALS_DIRECTORY}/auth", "--config=${CREDENTIALS_DIRECTORY}/config",
-    ]  # fmt: skip
+    folder = "/run/aero-client-nas.d"
+    # The unit's user could read neither of them where they are.
+    assert copies(unit) == {f"{code}": f"{folder}/auth", f"{file}": f"{folder}/config"}
+    assert unit_words(unit)[3:] == [f"--auth=@{folder}/auth", f"--config={folder}/config"]
+
+
+@pytest.mark.parametrize("name", ["code", "my code", "100%", "it's", 'a"b', "$HOME", "back\\slash"])
+def test_what_root_copies_for_the_services_user(
+    host: Host, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The unit's own command, run by a shell: at the start, and again when the file has changed."""
+    code = host.folder / name
+    code.write_text("geheim\n")
+    code.chmod(0o600)
+    (word,) = set(copy_commands(install(capsys, "--systemd", *WEB, "--auth", f"@{code}")))
+    state, folder = host.folder / "var", host.folder / "run"
+    state.mkdir()
+    command = word.replace("/var/lib/aero-client-nas", str(state)).replace(
+        "/run/aero-client-nas.d", str(folder)
+    )
+    for content in ("geheim\n", "another\n"):
+        code.write_text(content)
+        assert subprocess.run(["/bin/sh", "-c", command], check=False).returncode == 0
+        assert (folder / "auth").read_text() == content
+        assert stat.S_IMODE((folder / "auth").stat().st_mode) == 0o400
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o711
 
 
 def test_words_that_systemd_would_take_apart(host: Host) -> None:
