@@ -13,7 +13,11 @@ from aero.limits import Limits
 
 def facts() -> dict[str, int]:
     """Resident memory in KiB, open descriptors, living greenlets; -1 where the system does not tell."""
-    return {"rss_kib": _rss_kib(), "descriptors": _descriptors(), "greenlets": _greenlets()}
+    return {
+        "rss_kib": address_space()[1] >> 10,
+        "descriptors": descriptors(),
+        "greenlets": _greenlets(),
+    }
 
 
 def memory_share() -> int:
@@ -64,15 +68,28 @@ def _number(path: str) -> int:
         return 0
 
 
-def _rss_kib() -> int:
+def outgoing_ports() -> tuple[int, int]:
+    """The first and last port that the system chooses from, for outgoing connections and where 0 is asked for."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", "rb") as file:
+            low, high = map(int, file.read().split())
+    except (OSError, ValueError):
+        return 49152, 65535  # RFC 6335, section 6
+    return low, high
+
+
+def address_space() -> tuple[int, int]:
+    """Bytes of address space in use, and of those in memory; (-1, -1) where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 10
+            pages = file.read().split()
     except OSError:
-        return -1  # not Linux
+        return -1, -1  # not Linux
+    return int(pages[0]) * os.sysconf("SC_PAGE_SIZE"), int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _descriptors() -> int:
+def descriptors() -> int:
+    """How many files and sockets are open; -1 where the system does not tell."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             return len(os.listdir(folder)) - 1  # the listing itself has one open

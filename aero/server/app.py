@@ -23,7 +23,7 @@ from aero.core.session import SessionLimits
 from aero.core.spake2plus import Verifier, stretch
 from aero.errors import AeroError, LinkClosed
 from aero.host import privileges
-from aero.host.facts import memory_share
+from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
 from aero.net.listen import Listener, listen_at, listen_or_explain
 from aero.net.loop import event_loop
@@ -158,6 +158,14 @@ class Server:
         if self.mux_address is not None:
             url = target_url(self.mux_address, config.domain, "TAG", "TARGET")
             log.info(f"targets by HTTP: {url}")
+        low, high = outgoing_ports()
+        if config.ports[0] and config.ports[0] <= high and config.ports[1] >= low:
+            log.warning(
+                "--ports overlaps the ports of outgoing connections: while the server restarts, one of these can take a"
+                " worker's port; choose lower ones, or reserve them (sysctl net.ipv4.ip_local_reserved_ports)",
+                ports=f"{config.ports[0]}-{config.ports[1]}",
+                outgoing=f"{low}-{high}",
+            )
         if not config.auth:
             log.warning(
                 "no auth code is set: links are encrypted, but anyone may register targets; see --auth"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aero import __version__
 from aero.core.aead.backend import Backend
+from aero.host.facts import address_space, descriptors
 from aero.server.registry.registry import Registry
 from aero.server.watch.counters import Birth, Counters, Histogram
 
@@ -129,15 +130,12 @@ def _process(began_at: float) -> Iterator[Metric]:
     times = os.times()
     yield _gauge("process_cpu_seconds_total", "Processor time.", times.user + times.system, "counter")
     yield _gauge("process_start_time_seconds", "Start of the server, Unix time.", began_at)
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            size, resident = (int(count) * os.sysconf("SC_PAGE_SIZE") for count in file.read().split()[:2])
-        descriptors = len(os.listdir("/proc/self/fd"))
-    except OSError:
-        return  # not Linux, or no /proc here
-    yield _gauge("process_resident_memory_bytes", "Memory in RAM.", resident)
-    yield _gauge("process_virtual_memory_bytes", "Address space in use.", size)
-    yield _gauge("process_open_fds", "Open file descriptors.", descriptors)
+    size, resident = address_space()
+    if size >= 0:
+        yield _gauge("process_resident_memory_bytes", "Memory in RAM.", resident)
+        yield _gauge("process_virtual_memory_bytes", "Address space in use.", size)
+    if descriptors() >= 0:
+        yield _gauge("process_open_fds", "Open file descriptors.", descriptors())
 
 
 def _gauge(name: str, what: str, value: float, kind: str = "gauge") -> Metric:

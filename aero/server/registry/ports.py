@@ -15,6 +15,7 @@ from time import time
 from typing import Callable, NamedTuple, Protocol, Union
 
 from aero.errors import PortError
+from aero.host.facts import outgoing_ports
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.server.registry.claims import SILENCE_S, Holder, Times, Verdict, judge
@@ -157,7 +158,7 @@ class Ports:
         """Without a range we have ourselves given out only what the system chooses from, or what is leased."""
         if self._low:
             return self._in_range(port)
-        low, high = _system_range()
+        low, high = outgoing_ports()
         return low <= port <= high or self._leases.at(port, self._proto) is not None
 
     def _in_range(self, port: int) -> bool:
@@ -321,13 +322,3 @@ def _check(error: OSError) -> None:
     """Another port may do where this one is used or forbidden. Raises PortError for everything else."""
     if error.errno not in (errno.EADDRINUSE, errno.EACCES):
         raise PortError(f"cannot listen: {error.strerror or error}", final=False) from error
-
-
-def _system_range() -> tuple[int, int]:
-    """The ports that the system chooses from where 0 is asked for."""
-    try:
-        with open("/proc/sys/net/ipv4/ip_local_port_range", "rb") as file:
-            low, high = map(int, file.read().split())
-    except (OSError, ValueError):
-        return 49152, 65535  # RFC 6335, section 6
-    return low, high

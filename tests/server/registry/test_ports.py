@@ -273,7 +273,7 @@ def test_the_systems_choice_is_not_a_port_that_is_kept_for_another() -> None:
 
 
 def test_nobody_chooses_a_port_where_the_system_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_system_range", lambda: (32_768, 60_999))
+    monkeypatch.setattr(module, "outgoing_ports", lambda: (32_768, 60_999))
     lab = Lab(0, 0)
     with pytest.raises(PortError, match="--ports 0") as caught:
         lab.port("mail", remote=25)
