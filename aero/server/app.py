@@ -226,7 +226,7 @@ class Server:
         parts = (self.registry, self.sessions, self.gate)
         state = {key: value for part in parts for key, value in part.state().items()}
         state["kept_kib"] = self.ground.memory.blocks.taken_bytes >> 10
-        dump(state, (worker.state() for worker in self.registry.workers.values()))
+        dump(state, (worker.state() for worker in list(self.registry.workers.values())))
 
     def close(self, code: int = Close.RESTART) -> None:
         """Sends every worker away, closes everything, and gives them a moment to hear why."""

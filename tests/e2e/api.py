@@ -82,7 +82,10 @@ class ApiServer:
     @property
     def key(self) -> str:
         """What changes need: the token, else what stands in the server's state folder."""
-        return self.token or (self.state / "api-key").read_text().strip()
+        if self.token:
+            return self.token
+        self.call("/health")  # it listens before it has its state; once it answers it has
+        return (self.state / "api-key").read_text().strip()
 
     def post(self, path: str, body: str = "{}", headers: Mapping[str, str] | None = None) -> Reply:
         own = {**JSON, "Authorization": f"Bearer {self.key}"}

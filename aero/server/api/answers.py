@@ -65,10 +65,14 @@ class Answer(NamedTuple):
         return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + body
 
 
+def dumps(content: Any) -> str:
+    """``content`` as JSON, as short as it can be."""
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def answer(content: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
     """``content`` as JSON."""
-    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Answer(status, JSON, body.encode("utf-8", "replace"), (NO_CONTENT, *headers))
+    return Answer(status, JSON, dumps(content).encode("utf-8", "replace"), (NO_CONTENT, *headers))
 
 
 def problem_answer(problem: Problem) -> Answer:

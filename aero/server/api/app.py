@@ -7,7 +7,7 @@ thread and some answers wait. Every route gets its request and returns an Answer
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
@@ -23,10 +23,11 @@ from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
 from aero.server.api import guard, live, metrics, openapi
-from aero.server.api.answers import NO_CONTENT, Answer, answer, problem_answer
+from aero.server.api.answers import JSON, NO_CONTENT, Answer, answer, dumps, problem_answer
 from aero.server.api.http import HttpServer
 from aero.server.api.page import address_with, page
 from aero.server.api.times import rfc3339
+from aero.server.api.turns import Turns
 from aero.server.httpmux.urls import target_url
 from aero.server.policy.origin import key_of
 from aero.server.policy.penalties import Penalties
@@ -34,7 +35,7 @@ from aero.server.present import Present
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.worker import Worker
 from aero.server.watch.events import Events
-from aero.server.watch.traffic import Traffic
+from aero.server.watch.traffic import Throughput, Traffic
 
 log = logs.get("api")
 
@@ -84,8 +85,9 @@ class Api:
         self._traffic = Traffic(ground.loop, ground.registry.workers)
         self._lag = metrics.Lag(ground.loop)
         self._live = live.Live(ground.events)
+        self._turns = Turns(ground.loop)
         self._page = page(port, bool(config.auth))
-        self._document = openapi.document(bool(token))
+        self._document = answer(openapi.document(bool(token)))
         self._bottle = bottle.Bottle()
         for method, path, route in (
             ("GET", "/", self.get_page),
@@ -99,7 +101,7 @@ class Api:
             ("GET", "/openapi.json", self.get_openapi),
         ):
             self._bottle.route(path, method, route)
-        self._http = HttpServer(socks, self)
+        self._http = HttpServer(socks, self, self._turns)
 
     @property
     def address(self) -> Address:
@@ -125,7 +127,7 @@ class Api:
         self._check_token(token)
         self._page = page(self._port, bool(auth))
         if self._guard.change_token(token):
-            self._document = openapi.document(bool(token))
+            self._document = answer(openapi.document(bool(token)))
             self._guesses.forget()
             self._live.close()
 
@@ -133,6 +135,7 @@ class Api:
         """Stops serving."""
         self._live.close()
         self._http.close()
+        self._turns.close()
         self._traffic.close()
         self._lag.close()
 
@@ -233,12 +236,20 @@ class Api:
         """Workers and their targets, those with one of some tags or all."""
         tags = _tags(guard.parameters(request.query_string, ("tags",)).get("tags"))
         seen_as = guard.host_of(request.get_header("Host", ""))
-        workers = self._ground.registry.workers.values()
-        return answer(
-            {"workers": [self._worker(each, seen_as) for each in workers if not tags or each.tag in tags]}
-        )
+        workers = [each for each in self._ground.registry.workers.values() if not tags or each.tag in tags]
+        return Answer(200, JSON, self._turns.whole(self._listed(workers, seen_as)))
 
-    def _worker(self, worker: Worker, seen_as: str) -> dict[str, Any]:
+    def _listed(self, workers: list[Worker], seen_as: str) -> Iterator[str]:
+        """The list as pieces of JSON, each of them quickly made."""
+        yield '{"workers":['
+        for number, worker in enumerate(workers):
+            yield ("," if number else "") + dumps(self._worker(worker))[:-1] + ',"targets":['
+            for place, mapping in enumerate(list(worker.mappings.values())):
+                yield ("," if place else "") + dumps(self._target(worker, mapping, seen_as))
+            yield "]}"
+        yield "]}"
+
+    def _worker(self, worker: Worker) -> dict[str, Any]:
         return {
             "cid": worker.cid,
             "tag": worker.tag,
@@ -248,11 +259,10 @@ class Api:
             "connected_at": rfc3339(worker.connected_at),
             "ping_ms": round(1000 * worker.ping_s, 3) if worker.ping_s else None,
             "links": worker.links,
-            "targets": [self._target(mapping, seen_as) for mapping in worker.mappings.values()],
         }
 
-    def _target(self, mapping: Mapping, seen_as: str) -> dict[str, Any]:
-        mux, tag = self._mux, mapping.worker.tag
+    def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:
+        mux, tag = self._mux, worker.tag
         return {
             "name": mapping.name,
             "proto": "tcp",
@@ -302,19 +312,21 @@ class Api:
     def get_metrics(self, request: Request) -> Answer:
         """Numbers for Prometheus."""
         guard.parameters(request.query_string, ())
-        return Answer(200, metrics.CONTENT_TYPE, metrics.text(self._ground, self._lag).encode())
+        lines = metrics.lines(self._ground, self._lag)
+        return Answer(200, metrics.CONTENT_TYPE, self._turns.whole(lines))
 
     def get_traffic(self, request: Request) -> Answer:
         """Throughput of the last ten minutes, or since a sample."""
         since = guard.parameters(request.query_string, ("since",)).get("since", "")
         if since and not (since.isascii() and since.isdigit() and len(since) <= 12):
             raise Problem(400, "since is the number of a sample: what the last answer calls last")
-        return answer(self._traffic.since(int(since) if since else None))
+        traffic = self._traffic.since(int(since) if since else None)
+        return Answer(200, JSON, self._turns.whole(_written(traffic)))
 
     def get_openapi(self, request: Request) -> Answer:
         """This API's description."""
         guard.parameters(request.query_string, ())
-        return answer(self._document)
+        return self._document
 
     def _named(self, request: Request) -> Worker:
         """The worker that the parameter ``cid`` names."""
@@ -338,6 +350,18 @@ def _key(folder: str) -> guard.Key:
                 "cannot keep the API's key, so calls that change something are off", path=path, error=error
             )
     return guard.Key(keyfile.new_key(), "")
+
+
+def _written(traffic: Throughput) -> Iterator[str]:
+    """Throughput as pieces of JSON, each of them quickly made."""
+    head = {"step_s": traffic.step_s, "last": traffic.last, "all": traffic.all()}
+    yield dumps(head)[:-1] + ',"workers":{'
+    for number, (cid, rates, targets) in enumerate(traffic.workers()):
+        yield ("," if number else "") + f"{dumps(cid)}:{dumps(rates)[:-1]}" + ',"targets":{'
+        for place, (name, series) in enumerate(targets):
+            yield ("," if place else "") + f"{dumps(name)}:{dumps(series)}"
+        yield "}}"
+    yield "}}"
 
 
 def _tags(text: str | None) -> set[str]:

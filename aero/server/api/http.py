@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 from http.client import HTTPException
@@ -18,11 +19,14 @@ from aero.errors import Problem
 from aero.limits import Limits
 from aero.server.api.acceptor import Acceptor
 from aero.server.api.answers import problem_answer
+from aero.server.api.turns import Turns
 from aero.server.policy.shares import Shares
 
 log = logs.get("api")
 
 _TOO_LONG = ("414", _REQUEST_TOO_LONG_RESPONSE)
+# Greenlets beyond the connections that are served: those that are turned away, or end.
+SPARE = 32
 DRAIN_S = 1.0
 DRAIN_BYTES = 256 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -44,21 +48,79 @@ class _Head:
         return line
 
 
+def refuse(sock: Any, why: str, address: str) -> None:
+    """A 503 for somebody who has asked nothing yet; never waits."""
+    log.debug("! turned away", address=address, why=why)
+    try:
+        sock.setblocking(False)
+        sock.send(problem_answer(Problem(503, why, ("Retry-After", "10"))).whole())
+    except OSError as error:
+        log.debug("! turned away, and gone", address=address, error=error.strerror)
+
+
+class Crowd:
+    """All connections, by whether a whole request has come. Those that have asked nothing give way to newer ones."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._waiting: set[Handler] = set()
+        self._working: set[Handler] = set()
+
+    def enter(self, handler: Handler) -> bool:
+        """One more. False where all places are held by connections that are being answered."""
+        if len(self._waiting) + len(self._working) >= self._places:
+            if not self._waiting:
+                return False
+            # By lot: an attacker cannot tell which of his own will make room, nor keep all others out.
+            out = random.choice(tuple(self._waiting))
+            self.leave(out)
+            out.greenlet.kill(block=False)
+        self._waiting.add(handler)
+        return True
+
+    def waits(self, handler: Handler) -> None:
+        """The next request has to come first."""
+        self._working.discard(handler)
+        self._waiting.add(handler)
+
+    def works(self, handler: Handler) -> None:
+        """A whole request is there."""
+        self._waiting.discard(handler)
+        self._working.add(handler)
+
+    def leave(self, handler: Handler) -> None:
+        """A connection ends."""
+        self._waiting.discard(handler)
+        self._working.discard(handler)
+
+
 class Handler(WSGIHandler):
     """One connection. Takes a whole request, head and body, before it hands it on."""
 
+    greenlet: gevent.Greenlet
     _body = b""
     _deadline: gevent.Timeout
 
     def handle(self) -> None:
         """Serves request after request."""
         self.socket.settimeout(Limits.API_SEND_S)
-        super().handle()
+        self.greenlet = gevent.getcurrent()
+        if not self.server.crowd.enter(self):
+            self._turn_away()
+            return
+        try:
+            super().handle()
+        finally:
+            self.server.crowd.leave(self)
+
+    def _turn_away(self) -> None:
+        refuse(self.socket, "there are too many calls under way", self.client_address[0])
+        self.socket.close()
 
     def handle_one_request(self) -> Any:
         """Reads a request within API_REQUEST_S, or ends the connection."""
-        gevent.sleep(0)  # requests in a row that are here already would keep the loop from everybody else
         self.requestline = ""
+        self.server.crowd.waits(self)
         self._deadline = gevent.Timeout.start_new(Limits.API_REQUEST_S)
         try:
             result = super().handle_one_request()
@@ -77,6 +139,7 @@ class Handler(WSGIHandler):
     def handle_one_response(self) -> None:
         """The request is there: an answer may take its time."""
         self._deadline.close()
+        self.server.crowd.works(self)
         super().handle_one_response()
 
     def MessageClass(self, file: Any, *more: Any) -> Any:
@@ -85,6 +148,7 @@ class Handler(WSGIHandler):
 
     def read_request(self, raw_requestline: str) -> bool:
         """Parses the head, reads the body. Raises Problem for what is ambiguous or too much."""
+        self.server.turns.take()
         if not super().read_request(raw_requestline):
             return False
         headers, self._body = self.headers, b""
@@ -144,6 +208,8 @@ class Handler(WSGIHandler):
 class _Server(Acceptor):
     """Serves one listening socket, and nobody so much that others go without."""
 
+    turns: Turns
+    crowd: Crowd
     shares: Shares  # connections from each, loopback's apart: those may be a proxy's, and anybody's
 
     def handle(self, sock: Any, address: Any) -> None:
@@ -153,13 +219,7 @@ class _Server(Acceptor):
             super().handle(sock, address)
             return
         if self.shares.full(ip) is not None:
-            log.debug("! too many connections", address=ip)
-            problem = Problem(503, "there are too many connections from this address", ("Retry-After", "10"))
-            try:
-                sock.setblocking(False)
-                sock.send(problem_answer(problem).whole())
-            except OSError as error:
-                log.debug("! refused peer is gone", address=ip, error=error.strerror)
+            refuse(sock, "there are too many connections from this address", ip)
             return
         self.shares.take(ip)
         try:
@@ -171,13 +231,14 @@ class _Server(Acceptor):
 class HttpServer:
     """Serves a WSGI application on listening sockets."""
 
-    def __init__(self, socks: list[socket.socket], application: Callable[..., Any]) -> None:
-        self._pool = Pool(Limits.API_CONNECTIONS)
+    def __init__(self, socks: list[socket.socket], application: Callable[..., Any], turns: Turns) -> None:
+        self._pool = Pool(Limits.API_CONNECTIONS + SPARE)
+        crowd = Crowd(Limits.API_CONNECTIONS)
         shares = Shares(Limits.API_CONNECTIONS, Limits.API_CONNECTIONS_PER_ADDRESS, of_free=0)
         settings = {"spawn": self._pool, "log": None, "error_log": _Faults(), "handler_class": Handler}
         self._servers = [_Server(sock, application, **settings) for sock in socks]
         for server in self._servers:
-            server.shares = shares
+            server.turns, server.crowd, server.shares = turns, crowd, shares
             server.start()
 
     @property

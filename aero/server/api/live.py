@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,18 +21,19 @@ _HEARTBEAT = b": still here\n\n"
 
 
 class Live:
-    """Who listens to the server's events."""
+    """Who listens to the server's events. An event is written once, however many listen."""
 
     def __init__(self, events: Events) -> None:
+        """``events``: what happens on the server."""
         self._events = events
         self._boot = os.urandom(6).hex()  # event numbers begin anew with every start
-        self._listeners = 0
+        self._readers: set[_Reader] = set()
         self._ends = 0  # how often all streams were ended
 
     @property
     def full(self) -> bool:
         """True when nobody more may listen."""
-        return self._listeners >= Limits.API_LISTENERS
+        return len(self._readers) >= Limits.API_LISTENERS
 
     def close(self) -> None:
         """Ends every stream that is open now, at its next event or heartbeat."""
@@ -42,39 +42,52 @@ class Live:
     def _missed(self, last_id: str) -> list[Event]:
         """What is remembered of the events after one; everything when that one is from before our start."""
         boot, _, number = last_id.partition("-")
-        known = boot == self._boot and number.isascii() and number.isdigit() and len(number) < 19
+        known = boot == self._boot and number.isdigit() and len(number) < 19
         return [event for event in self._events.past if not known or event.number > int(number)]
 
     def stream(self, last_id: str) -> Iterator[bytes]:
         """Events from now on; with ``last_id``, what came after that one first. Ends when the reader is too slow."""
-        waiting = deque(self._missed(last_id) if last_id else [])
-        limit = len(waiting) + Limits.API_EVENTS
-        more = Flag()
+        reader = _Reader([self._written(event) for event in self._missed(last_id)] if last_id else [])
         ends = self._ends
-
-        def heard(event: Event) -> None:
-            waiting.append(event)
-            more.set()
-
-        self._listeners += 1
-        self._events.listeners.add(heard)
+        if not self._readers:
+            self._events.listeners.add(self._heard)
+        self._readers.add(reader)
         try:
             yield _RETRY
-            while ends == self._ends and len(waiting) <= limit:
-                if waiting:
-                    yield self._written(waiting.popleft())
-                    continue
-                more.clear()
-                if not more.wait(Limits.API_HEARTBEAT_S):
-                    yield _HEARTBEAT
+            while ends == self._ends and len(reader.waiting) <= reader.limit:
+                yield reader.take() or _HEARTBEAT
         finally:
-            self._events.listeners.discard(heard)
-            self._listeners -= 1
+            self._readers.discard(reader)
+            if not self._readers:
+                self._events.listeners.discard(self._heard)
+
+    def _heard(self, event: Event) -> None:
+        written = self._written(event)
+        for reader in self._readers:
+            reader.waiting.append(written)
+            reader.more.set()
 
     def _written(self, event: Event) -> bytes:
         data = json.dumps(shown(event), ensure_ascii=False, separators=(",", ":"))
         name = event.what.replace(" ", "-")
         return f"id: {self._boot}-{event.number}\nevent: {name}\ndata: {data}\n\n".encode("utf-8", "replace")
+
+
+class _Reader:
+    """One who listens: events that it has not been sent yet, as they are written."""
+
+    def __init__(self, missed: list[bytes]) -> None:
+        self.waiting = missed
+        self.limit = len(missed) + Limits.API_EVENTS
+        self.more = Flag()
+
+    def take(self) -> bytes:
+        """Everything that waits, as soon as there is something; b"" when nothing comes for API_HEARTBEAT_S."""
+        if not self.waiting:
+            self.more.clear()
+            self.more.wait(Limits.API_HEARTBEAT_S)
+        taken, self.waiting = self.waiting, []
+        return b"".join(taken)
 
 
 def shown(event: Event) -> dict[str, Any]:

@@ -84,13 +84,12 @@ class Lag:
         self._timer.close()
 
 
-def text(ground: MetricsGround, lag: Lag) -> str:
-    """All metrics."""
-    return "".join(
-        f"# HELP {metric.name} {metric.text}\n# TYPE {metric.name} {metric.kind}\n"
-        + "".join(_line(metric.name, sample) for sample in metric.samples)
-        for metric in _metrics(ground, lag)
-    )
+def lines(ground: MetricsGround, lag: Lag) -> Iterator[str]:
+    """All metrics. Time may pass, and things may come and go, between one line and the next."""
+    for metric in _metrics(ground, lag):
+        yield f"# HELP {metric.name} {metric.text}\n# TYPE {metric.name} {metric.kind}\n"
+        for sample in metric.samples:
+            yield _line(metric.name, sample)
 
 
 def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
@@ -106,14 +105,14 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
     )
     yield _gauge("aero_streams", "Open streams.", registry.streams)
     totals = [({"tag": name.tag, "target": name.target}, total) for name, total in counters.totals.items()]
-    moved = [
+    moved = (
         Sample("", {**labels, "direction": direction}, count)
         for labels, total in totals
         for direction, count in (("in", total.bytes_in), ("out", total.bytes_out))
-    ]
+    )
     what = "Bytes by target; in: from visitors to the target, out: back."
     yield Metric("aero_target_bytes_total", "counter", what, moved)
-    begun = [Sample("", labels, total.visitors) for labels, total in totals]
+    begun = (Sample("", labels, total.visitors) for labels, total in totals)
     yield Metric("aero_target_streams_total", "counter", "Streams that began, by target.", begun)
     handshakes = [
         Sample("", {"result": _word(result)}, count) for result, count in counters.handshakes.items()

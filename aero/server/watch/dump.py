@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
+import gevent
+
 from aero import logs
 from aero.host.facts import facts
 
 log = logs.get("state")
 
+_PAUSE_S = 0.001  # after each line: streams come first
 _MOST_LINES = 200  # of workers: some screens; the API tells the rest
 
 
@@ -18,3 +21,4 @@ def dump(server: Mapping[str, object], workers: Iterable[Mapping[str, object]]) 
     log.info("server", **server, **facts())
     for worker in islice(workers, _MOST_LINES):
         log.info("worker", **worker)
+        gevent.sleep(_PAUSE_S)

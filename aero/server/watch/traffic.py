@@ -7,7 +7,7 @@ the time costs nothing.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,11 @@ POINTS = 300  # ten minutes
 _ZEROES = array("I", [0]) * POINTS
 # The largest 32-bit sample, 4 GB/s; higher rates are clipped.
 _MOST = (1 << 8 * _ZEROES.itemsize) - 1
+
+
+#: Bytes a second, "in" and "out".
+Rates = dict[str, "array[int]"]
+_NOTHING = array("I")
 
 
 class Counted(Protocol):
@@ -65,13 +70,49 @@ class Series:
         self._quiet = 0 if rate_in or rate_out else self._quiet + 1
         return self._quiet < POINTS
 
-    def last(self, number: int, count: int) -> dict[str, list[int]]:
+    def last(self, number: int, count: int) -> Rates:
         """The ``count`` samples up to ``number``, oldest first."""
         end = number % POINTS + 1
         start = end - count
         if start >= 0:
-            return {name: rates[start:end].tolist() for name, rates in self._rates.items()}
-        return {name: (rates[start:] + rates[:end]).tolist() for name, rates in self._rates.items()}
+            return {name: rates[start:end] for name, rates in self._rates.items()}
+        return {name: rates[start:] + rates[:end] for name, rates in self._rates.items()}
+
+
+class Throughput:
+    """Samples of all series as they were when they were asked for; slow to write, so it is written piece by piece."""
+
+    def __init__(self, last: int, everything: Rates) -> None:
+        """``last``: the number of the last sample."""
+        self.step_s = STEP_S
+        self.last = last
+        self._all = everything
+        self._workers: dict[str, Rates] = {}
+        self._targets: dict[str, list[tuple[str, Rates]]] = {}
+
+    def add(self, cid: str, target: str, rates: Rates) -> None:
+        """Takes a series: a target's by its name, the worker's own by ""."""
+        if target:
+            self._workers.setdefault(cid, {"in": _NOTHING, "out": _NOTHING})
+            self._targets.setdefault(cid, []).append((target, rates))
+        else:
+            self._workers[cid] = rates
+
+    def all(self) -> dict[str, list[int]]:
+        """Everything together."""
+        return _lists(self._all)
+
+    def workers(
+        self,
+    ) -> Iterator[tuple[str, dict[str, list[int]], Iterator[tuple[str, dict[str, list[int]]]]]]:
+        """Each worker's cid, its rates, and each of its targets' names and rates."""
+        for cid, rates in self._workers.items():
+            targets = ((name, _lists(each)) for name, each in self._targets.get(cid, ()))
+            yield cid, _lists(rates), targets
+
+
+def _lists(rates: Rates) -> dict[str, list[int]]:
+    return {name: each.tolist() for name, each in rates.items()}
 
 
 class Traffic:
@@ -125,21 +166,17 @@ class Traffic:
             if not series.put(self.number, rate_in, rate_out) and key != Key():
                 del self._series[key]
 
-    def since(self, number: int | None) -> dict[str, Any]:
+    def since(self, number: int | None) -> Throughput:
         """All samples after sample ``number``; the last POINTS for None, or where that is too long ago or to come."""
         known = number is not None and max(0, self.number - POINTS) <= number <= self.number
         count = self.number - number if number is not None and known else POINTS
-        workers: dict[str, dict[str, Any]] = {}
+        found = Throughput(self.number, self._series[Key()].last(self.number, count))
         for key, series in self._series.items():
-            if not key.cid:
-                continue
-            shown = workers.setdefault(key.cid, {"in": [], "out": [], "targets": {}})
-            if not key.target_id:
-                shown.update(series.last(self.number, count))
-                continue
-            worker = self._workers.get(key.cid)
-            mapping = worker.mappings.get(key.target_id) if worker is not None else None
-            if mapping is not None:
-                shown["targets"][mapping.name] = series.last(self.number, count)
-        everything = self._series[Key()].last(self.number, count)
-        return {"step_s": STEP_S, "last": self.number, "all": everything, "workers": workers}
+            if key.target_id:
+                worker = self._workers.get(key.cid)
+                mapping = worker.mappings.get(key.target_id) if worker is not None else None
+                if mapping is not None:
+                    found.add(key.cid, mapping.name, series.last(self.number, count))
+            elif key.cid:
+                found.add(key.cid, "", series.last(self.number, count))
+        return found

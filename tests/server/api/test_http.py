@@ -14,9 +14,11 @@ from gevent import socket as gsocket
 from aero.address import Address
 from aero.limits import Limits
 from aero.net.listen import listen_at
+from aero.net.loop import event_loop
 from aero.server.api import http
 from aero.server.api.acceptor import Acceptor
 from aero.server.api.http import HttpServer
+from aero.server.api.turns import Turns
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE_S = 20.0
@@ -34,7 +36,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     servers: list[HttpServer] = []
 
     def start(application: Callable[..., Any]) -> int:
-        servers.append(HttpServer(listen_at(Address("127.0.0.1", 0), "--api"), application))
+        servers.append(
+            HttpServer(listen_at(Address("127.0.0.1", 0), "--api"), application, Turns(event_loop()))
+        )
         return servers[-1].address.port
 
     monkeypatch.setattr(Limits, "API_REQUEST_S", 1.0)  # no less: a loaded machine has to send a request in it
@@ -158,15 +162,51 @@ def test_requests_that_are_all_there_already_let_others_have_their_turn(serve: S
     assert len(set(seen)) == 100
 
 
-def test_more_connections_than_allowed_wait_their_turn(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", [b"", b"G", REQUEST[:-2]])
+def test_who_has_asked_nothing_gives_way(serve: Start, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """However many say nothing, or never come to an end, whoever asks is answered at once."""
     monkeypatch.setattr(Limits, "API_CONNECTIONS", 4)
+    monkeypatch.setattr(Limits, "API_REQUEST_S", 10 * PATIENCE_S)
     port = serve(hello)
     silent = [dial(port) for _ in range(12)]
-    with dial(port) as peer:
-        peer.sendall(REQUEST)
-        assert b"hello" in read_all(peer)  # when those before it have had their time
+    for each in silent:
+        each.sendall(said)
+    for _ in range(20):
+        assert served(port)
     for each in silent:
         each.close()
+
+
+def test_who_is_being_answered_keeps_his_place(serve: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "API_CONNECTIONS", 2)
+    go_on = gevent.event.Event()
+
+    def slow(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        go_on.wait()
+        return hello(environ, start_response)
+
+    port = serve(slow)
+    with dial(port) as first, dial(port) as second:
+        for peer in (first, second):
+            peer.sendall(REQUEST)
+        with gevent.Timeout(PATIENCE_S):
+            while not (answer := turned_away(port)):
+                pass
+        assert b"Retry-After" in answer
+        go_on.set()
+        for peer in (first, second):
+            assert b"hello" in read_all(peer)
+
+
+def turned_away(port: int) -> bytes:
+    """What somebody hears who finds all places taken; b"" where he found one that he could have."""
+    with dial(port) as peer:
+        peer.settimeout(0.2)
+        try:
+            answer = read_all(peer)
+        except (TimeoutError, ConnectionResetError):
+            return b""
+    return answer if answer.startswith(b"HTTP/1.1 503 ") else b""
 
 
 def served(port: int) -> bool:

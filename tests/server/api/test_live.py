@@ -7,6 +7,7 @@ import json
 import pytest
 
 from aero.limits import Limits
+from aero.server.api import live as live_module
 from aero.server.api.live import Live, shown
 from aero.server.watch.events import Event, Events
 
@@ -34,13 +35,34 @@ def test_a_listener_that_comes_back_hears_what_it_missed() -> None:
     live = Live(events)
     stream = live.stream("")
     next(stream)
-    for number in range(3):
-        events.emit("worker up", cid=f"c{number}")
+    events.emit("worker up", cid="c0")
     last_id = blocks(next(stream))["id"]
     stream.close()
+    for number in (1, 2):
+        events.emit("worker up", cid=f"c{number}")
     again = live.stream(last_id)
     next(again)
-    assert [json.loads(blocks(next(again))["data"])["cid"] for _ in range(2)] == ["c1", "c2"]
+    missed = [blocks(each) for each in next(again).removesuffix(b"\n\n").split(b"\n\n")]
+    assert [json.loads(each["data"])["cid"] for each in missed] == ["c1", "c2"]
+
+
+def test_an_event_is_written_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Event] = []
+    monkeypatch.setattr(live_module, "shown", lambda event: written.append(event) or {})
+    events = Events()
+    live = Live(events)
+    streams = [live.stream("") for _ in range(30)]
+    for stream in streams:
+        next(stream)
+    for _ in range(5):
+        events.emit("worker up", cid="c1")
+    pieces = {next(stream) for stream in streams}
+    assert len(written) == 5
+    assert len(pieces) == 1
+    assert pieces.pop().count(b"event: worker-up") == 5, "and all that waits goes out at once"
+    for stream in streams:
+        stream.close()
+    assert not events.listeners, "with nobody there, nothing is written"
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ class Lab:
         self.workers[cid] = worker
         return worker
 
+    def since(self, number: int | None) -> dict[str, Any]:
+        """What is told, as its readers get it."""
+        told = self.traffic.since(number)
+        workers = {cid: {**rates, "targets": dict(targets)} for cid, rates, targets in told.workers()}
+        return {"last": told.last, "all": told.all(), "workers": workers}
+
     def sample(self, count: int = 1) -> None:
         for _ in range(count):
             self.now += traffic.STEP_S
@@ -53,7 +59,7 @@ def test_rates_of_target_worker_and_all(lab: Lab) -> None:
     lab.sample()
     first.mappings[1].bytes_in, first.mappings[2].bytes_out, second.mappings[1].bytes_in = 200, 100, 50
     lab.sample()
-    shown = lab.traffic.since(0)
+    shown = lab.since(0)
     assert shown["last"] == 2
     assert shown["all"] == {"in": [0, 125], "out": [0, 50]}
     assert shown["workers"]["c1"]["in"] == [0, 100]
@@ -67,24 +73,24 @@ def test_only_what_is_new(lab: Lab) -> None:
     for step in range(3):
         worker.mappings[1].bytes_in += 2 * step
         lab.sample()
-    assert lab.traffic.since(2)["all"]["in"] == [2]
-    assert lab.traffic.since(3)["all"]["in"] == []
+    assert lab.since(2)["all"]["in"] == [2]
+    assert lab.since(3)["all"]["in"] == []
     for number in (None, -5, 4, 10**11):
-        assert len(lab.traffic.since(number)["all"]["in"]) == POINTS
-    assert lab.traffic.since(None)["all"]["in"][-3:] == [0, 1, 2]
+        assert len(lab.since(number)["all"]["in"]) == POINTS
+    assert lab.since(None)["all"]["in"][-3:] == [0, 1, 2]
 
 
 def test_a_quiet_target_costs_nothing_and_is_forgotten_after_ten_minutes(lab: Lab) -> None:
     worker = lab.add("c1", "web")
     lab.sample(3)
-    assert lab.traffic.since(None)["workers"] == {}
+    assert lab.since(None)["workers"] == {}
     worker.mappings[1].bytes_in = 1000
     lab.sample()
-    assert set(lab.traffic.since(None)["workers"]) == {"c1"}
+    assert set(lab.since(None)["workers"]) == {"c1"}
     lab.sample(POINTS - 1)
-    assert max(lab.traffic.since(None)["workers"]["c1"]["in"]) == 500
+    assert max(lab.since(None)["workers"]["c1"]["in"]) == 500
     lab.sample(1)
-    assert lab.traffic.since(None)["workers"] == {}
+    assert lab.since(None)["workers"] == {}
 
 
 def test_a_worker_that_is_gone_takes_its_lines_along(lab: Lab) -> None:
@@ -92,10 +98,10 @@ def test_a_worker_that_is_gone_takes_its_lines_along(lab: Lab) -> None:
     worker.mappings[1].bytes_in = 1000
     lab.sample()
     del lab.workers["c1"]
-    assert lab.traffic.since(None)["workers"]["c1"]["targets"] == {}
+    assert lab.since(None)["workers"]["c1"]["targets"] == {}
     lab.sample()
-    assert lab.traffic.since(None)["workers"] == {}
-    assert max(lab.traffic.since(None)["all"]["in"]) == 500
+    assert lab.since(None)["workers"] == {}
+    assert max(lab.since(None)["all"]["in"]) == 500
 
 
 def test_there_are_only_so_many_lines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +109,6 @@ def test_there_are_only_so_many_lines(lab: Lab, monkeypatch: pytest.MonkeyPatch)
     for number in range(10):
         lab.add(f"c{number}", "web").mappings[1].bytes_in = 100
     lab.sample()
-    shown = lab.traffic.since(0)
+    shown = lab.since(0)
     assert shown["all"]["in"] == [500]
     assert len(shown["workers"]) <= 4
