@@ -54,10 +54,11 @@ ALLOWED = {
     "logs.timestamp": "a log line's time stamp",
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
     "server.api.times.rfc3339": "times as the API writes them",
-    "server.app.Server.__init__": "since when the server runs, for the API",
+    "server.watch.counters.Birth.now": "since when the server runs, for the API",
+    "server.registry.ports.Ports.__init__": "for how long a lease was not used, also before this start",
     "server.watch.events.Events._tell": "when something happened, for the API and the page",
     "server.store.leases.Leases.__init__": "which lease is the oldest, also after a restart",
-    "server.registry.registry.Worker.__init__": "since when a worker is here, for the API and the page",
+    "server.registry.worker.Worker.__init__": "since when a worker is here, for the API and the page",
 }
 
 

@@ -126,4 +126,5 @@ class Mapping:
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
         self.door.close()
+        del self.door  # the two hold each other, and with them the worker
         self._tally.close()

@@ -78,35 +78,37 @@ class Turns:
 
 
 class Registration:
-    """What one worker has asked for and did not get an answer to."""
+    """What one worker has asked for and did not get an answer to.
 
-    def __init__(self, worker: Asking, turns: Turns) -> None:
-        self._worker = worker
+    It is handed the worker with each question: if it held it, a worker that is gone would wait for the collector.
+    """
+
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._asked: deque[_Register | _Unregister] = deque()
         self._waiting = 0  # targets in ``_asked``
         self._running = False
         self._over = False
 
-    def register(self, targets: Iterable[Wanted | Answer], reply: Reply) -> None:
+    def register(self, worker: Asking, targets: Iterable[Wanted | Answer], reply: Reply) -> None:
         """Begins to register; answers go to ``reply``, all or some at a time.
 
         Raises RemoteProtocolError where more waits than anybody needs.
         """
         asked = _Register(tuple(targets), reply)
-        self._add(asked, len(asked.targets))
+        self._add(worker, asked, len(asked.targets))
 
-    def unregister(self, ids: Iterable[int]) -> None:
+    def unregister(self, worker: Asking, ids: Iterable[int]) -> None:
         """Begins to take targets away. Raises RemoteProtocolError as ``register``."""
         asked = _Unregister(tuple(ids))
-        self._add(asked, min(len(asked.ids), Limits.TARGETS_PER_WORKER))
+        self._add(worker, asked, min(len(asked.ids), Limits.TARGETS_PER_WORKER))
 
     def close(self) -> None:
         """The worker is gone: nothing more is done for it."""
         self._over = True
         self._asked.clear()
 
-    def _add(self, asked: _Register | _Unregister, count: int) -> None:
+    def _add(self, worker: Asking, asked: _Register | _Unregister, count: int) -> None:
         if self._waiting + count > Limits.WAITING_TARGETS:
             raise RemoteProtocolError(
                 Close.OVERLOAD, f"more than {Limits.WAITING_TARGETS} targets are waiting"
@@ -115,38 +117,38 @@ class Registration:
         self._asked.append(asked)
         if not self._running:
             self._running = True
-            gevent.spawn(self._run)
+            gevent.spawn(self._run, worker)
 
-    def _run(self) -> None:
+    def _run(self, worker: Asking) -> None:
         try:
             while self._asked:
                 asked = self._asked.popleft()
                 if isinstance(asked, _Register):
-                    self._register(asked)
+                    self._register(worker, asked)
                     self._waiting -= len(asked.targets)
                 else:
-                    self._unregister(asked.ids)
+                    self._unregister(worker, asked.ids)
                     self._waiting -= min(len(asked.ids), Limits.TARGETS_PER_WORKER)
         except Exception as error:  # a fault of ours: it must not leave the worker waiting
             log.error("registering failed", error=repr(error))
-            self._worker.end(Close.OVERLOAD, "the server has a fault, its log says more")
+            worker.end(Close.OVERLOAD, "the server has a fault, its log says more")
         finally:
             self._running = False
 
-    def _unregister(self, ids: tuple[int, ...]) -> None:
+    def _unregister(self, worker: Asking, ids: tuple[int, ...]) -> None:
         def gone(target_id: int) -> Callable[[], None]:
-            return lambda: None if self._over else self._worker.unregister_one(target_id)
+            return lambda: None if self._over else worker.unregister_one(target_id)
 
-        self._turns.do(gone(each) for each in dict.fromkeys(ids) if each in self._worker.mappings)
+        self._turns.do(gone(each) for each in dict.fromkeys(ids) if each in worker.mappings)
 
-    def _register(self, asked: _Register) -> None:
+    def _register(self, worker: Asking, asked: _Register) -> None:
         until = monotonic() + Limits.LEASE_BUSY_S
         left = list(asked.targets)
         while left and not self._over:
             last = monotonic() >= until
             answers: list[Answer] = []
             waits: list[tuple[Wanted | Answer, Wait]] = []
-            self._turns.do(self._step(each, last, answers, waits) for each in left)
+            self._turns.do(self._step(worker, each, last, answers, waits) for each in left)
             if answers:
                 asked.reply(answers)
             left = [wanted for wanted, _ in waits]
@@ -158,6 +160,7 @@ class Registration:
 
     def _step(
         self,
+        worker: Asking,
         wanted: Wanted | Answer,
         last: bool,
         answers: list[Answer],
@@ -166,7 +169,7 @@ class Registration:
         def step() -> None:
             if self._over:
                 return
-            outcome = self._worker.register_one(wanted, last)
+            outcome = worker.register_one(wanted, last)
             if isinstance(outcome, Wait):
                 waits.append((wanted, outcome))
             else:

@@ -71,7 +71,7 @@ class Worker:
         self.shares = Shares(Limits.VISITORS_PER_WORKER, Limits.VISITORS_PER_ADDRESS)
         self._by_name: dict[tuple[str, str], Mapping] = {}
         self._home = home
-        self._registration = Registration(self, home.turns)
+        self._registration = Registration(home.turns)
         self._kicked: Any = None  # the timer that looks for the end of its streams
 
     @property
@@ -149,7 +149,7 @@ class Worker:
         What stands there as an answer already could not be read as a target. Raises RemoteProtocolError where more
         targets are waiting than anybody needs.
         """
-        self._registration.register(wanted, reply)
+        self._registration.register(self, wanted, reply)
 
     def register_one(self, wanted: Wanted | Answer, last: bool) -> Answer | Wait:
         """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
@@ -181,7 +181,7 @@ class Worker:
 
     def unregister(self, target_ids: Iterable[int]) -> None:
         """Closes mappings: no new visitors; open streams go on. Raises RemoteProtocolError as ``register``."""
-        self._registration.unregister(target_ids)
+        self._registration.unregister(self, target_ids)
 
     def unregister_one(self, target_id: int) -> None:
         """Closes one mapping, if there is one."""
