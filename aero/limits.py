@@ -47,9 +47,14 @@ class Limits:
     # A head is one packet or few; the next request may be a person's next click.
     MUX_HEAD_S = 15.0
     MUX_IDLE_S = 60.0
-    # Silence in the middle of a request's body, or of a response that its reader does not take: a train's tunnel.
-    MUX_BODY_S = 60.0
+    # Silence in the middle of a request's body: a train's tunnel, a paused upload. Responses and upgraded connections
+    # may pause for as long as their reader is there (TCP's keepalive asks) and memory allows.
+    MUX_BODY_S = 300.0
+    # How long a page of the mux's own may lie unread: there is nothing in it to pause for.
     MUX_SEND_S = 60.0
+    # A request under way whose link is lost waits between one and two of these for the link to come back, as a redial
+    # takes, before it is made elsewhere, where that can do no harm.
+    MUX_LINK_S = 2.0
     # The target's time to answer: a slow RPC is what people have; beyond five minutes nobody holds a request open.
     MUX_ANSWER_S = 300.0
     # What a visitor who is told no may still send, and how long, before the connection is closed under it.

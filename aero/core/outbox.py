@@ -22,13 +22,14 @@ _NO_BLOCK = Block(0)
 class Outbox:
     """One session's outgoing sequence."""
 
-    __slots__ = ("_cursor", "_head", "_pool", "acked", "kept_bytes", "sent", "tail", "written")
+    __slots__ = ("_cursor", "_farthest", "_head", "_pool", "acked", "kept_bytes", "sent", "tail", "written")
 
     def __init__(self, pool: BlockPool) -> None:
         self._pool = pool
         # The oldest kept, the next to send from, the next to write at.
         self._head = self._cursor = self.tail = _NO_BLOCK
         self.acked = self.sent = self.written = 0
+        self._farthest = 0  # of all positions that ``sent`` was rewound from
         self.kept_bytes = 0  # memory held: whole blocks
 
     def room(self, need: int) -> Block:
@@ -128,6 +129,7 @@ class Outbox:
         """A new link goes on at ``position``: what follows it will be sent again; False when it is not kept."""
         if not self.acknowledge(position):
             return False
+        self._farthest = max(self._farthest, self.sent)
         self.sent = position
         self._cursor = self._head
         block: Block | None = self._head
@@ -135,6 +137,11 @@ class Outbox:
             block.sent = min(max(position - block.start, 0), block.end)
             block = block.next
         return True
+
+    @property
+    def ever_sent(self) -> int:
+        """The position below which everything was given to some link at some time."""
+        return max(self.sent, self._farthest)
 
     def release(self) -> None:
         """Gives every block back; the outbox can not be written to again, and has nothing to send any more."""

@@ -173,12 +173,13 @@ class Session:
         if window > stream.window and stream.state != streams.CLOSED:
             self._windows += window - stream.window
             stream.window = window
+        # First of all, and whoever has ended: who opened the stream takes a RESET without a WINDOW before it as the
+        # proof that nothing was handed on (PROTOCOL.md, section "Streams").
+        stream.announce(now)
         if waiting.kept:
             receiver.data(memoryview(waiting.kept))
         if waiting.ended:
             stream.receiver.finished()  # data() may have ended it
-        if stream.state < streams.THEIRS_ENDED:
-            stream.announce(now)
 
     def when_reset(self, stream: Stream, tell: Callable[[], None]) -> None:
         """Calls ``tell()`` should a stream that the peer opened be reset before it is accepted: nobody waits for it."""
@@ -423,6 +424,7 @@ class Session:
         code, text = frames.unpack_reason(payload, frames.RESET)
         stream = self._find(stream_id)
         if stream is not None:
+            stream.refused = not (stream.accepted or stream.received)
             self.stream_event(stream, streams.RESET)
             stream.receiver.reset(code, text)
 
@@ -438,6 +440,7 @@ class Session:
                 f"WINDOW {consumed}+{window} on stream {stream_id}, which sent {stream.sent} of {stream.send_limit}",
             )
         stream.send_limit = limit
+        stream.accepted = True
         if stream.starved and limit > stream.sent:
             stream.starved = False
             stream.receiver.resume()

@@ -88,6 +88,7 @@ class Stream:
     __slots__ = (
         "__weakref__",
         "_announced",
+        "accepted",
         "announced_at",
         "consumed",
         "heavy",
@@ -95,6 +96,7 @@ class Stream:
         "limit",
         "receiver",
         "received",
+        "refused",
         "send_limit",
         "sent",
         "session",
@@ -111,6 +113,8 @@ class Stream:
         self.id = stream_id
         self.receiver = receiver
         self.state = OPEN
+        self.accepted = False  # the peer has sent a WINDOW: what we send may have been handed on
+        self.refused = False  # the peer has reset it without having accepted it: nothing was handed on
         self.sent = 0  # bytes of data, since the beginning
         self.send_limit = send_limit  # up to which position we may send
         self.received = 0

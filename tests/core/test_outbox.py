@@ -366,3 +366,17 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
+
+
+def test_what_was_ever_sent_outlives_a_takeover() -> None:
+    outbox = Outbox(BlockPool(4, 1))
+    outbox.put(b"first")
+    assert outbox.ever_sent == 0
+    outbox.next_piece()
+    outbox.put(b"second")
+    assert outbox.ever_sent == 5
+    assert outbox.rewind(2)
+    assert (outbox.sent, outbox.ever_sent) == (2, 5)
+    while outbox.next_piece() is not None:
+        pass
+    assert outbox.ever_sent == 11

@@ -212,6 +212,33 @@ def test_the_acceptor_refuses(joined: Joined) -> None:
     assert all_gone(joined)
 
 
+def test_what_a_reset_proves_of_what_was_handed_on(joined: Joined) -> None:
+    """Nothing, unless it comes from the acceptor before it has accepted; whoever has ended his direction by then."""
+    joined.worker.holds_streams = True
+    near = joined.server.open(first=b"hello")
+    joined.run()
+    stream = stream_of(near)
+    joined.worker.opened.pop().abort(Reset.LIMIT)
+    joined.run()
+    assert stream.refused
+
+    near = joined.server.open(first=b"hello")
+    near.finish()
+    joined.run()
+    stream = stream_of(near)
+    far = joined.worker.accept()
+    assert bytes(far.got) == b"hello"
+    stream_of(far).abort(Reset.LIMIT)
+    joined.run()
+    assert near.events == ["reset 5"] and not stream.refused
+
+    joined.worker.holds_streams = False
+    near, far = joined.pair()
+    stream = stream_of(near)
+    joined.server.session.end(0, "lost")
+    assert near.events == ["reset 0"] and not stream.refused, "a reset made here"
+
+
 def test_a_receiver_that_aborts_inside_data_hears_nothing_more(joined: Joined) -> None:
     near, far = joined.pair()
     far.on_data = lambda: stream_of(far).abort(Reset.INTERNAL)

@@ -64,6 +64,11 @@ TEXTS = {
         "Target {name} of worker {tag} answered with something that is not valid HTTP: {why}.",
         "工作端 {tag} 的目标 {name} 的应答不是有效的 HTTP：{why}。",
     ),
+    "link lost": Text(
+        502,
+        "The link to the worker of {tag}/{name} was lost before the answer came. The request may have taken effect.",
+        "在收到应答之前，与 {tag}/{name} 的工作端的连接已中断。该请求可能已被执行。",
+    ),
     "no worker": Text(
         503,
         "The worker of {tag}/{name} is not connected now. Try again soon.",

@@ -18,20 +18,18 @@ from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.upstream import Upstream
 from aero.server.registry.mapping import Mapping
 
-#: The target saw nothing of the request: it can be made again, whatever it asks for.
-NOT_REACHED = (Reset.REFUSED, Reset.UNREACHABLE, Reset.TIMEOUT, Reset.NO_TARGET, Reset.LIMIT)
-
 
 class Tries:
     """What is known of one request's tries. ``sent``: the part of its body that every new try begins with."""
 
-    __slots__ = ("_count", "_failed", "_idempotent", "_left", "_new_only", "sent")
+    __slots__ = ("_count", "_failed", "_idempotent", "_left", "_new_only", "_reached", "sent")
 
     def __init__(self, mappings: list[Mapping], method: bytes, sent: bytes) -> None:
         """``mappings``: where the request may go, in order; ``sent``: what has come of its body already."""
         self._left = mappings
         self._idempotent = method in IDEMPOTENT
         self._count = 0
+        self._reached = False  # some try may have reached its target
         self._new_only = False  # a kept connection of the first mapping was dead
         self._failed = ("no worker", "")  # the last failure: a page's kind, and why
         self.sent: bytes | None = sent  # None: so much was sent that it is not kept
@@ -62,7 +60,8 @@ class Tries:
             try:
                 return Upstream(kept, mapping, visitor)
             except StreamError as error:
-                self._failed = ("busy" if error.code == Reset.LIMIT else "no worker", "")
+                if not self._reached:
+                    self._failed = ("busy" if error.code == Reset.LIMIT else "no worker", "")
         return None
 
     @property
@@ -80,14 +79,25 @@ class Tries:
         """The response has begun, or so much was sent that there is no going back: there will be no other try."""
         self.sent = None
 
-    def failed(self, upstream: Upstream | None, kind: str, code: int, why: str) -> bool:
+    def may_move(self, upstream: Upstream) -> bool:
+        """Whether the request may be made elsewhere although it is under way at ``upstream``."""
+        return self.sent is not None and (self._idempotent or upstream.nothing_left)
+
+    def move(self, upstream: Upstream, mappings: list[Mapping]) -> None:
+        """The request leaves ``upstream``, whose link is down, for one of ``mappings``."""
+        self._reached = self._reached or not upstream.nothing_left
+        self._left = mappings
+        self._new_only = False
+
+    def failed(self, upstream: Upstream, kind: str, reached: bool, why: str) -> bool:
         """A try has failed; whether another one may follow.
 
-        ``code``: the reset code; ``kind`` and ``why``: what a page says of it.
+        ``kind`` and ``why``: what a page says of it; ``reached``: the target may have got something of the request.
         """
-        self._failed = (kind, why)
+        if reached or not self._reached:
+            self._failed = (kind, why)
+        self._reached = self._reached or reached
         if self.sent is None or kind == "target talks nonsense":
             return False
-        not_reached = code in NOT_REACHED
-        self._new_only = upstream is not None and upstream.used and not not_reached
-        return not_reached or self._idempotent
+        self._new_only = upstream.used and reached
+        return self._idempotent or not reached

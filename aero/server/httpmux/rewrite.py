@@ -36,11 +36,11 @@ _LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
 
 class Peer(NamedTuple):
     """Who is connected: ``ip`` as text; ``trusted``: what it says of the visitors it speaks for is believed;
-    ``counted``: among whose connections it counts, b"" for nobody's."""
+    ``counted``: the address among whose connections it counts, "" for nobody's."""
 
     ip: bytes
     trusted: bool
-    counted: bytes = b""
+    counted: str = ""
 
 
 class Place(NamedTuple):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from aero.address import CID
 from aero.errors import MessageError
+from aero.limits import Limits
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
+from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.registry import Registry
 from aero.server.registry.worker import Worker
@@ -66,7 +69,11 @@ class Router:
         self._debug = rules.debug
         self._workers: dict[str, list[Worker]] = {}  # by tag, until a worker comes or goes
         self._turns: dict[tuple[str, str], int] = {}
-        self._known = {(lease.owner.tag, lease.owner.name) for lease in leases.absent(REMEMBERED)}
+        # By tag and name: on which hosts such a target is, or was when its worker left. To tell "comes back soon" from
+        # "never heard of".
+        self._known: dict[tuple[str, str], set[str]] = {}
+        for lease in leases.absent(REMEMBERED):
+            self._known.setdefault((lease.owner.tag, lease.owner.name), set()).add(lease.owner.host)
         self._events = events
         events.listeners.add(self._on_event)
 
@@ -107,11 +114,7 @@ class Router:
     def mappings(self, wanted: Wanted) -> list[Mapping] | Page:
         """The mappings that lead there: those of workers with a link, whose turn it is first."""
         name = wanted.name
-        if wanted.is_cid:
-            worker = self._registry.workers.get(wanted.who)
-            workers = [worker] if worker is not None else []
-        else:
-            workers = self._tagged(wanted.who)
+        workers = self._named(wanted)
         ready = [
             mapping
             for worker in workers
@@ -121,6 +124,18 @@ class Router:
         if len(ready) > 1:
             return self._turned(wanted, ready)
         return ready or self._why_not(wanted, workers)
+
+    def lobbies(self, wanted: Wanted) -> list[Lobby]:
+        """Where to wait for a link that leads there: of workers with the target, the first few."""
+        workers = (worker for worker in self._named(wanted) if worker.mapping(wanted.name) is not None)
+        return [worker.lobby for worker in islice(workers, Limits.MUX_TRIES)]
+
+    def _named(self, wanted: Wanted) -> list[Worker]:
+        """The workers that the address names."""
+        if not wanted.is_cid:
+            return self._tagged(wanted.who)
+        worker = self._registry.workers.get(wanted.who)
+        return [worker] if worker is not None else []
 
     def _tagged(self, tag: str) -> list[Worker]:
         """The registry has to look at every worker; who has asked once need not wait for that again."""
@@ -135,12 +150,18 @@ class Router:
         fields = {"tag": wanted.who, "name": wanted.name}
         if any(worker.mapping(wanted.name) is not None for worker in workers):
             return Page("link down", fields)
-        if not wanted.is_cid and (wanted.who, wanted.name) in self._known:
+        if not wanted.is_cid and self._comes_back(wanted, workers):
             return Page("no worker", fields)
         if workers:
             there = sorted({mapping.name for worker in workers for mapping in worker.mappings.values()})
             return self._nothing("unknown name", fields, there)
         return self._nothing("unknown cid" if wanted.is_cid else "unknown tag", fields)
+
+    def _comes_back(self, wanted: Wanted, workers: list[Worker]) -> bool:
+        """Whether some host had the target when its worker left. One whose worker is here and does not offer it has
+        it no more; a worker that offers nothing has only just come."""
+        offering = {worker.host for worker in workers if worker.mappings}
+        return not self._known.get((wanted.who, wanted.name), set()) <= offering
 
     def _turned(self, wanted: Wanted, mappings: list[Mapping]) -> list[Mapping]:
         key = wanted.who, wanted.name
@@ -160,8 +181,27 @@ class Router:
     def _on_event(self, event: Event) -> None:
         if event.what in ("worker up", "worker down"):
             self._workers.clear()
-        elif event.what == "mapping up" and len(self._known) < REMEMBERED:
-            self._known.add((str(event.fields.get("tag")), str(event.fields.get("target"))))
+        elif event.what == "mapping up":
+            self._remember(event)
+        elif event.what == "mapping down":
+            self._forget(event)
+
+    def _remember(self, event: Event) -> None:
+        worker = self._registry.workers.get(str(event.fields.get("cid")))
+        key = str(event.fields.get("tag")), str(event.fields.get("target"))
+        if worker is not None and (key in self._known or len(self._known) < REMEMBERED):
+            self._known.setdefault(key, set()).add(worker.host)
+
+    def _forget(self, event: Event) -> None:
+        """A worker that is still here has withdrawn the target; those of one that leaves are remembered."""
+        worker = self._registry.workers.get(str(event.fields.get("cid")))
+        key = str(event.fields.get("tag")), str(event.fields.get("target"))
+        hosts = self._known.get(key)
+        if worker is not None and hosts is not None:
+            if not any(each.host == worker.host and each.mapping(key[1]) for each in self._tagged(key[0])):
+                hosts.discard(worker.host)
+            if not hosts:
+                del self._known[key]
 
 
 @lru_cache(CACHED_HEADS)

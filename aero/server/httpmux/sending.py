@@ -30,6 +30,9 @@ class Writer(Protocol):
     def lost(self) -> None:
         """The socket is broken."""
 
+    def broken(self, error: Exception) -> None:
+        """A fault of this program's: the connection ends."""
+
 
 class Sending:
     """The outgoing half of a visitor's connection."""
@@ -102,6 +105,12 @@ class Sending:
         self._pending += data
 
     def _on_writable(self) -> None:
+        try:
+            self._write()
+        except Exception as error:
+            self._writer.broken(error)
+
+    def _write(self) -> None:
         pending = self._pending
         if pending:
             try:

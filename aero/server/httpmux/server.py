@@ -6,7 +6,6 @@ Knows sockets and limits; what a visitor says is visitor.py's. docs/mux.md tells
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,11 +19,10 @@ from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router, Rules
-from aero.server.httpmux.visitor import Visitor, end_well
+from aero.server.httpmux.visitor import NEVER, Visitor, end_well
+from aero.server.policy.shares import Shares
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
     from aero.server.present import Present
     from aero.server.registry.registry import Registry
     from aero.server.store.leases import Leases
@@ -77,14 +75,17 @@ class Mux:
         self.router = Router(ground.registry, ground.events, ground.leases, rules)
         self.kept = KeptConnections(config.mux_head)
         self.head_bytes = config.mux_head
+        self.idle_s = float(config.mux_idle_s) or NEVER
         self.draining = False
         self._counters = ground.counters
+        self._counters.expect(("mux: fault",))
         self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
         self._trusted = config.trust_proxy
         self._visitors: set[Visitor] = set()
-        self._addresses: Counter[bytes] = Counter()
+        self._shares = Shares(Limits.MUX_VISITORS, Limits.MUX_VISITORS_PER_ADDRESS, of_free=0)
         self._listeners: list[Listener] = []
         for sock in socks:
+            notice_absence(sock)
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
             self._listeners.append(Listener(ground.loop, sock, self._connected))
         self._address = Address(*self._listeners[0].address)
@@ -106,11 +107,11 @@ class Mux:
         text = str(ip)
         trusted = any(ip in network for network in self._trusted)
         # Loopback is this machine's own: a reverse proxy, most likely, whose visitors are many, like a trusted one's.
-        counted = b"" if trusted or ip.is_loopback else _origin(ip)
+        counted = "" if trusted or ip.is_loopback else text
         try:
             sock.setblocking(False)
-            if len(self._visitors) >= Limits.MUX_VISITORS or (
-                counted and self._addresses[counted] >= Limits.MUX_VISITORS_PER_ADDRESS
+            if self._shares.taken >= Limits.MUX_VISITORS or (
+                counted and self._shares.full(counted) is not None
             ):
                 log.debug("! too many visitors", visitor=text)
                 busy = Page("busy", {})
@@ -121,25 +122,29 @@ class Mux:
         except OSError:
             refuse(sock)  # it left before it was served
             return
-        if counted:
-            self._addresses[counted] += 1
+        self._shares.take(counted)
         where = str(Address(text, address[1]))
         self._visitors.add(Visitor(self, sock, where, Peer(text.encode(), trusted, counted)))
 
     def gone(self, visitor: Visitor) -> None:
         """A visitor's connection is over."""
-        self._visitors.discard(visitor)
-        counted = visitor.peer.counted
-        if counted:
-            self._addresses[counted] -= 1
-            if not self._addresses[counted]:
-                del self._addresses[counted]
+        if visitor in self._visitors:
+            self._visitors.discard(visitor)
+            self._shares.give(visitor.peer.counted)
 
     def _sweep(self) -> None:
         now = monotonic()
         for visitor in [visitor for visitor in self._visitors if visitor.deadline <= now]:
-            visitor.expired()
+            try:
+                visitor.expired()
+            except Exception as error:
+                visitor.broken(error)
         self.kept.sweep(now)
+
+    def broken(self, error: Exception) -> None:
+        """A fault of this program's was caught, and cost a visitor his connection."""
+        self._counters.error("mux: fault")
+        log.error("a fault of our own ended a visitor's connection", error=repr(error), at=_place_of(error))
 
     def count(self, page: Page) -> None:
         """Counts what a visitor gets in place of a target's answer."""
@@ -170,13 +175,32 @@ class Mux:
         self.router.close()
 
 
+def notice_absence(sock: socket.socket) -> None:
+    """Lets the kernel ask a silent visitor after a minute whether he is there, and end the connection after two.
+
+    On a listening socket: what those it accepts inherit. A pause is no reason to end a response, an absence is.
+    """
+    for name, value in (
+        ("TCP_KEEPIDLE", 60),
+        ("TCP_KEEPALIVE", 60),
+        ("TCP_KEEPINTVL", 15),
+        ("TCP_KEEPCNT", 4),
+    ):
+        option = getattr(socket, name, None)  # Linux calls the first one so, macOS the second
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _place_of(error: Exception) -> str:
+    """File and line in which an error was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+
+
 def _answered_names(hosts: tuple[str, ...], socks: list[socket.socket]) -> frozenset[bytes] | None:
     """The names that the mux answers to by path, None for any. Where only this machine reaches it, and nobody has said
     otherwise, that is this machine: else a page from anywhere, once its name leads to loopback, could read targets."""
     only_here = all(is_loopback(sock.getsockname()[0]) for sock in socks)
     return None if "*" in hosts or not (hosts or only_here) else frozenset(each.encode() for each in hosts)
-
-
-def _origin(ip: IPv4Address | IPv6Address) -> bytes:
-    """Whom an address belongs to: an IPv6 host has its /64 to itself."""
-    return ip.packed[:8]

@@ -61,14 +61,24 @@ class User(Protocol):
     def resume(self) -> None:
         """The target takes more."""
 
-    def failed(self, kind: str, code: int, why: str) -> None:
-        """There will be no (more) response: a page's kind, a reset code, words. The connection is over."""
+    def failed(self, kind: str, reached: bool, why: str) -> None:
+        """There will be no (more) response: a page's kind, whether the target may have got something of the request,
+        words. The connection is over."""
+
+    def broken(self, error: Exception) -> None:
+        """A fault of this program's: the visitor's connection ends."""
 
 
 class Keeper(Protocol):
     """Where connections go that are not in use."""
 
     head_bytes: int  # the longest head that a target may send
+
+    def opened(self, upstream: Upstream) -> None:
+        """A new connection is on its way to the target."""
+
+    def answered(self, upstream: Upstream) -> None:
+        """The target has answered on this connection for the first time."""
 
     def put(self, upstream: Upstream) -> None:
         """Keeps a connection for the next request, or retires it."""
@@ -87,6 +97,7 @@ class Upstream:
     """A stream to one target."""
 
     __slots__ = (
+        "_begun_at",
         "_checked",
         "_fin_waits",
         "_head",
@@ -96,10 +107,12 @@ class Upstream:
         "_last",
         "_method",
         "_minor",
+        "_over",
         "_reusable",
         "_transfer",
         "_unsent",
         "_upgrade",
+        "answered",
         "idle_since",
         "mapping",
         "pinned",
@@ -118,12 +131,16 @@ class Upstream:
         self.idle_since = 0.0
         # Whoever asks over it may be taken for its first visitor from here on: it is his alone (NTLM, Negotiate).
         self.pinned = False
+        self._over = False  # the stream has ended, and all that count it know
+        self.answered = False  # the target has answered on it: it takes this connection beside its others
+        self._begun_at = 0  # where the present request begins in the session's sequence
         self._fin_waits = False
         self._unsent = memoryview(_NOTHING)
         self._forget()
         self.route: Route = mapping.worker.route(mapping.target_id)
         self.stream: Stream = self.route.open(self, visitor)
         mapping.joined(self.stream)
+        keeper.opened(self)
 
     def _forget(self) -> None:
         self._head: bytes | bytearray = _NOTHING  # the beginning of one
@@ -144,6 +161,7 @@ class Upstream:
         self._forget()
         self.user = user
         self.pinned = self.pinned or request.pins
+        self._begun_at = self.stream.session.outbox.written
         self._method, self._minor, self._upgrade = request.method, request.minor, bool(request.upgrade)
         self.send(data)
 
@@ -161,6 +179,11 @@ class Upstream:
         """True while something waits to be sent; the user's ``resume`` ends it."""
         return bool(self._unsent)
 
+    @property
+    def nothing_left(self) -> bool:
+        """True while not a byte of the present request was given to any link."""
+        return self.stream.session.outbox.ever_sent <= self._begun_at
+
     def finish_sending(self) -> None:
         """The visitor sends no more, ever: so do we."""
         if self._unsent:
@@ -177,14 +200,18 @@ class Upstream:
 
     def resume(self) -> None:
         """There is room."""
-        if self._unsent:
-            self._unsent = self._unsent[self.stream.send(self._unsent) :]
+        user = self.user
+        try:
             if self._unsent:
-                return
-            if self._fin_waits:
-                self.finish_sending()
-        if self.user is not None:
-            self.user.resume()
+                self._unsent = self._unsent[self.stream.send(self._unsent) :]
+                if self._unsent:
+                    return
+                if self._fin_waits:
+                    self.finish_sending()
+            if user is not None:
+                user.resume()
+        except Exception as error:
+            self._break(user, error)
 
     # From the target
 
@@ -207,7 +234,9 @@ class Upstream:
                 self.stream.consume(len(view), self.stream.session.now)
                 self._reusable = False  # the response was over
         except MessageError as error:
-            self._fail("target talks nonsense", Reset.CANCELLED, str(error))
+            self._fail("target talks nonsense", str(error))
+        except Exception as error:
+            self._break(user, error)
 
     def _take_head(self, user: User, view: memoryview) -> None:
         """Reads heads until the final one is complete."""
@@ -253,6 +282,9 @@ class Upstream:
             user.switched(response)
             user.body(rest)
             return
+        if not self.answered:
+            self.answered = True
+            self._keeper.answered(self)
         self.pinned = self.pinned or response.pins
         length = body_length(self._method, response)
         user.head(response, length)
@@ -278,20 +310,26 @@ class Upstream:
 
     def finished(self) -> None:
         """The target sends no more."""
-        user, transfer = self.user, self._transfer
+        user = self.user
         if user is None:
             self._keeper.drop(self)
             self.retire()
-        elif transfer is None:
-            self._fail("target failed", Reset.CANCELLED, "it closed the connection")
+            return
+        try:
+            self._finish(user)
+        except MessageError as error:
+            self._fail("target failed", str(error))
+        except Exception as error:
+            self._break(user, error)
+
+    def _finish(self, user: User) -> None:
+        transfer = self._transfer
+        if transfer is None:
+            self._fail("target failed", "it closed the connection")
         elif transfer.done:
             self._reusable = False
         else:
-            try:
-                transfer.finish()
-            except MessageError as error:
-                self._fail("target failed", Reset.CANCELLED, str(error))
-                return
+            transfer.finish()
             user.end(_NOTHING)
             user.flush(0)
 
@@ -301,15 +339,30 @@ class Upstream:
         user, self.user = self.user, None
         if user is None:
             self._keeper.drop(self)
-        else:
-            kind = "target slow" if code == Reset.TIMEOUT else "target failed"
-            user.failed("no worker" if code == Reset.LOST else kind, code, text or "it reset the connection")
+            return
+        reached = not (self.stream.refused or self.nothing_left)
+        kind = "target slow" if code == Reset.TIMEOUT else "target failed"
+        if code == Reset.LOST:
+            kind = "link lost" if reached else "no worker"
+        elif code == Reset.LIMIT and not reached:
+            kind = "busy"
+        try:
+            user.failed(kind, reached, text or "it reset the connection")
+        except Exception as error:
+            self._break(user, error)
 
-    def _fail(self, kind: str, code: int, why: str) -> None:
+    def _fail(self, kind: str, why: str) -> None:
+        """The target's fault: it has got the request."""
         user = self.user
         self.abort()
         if user is not None:
-            user.failed(kind, code, why)
+            user.failed(kind, True, why)
+
+    def _break(self, user: User | None, error: Exception) -> None:
+        """Our own fault: costs this connection and its visitor's, nobody else's."""
+        self.abort()
+        if user is not None:
+            user.broken(error)
 
     # Ends
 
@@ -342,14 +395,15 @@ class Upstream:
     def abort(self) -> None:
         """Ends it at once. Harmless when over already."""
         self.user = None
-        if self.stream.state != streams.CLOSED:
-            self.stream.abort(Reset.CANCELLED)
-            self._forget_if_closed()
+        self.stream.abort(Reset.CANCELLED)
+        self._forget_if_closed()
 
     def _forget_if_closed(self) -> bool:
         """Removes a stream that has ended from its mapping's tally and from the keeper; whether it has."""
         if self.stream.state != streams.CLOSED:
             return False
-        self.mapping.left(self.stream)
-        self._keeper.over(self)
+        if not self._over:
+            self._over = True
+            self.mapping.left(self.stream)
+            self._keeper.over(self)
         return True

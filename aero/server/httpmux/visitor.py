@@ -1,18 +1,8 @@
 """A visitor's connection: requests in, one after the other, each to a target or to a page of the mux's own.
 
 Bytes move as in net/pipe.py, by persistent watchers and straight into the session's outbox; no greenlet, nothing
-here blocks or raises. Where the connection stands is its state; TRANSITIONS is the whole law, and an event that is
-missing there is a bug in this file:
-
-    state      request  upstream  what is awaited
-    WAITING    None     None      a whole head
-    ASKING     there    there     the final head of a response, or the next try's
-    ANSWERING  any      or None   the response's last byte written
-    RAW        there    there     both directions' ends (after 101)
-    LINGERING  any      None      the visitor's end, or time
-    CLOSED     any      None      nothing
-
-How bytes are written to the visitor is sending.py's, which tries are made for a request retry.py's.
+here blocks or raises. Where the connection stands is its state (states.py); how bytes are written to the visitor is
+sending.py's, which tries are made for a request retry.py's.
 """
 
 from __future__ import annotations
@@ -39,13 +29,34 @@ from aero.server.httpmux.head import (
     check_beginning,
     parse_request,
 )
+from aero.server.httpmux.http2 import PREFACE_HEAD, Refusal
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import Page, render
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
 from aero.server.httpmux.routing import Router, Wanted
 from aero.server.httpmux.sending import Sending
+from aero.server.httpmux.states import (
+    ANSWERING,
+    ASKED,
+    ASKING,
+    BEGUN,
+    CLOSED,
+    GONE,
+    HELD,
+    LAST,
+    LINGERING,
+    PREFACED,
+    RAW,
+    REFUSING,
+    STOPPED,
+    SWITCHED,
+    TRANSITIONS,
+    WAITING,
+    WRITTEN,
+)
 from aero.server.httpmux.upstream import Upstream
+from aero.server.registry.lobby import Lobby
 
 log = logs.get("mux")
 
@@ -53,35 +64,6 @@ READ_BYTES = 64 * 1024  # one recv of a body that has to be parsed
 NEVER = float("inf")
 _NOTHING = b""
 _LINGER_OFF = struct.pack("ii", 0, 0)
-
-WAITING = "waiting"
-ASKING = "asking"
-ANSWERING = "answering"
-RAW = "raw"
-LINGERING = "lingering"
-CLOSED = "closed"
-
-ASKED = "asked"  # the request is on its way to a target
-BEGUN = "begun"  # a response begins: the target's, or a page
-SWITCHED = "switched"  # the target said 101
-WRITTEN = "written"  # the response is written, and the connection goes on
-LAST = "last"  # the response is written, and the connection ends
-GONE = "gone"  # the socket is closed
-
-TRANSITIONS = {
-    (WAITING, ASKED): ASKING,
-    (WAITING, BEGUN): ANSWERING,
-    (WAITING, GONE): CLOSED,
-    (ASKING, ASKED): ASKING,
-    (ASKING, BEGUN): ANSWERING,
-    (ASKING, SWITCHED): RAW,
-    (ASKING, GONE): CLOSED,
-    (ANSWERING, WRITTEN): WAITING,
-    (ANSWERING, LAST): LINGERING,
-    (ANSWERING, GONE): CLOSED,
-    (RAW, GONE): CLOSED,
-    (LINGERING, GONE): CLOSED,
-}
 
 
 def end_well(sock: socket.socket) -> None:
@@ -97,6 +79,7 @@ class Shared(Protocol):
     router: Router
     kept: KeptConnections
     head_bytes: int  # the longest head that a visitor may send
+    idle_s: float  # silence that ends a response, or an upgraded connection
     draining: bool  # every response is its connection's last
 
     def count(self, page: Page) -> None:
@@ -104,6 +87,9 @@ class Shared(Protocol):
 
     def gone(self, visitor: Visitor) -> None:
         """A visitor's connection is over."""
+
+    def broken(self, error: Exception) -> None:
+        """A fault of this program's was caught."""
 
 
 class Visitor:
@@ -114,17 +100,22 @@ class Visitor:
         "_checked",
         "_complete",
         "_discarded",
+        "_doubted",
         "_eof",
         "_in",
         "_last",
+        "_lobbies",
         "_mux",
         "_own",
         "_own_for",
+        "_patience_s",
         "_reading",
+        "_refusal",
         "_request",
         "_sending",
         "_sock",
         "_tries",
+        "_until",
         "_upstream",
         "_wanted",
         "address",
@@ -150,6 +141,11 @@ class Visitor:
         self._own: Upstream | None = None
         self._own_for: tuple[tuple[bytes, bytes], ...] = ()
         self._discarded = 0  # bytes thrown away while lingering
+        self._until = 0.0  # when a request under way has taken too long
+        self._doubted = False  # its link was found to be down
+        self._patience_s = NEVER  # silence that ends the present response
+        self._lobbies: list[Lobby] = []  # where it is waited for a link
+        self._refusal: Refusal | None = None
         self._forget()
         self._reading = mux.loop.io(sock.fileno(), READ)
         self._reading.start(self._on_readable)
@@ -182,6 +178,12 @@ class Visitor:
     # ------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            self.broken(error)
+
+    def _read(self) -> None:
         if self._body is not None and self._upstream is not None:
             self._relay()
             return
@@ -198,6 +200,8 @@ class Visitor:
             self._discarded += len(data)
             if self._discarded > Limits.MUX_LINGER_BYTES:
                 self.close()
+        elif self._refusal is not None:
+            self._refuse(data)
         else:
             self._in += data
             if self.state == WAITING:
@@ -226,6 +230,9 @@ class Visitor:
                 raise MessageError(431, f"the head is longer than {self._mux.head_bytes} bytes")
             self._in = data[end:]
             self._checked = 0
+            if data[:end] == PREFACE_HEAD:
+                self._begin_refusal()
+                return
             self._begin(parse_request(data[:end], Limits.MUX_HEAD_FIELDS))
         except MessageError as error:
             self._malformed(error)
@@ -240,9 +247,16 @@ class Visitor:
             self._answer(wanted)
             return
         self._wanted = wanted
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Makes the request, or waits for a link that leads to its target. Raises MessageError."""
+        request, wanted = self._request, self._wanted
+        if request is None or wanted is None:
+            return
         mappings = self._mux.router.mappings(wanted)
         if isinstance(mappings, Page):
-            self._answer(mappings)
+            self._hold(mappings, wanted)
             return
         body = self._take_body() if self._body is not None else _NOTHING
         self._tries = Tries(mappings, request.method, body)
@@ -250,6 +264,36 @@ class Visitor:
             self.close()  # the rest of it will never come
             return
         self._ask()
+
+    def _hold(self, page: Page, wanted: Wanted) -> None:
+        """Waits in the lobbies of the workers that have the target, where those lack a link only."""
+        if page.kind == "link down" and self.state == WAITING:
+            lobbies = self._mux.router.lobbies(wanted)
+            self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.turn_away)]
+            if self._lobbies:
+                self._enter(STOPPED)
+                self.deadline = NEVER  # the lobby has its own
+                return
+        self._answer(page)
+
+    def admit(self) -> None:
+        """A link is up."""
+        self._leave_lobbies()
+        try:
+            self._go_on()
+        except MessageError as error:
+            self._malformed(error)
+        except Exception as error:
+            self.broken(error)
+
+    def turn_away(self) -> None:
+        """No link came in time, or the worker is gone; perhaps another has come."""
+        self.admit()
+
+    def _leave_lobbies(self) -> None:
+        for lobby in self._lobbies:
+            lobby.leave(self.admit)
+        self._lobbies = []
 
     def _take_body(self) -> bytes:
         """What has come of the body already, framed for the target. Raises MessageError."""
@@ -284,6 +328,7 @@ class Visitor:
             self._answer(Page(kind, self._fields(why)))
             return
         self._enter(ASKED)
+        self._doubted = False
         self._upstream = upstream
         local = upstream.mapping.local.encode()
         head = rewrite.request_head(request, wanted.path, wanted.host, local, self.peer, wanted.prefix)
@@ -291,7 +336,9 @@ class Visitor:
         upstream.begin(self, request, head + sent)
         if len(sent) > Limits.MUX_REPLAY_BYTES:
             tries.begun()
-        self.deadline = monotonic() + (Limits.MUX_ANSWER_S if self._body is None else Limits.MUX_BODY_S)
+        self._wait(Limits.MUX_ANSWER_S if self._body is None else Limits.MUX_BODY_S)
+        if self._body is not None and not self._reading.active:
+            self._reading.start(self._on_readable)
         if log.debugging:
             log.debug(
                 "> request",
@@ -330,28 +377,26 @@ class Visitor:
         if upstream is None or body is None:
             return
         stream = upstream.stream
-        session = stream.session
-        want = 0 if upstream.backlogged else session.allowance(stream)
-        if not want:
+        room = (
+            None
+            if upstream.backlogged
+            else stream.reserve(body.left if body.left > 0 else frames.LENGTH_MASK)
+        )
+        if room is None:
             self._reading.stop()
             self._wait(Limits.MUX_ANSWER_S)
             return
-        if 0 <= body.left < want and body.verbatim:
-            want = body.left
         try:
             if body.verbatim:
-                block = session.room(want)
-                at = block.end + frames.HEADER_BYTES
-                count = self._sock.recv_into(block.view[at : at + want])
+                count = self._sock.recv_into(room)
                 if count:
-                    self._remember(block.view[at : at + count])
+                    self._remember(room[:count])
                     body.passed(count)
-                    heavy = not body.done and (count == want or at + count == len(block.data))
-                    session.commit(stream, block, count, heavy)
+                    stream.commit(count, not body.done and count == len(room))
                     if body.done:
                         self._body = None
             else:
-                data = self._sock.recv(min(want, READ_BYTES))
+                data = self._sock.recv(min(len(room), READ_BYTES))
                 count = len(data)
                 if count:
                     self._feed(upstream, body, data)
@@ -382,6 +427,10 @@ class Visitor:
         if framed:
             self._remember(framed)
             upstream.send(framed)
+        if self.state == RAW and self._body is None:  # 101 came before the request was whole; now it is
+            self._body = Transfer(UNTIL_CLOSE)
+            rest, self._in = self._in, _NOTHING
+            upstream.send(rest)
 
     def _remember(self, data: Bytes) -> None:
         if self._tries is not None:
@@ -389,8 +438,14 @@ class Visitor:
 
     def _wait(self, limit_s: float) -> None:
         """Until the visitor or the target does something; once the response has begun both may take their time."""
-        if not self._sending.busy:
-            self.deadline = monotonic() + limit_s if self.state == ASKING else NEVER
+        if self._sending.busy:
+            return
+        now = monotonic()
+        if self.state == ASKING:
+            self._until = now + limit_s
+            self.deadline = min(self._until, now + Limits.MUX_LINK_S)
+        else:
+            self.deadline = now + self._patience_s
 
     def resume(self) -> None:
         """The target takes more."""
@@ -422,6 +477,7 @@ class Visitor:
             return
         self._enter(BEGUN)
         tries.begun()
+        self._patience_s = self._mux.idle_s
         self._wait(NEVER)
         unbounded = length in (CHUNKED, UNTIL_CLOSE)
         chunked = unbounded and request.minor == 1  # to HTTP/1.0 the connection's end ends the body
@@ -445,15 +501,20 @@ class Visitor:
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""
         self._enter(SWITCHED)
-        self._body = Transfer(UNTIL_CLOSE)
+        if self._body is None or self._body.verbatim:
+            self._body = Transfer(UNTIL_CLOSE)
         if self._tries is not None:
             self._tries.begun()
+        self._patience_s = self._mux.idle_s
         self._wait(NEVER)
         head = rewrite.response_head(response, NO_BODY, False, b"Upgrade", self._place(response))
         self._sending.head(head, chunked=False)
         if self._in and self._upstream is not None:
-            self._upstream.send(self._in)
-            self._in = _NOTHING
+            rest, self._in = self._in, _NOTHING
+            if self._body.verbatim:
+                self._upstream.send(rest)
+            else:
+                self._feed(self._upstream, self._body, rest)
         if self._eof:
             self._end_raw()
         elif not self._reading.active:
@@ -473,20 +534,29 @@ class Visitor:
         if self.closed:
             return
         self._sending.flush(credit)
+        if self._patience_s != NEVER and self.state in (ANSWERING, RAW):
+            self._wait(NEVER)
         if self._complete and not self._sending.busy and not self.closed:
             self._finish()
 
-    def failed(self, kind: str, code: int, why: str) -> None:
+    def failed(self, kind: str, reached: bool, why: str) -> None:
         """There will be no (more) response: the next mapping if that is safe, else a page; late, a reset."""
         upstream, self._upstream = self._upstream, None
         if self._complete and self.state != RAW:
             return  # all of the response is here, and only has to be written
-        if self.state != ASKING:
+        tries = self._tries
+        if self.state != ASKING or upstream is None or tries is None:
             self._abort()
-        elif self._tries is not None and self._tries.failed(upstream, kind, code, why):
+        elif tries.failed(upstream, kind, reached, why):
             self._ask()
         else:
+            kind, why = tries.failure
             self._answer(Page(kind, self._fields(why)))
+
+    def broken(self, error: Exception) -> None:
+        """A fault of this program's: it costs this visitor his connection, and nobody else anything."""
+        self._mux.broken(error)
+        self._abort()
 
     # ------------------------------------------------------------------------
     # To the visitor
@@ -499,7 +569,7 @@ class Visitor:
 
     def stalled(self) -> None:
         """The visitor's socket takes no more now."""
-        self.deadline = monotonic() + Limits.MUX_SEND_S
+        self.deadline = monotonic() + self._patience_s
 
     def drained(self) -> None:
         """The visitor has taken everything that waited."""
@@ -509,7 +579,7 @@ class Visitor:
 
     def _answer(self, page: Page, status: int = 0) -> None:
         """Says something of the mux's own, in place of a target."""
-        if self.state not in (WAITING, ASKING):
+        if self.state not in (WAITING, HELD, ASKING):
             self._abort()
             return
         if self._body is not None or (self._eof and not self._in):
@@ -519,6 +589,7 @@ class Visitor:
         self._mux.count(page)
         self._enter(BEGUN)
         self._complete = True
+        self._patience_s = Limits.MUX_SEND_S
         self._sending.head(render(page, self._request, not self._last, status), chunked=False)
         self.flush(0)
 
@@ -557,7 +628,13 @@ class Visitor:
         if not self._eof and not self._reading.active:
             self._reading.start(self._on_readable)
         if self._in:
-            self._mux.loop.run_callback(self._next)  # not at once: others have their turn
+            self._mux.loop.run_callback(self._take_turn)  # not at once: others have their turn
+
+    def _take_turn(self) -> None:
+        try:
+            self._next()
+        except Exception as error:
+            self.broken(error)
 
     def _end_raw(self) -> None:
         """One direction has ended after an upgrade: it ends on the other side too; both, and all is over."""
@@ -588,8 +665,10 @@ class Visitor:
             self.close()
         elif self.state == WAITING:
             self._next()  # what has come whole is still answered, and so is what was malformed
-        elif self._request is None:
-            return  # malformed: its answer is on its way
+        elif self.state == REFUSING:
+            self.close()
+        elif self._request is None or self.state == HELD:
+            return  # malformed, and its answer is on its way; or ``_go_on`` will see
         elif self._body is not None:
             self.lost()
         elif self._upstream is not None and not self._in:
@@ -612,10 +691,12 @@ class Visitor:
 
     def expired(self) -> None:
         """The deadline has passed."""
-        if self.state == LINGERING or self.idle:
+        if self.state in (LINGERING, REFUSING) or self.idle:
             self.close()
         elif self._sending.busy or self.state in (ANSWERING, RAW):
             self._abort()
+        elif self.state == ASKING and monotonic() < self._until:
+            self._look_at_link()
         elif self.state == WAITING or (self._body is not None and self._reading.active):
             self._drop_upstream()
             self._last = True
@@ -624,6 +705,42 @@ class Visitor:
         else:
             self._drop_upstream()
             self._answer(Page("target slow", self._fields()))
+
+    def _look_at_link(self) -> None:
+        """The answer takes long: where the link has been down for a while, the request goes elsewhere if it may."""
+        upstream, tries, wanted = self._upstream, self._tries, self._wanted
+        if upstream is None or tries is None or wanted is None:
+            return
+        self.deadline = min(self._until, monotonic() + Limits.MUX_LINK_S)
+        was_down, self._doubted = self._doubted, not upstream.route.alive
+        if was_down and self._doubted and tries.may_move(upstream):
+            mappings = self._mux.router.mappings(wanted)
+            if not isinstance(mappings, Page):
+                tries.move(upstream, mappings)
+                self._drop_upstream()
+                self._ask()
+
+    # ------------------------------------------------------------------------
+    # HTTP/2
+    # ------------------------------------------------------------------------
+
+    def _begin_refusal(self) -> None:
+        self._enter(PREFACED)
+        self._mux.count(Page("malformed", {}))
+        self._refusal = refusal = Refusal()
+        self.deadline = monotonic() + Limits.MUX_HEAD_S
+        self._sending.head(refusal.start(), chunked=False)
+        rest, self._in = self._in, _NOTHING
+        self._refuse(rest)
+
+    def _refuse(self, data: bytes) -> None:
+        refusal = self._refusal
+        if refusal is None:
+            return
+        self._sending.body(refusal.feed(data))
+        self._sending.flush(0)
+        if refusal.done and not self.closed:
+            self._linger()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -652,6 +769,7 @@ class Visitor:
         self._enter(GONE)
         self.deadline = NEVER
         self._drop_upstream()
+        self._leave_lobbies()
         if self._own is not None:
             self._keep_own(None)
         stopped(self._reading)

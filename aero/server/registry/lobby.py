@@ -1,75 +1,69 @@
-"""The lobby: where a worker's visitors wait, for a moment, while no link leads to it. Knows sockets and times only."""
+"""The lobby: where a worker's visitors wait, for a moment, while no link leads to it. Knows times and numbers only."""
 
 from __future__ import annotations
 
-import socket
-from collections import deque
 from time import monotonic
-from typing import Callable, NamedTuple
+from typing import Callable
 
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
-from aero.net.pipe import refuse
 
-
-class _Waiting(NamedTuple):
-    until: float
-    sock: socket.socket
-    serve: Callable[[socket.socket], None]
-    refused: Callable[[], None]
-
-    def refuse(self) -> None:
-        refuse(self.sock)
-        self.refused()
+Call = Callable[[], None]
 
 
 class Lobby:
-    """Visitors of one worker, in the order in which they came. Nothing is read from them: they cost a descriptor."""
+    """Visitors of one worker, in the order in which they came."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[Call, tuple[float, Call]] = {}  # until when, and what to call then
         self._timer: Watcher | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def wait(
-        self, sock: socket.socket, serve: Callable[[socket.socket], None], refused: Callable[[], None]
-    ) -> None:
-        """``serve(sock)`` is called when a link is up. Where none comes in time, the visitor gets a reset, and
-        ``refused()`` is called."""
-        waiting = _Waiting(monotonic() + Limits.VISITOR_WAIT_S, sock, serve, refused)
+    def wait(self, serve: Call, turn_away: Call) -> bool:
+        """Calls ``serve()`` once a link is up, or ``turn_away()`` where none comes in time. Neither may raise.
+
+        False when so many wait already that this one may not: then nothing is called.
+        """
         if len(self._waiting) >= Limits.WAITING_VISITORS:
-            waiting.refuse()
-            return
-        self._waiting.append(waiting)
+            return False
+        self._waiting[serve] = (monotonic() + Limits.VISITOR_WAIT_S, turn_away)
         if self._timer is None:
             self._arm()
+        return True
+
+    def leave(self, serve: Call) -> None:
+        """The visitor waits no longer. Harmless when he does not."""
+        self._waiting.pop(serve, None)
 
     def open(self) -> None:
         """A link is up: everybody in."""
-        waiting, self._waiting = self._waiting, deque()
-        self._arm()
-        for each in waiting:
-            each.serve(each.sock)
+        for serve in self._empty():
+            serve()
 
     def close(self) -> None:
         """There will be no link."""
-        waiting, self._waiting = self._waiting, deque()
+        for _, turn_away in self._empty().values():
+            turn_away()
+
+    def _empty(self) -> dict[Call, tuple[float, Call]]:
+        waiting, self._waiting = self._waiting, {}
         self._arm()
-        for each in waiting:
-            each.refuse()
+        return waiting
 
     def _arm(self) -> None:
         stopped(self._timer)
         self._timer = None
-        if self._waiting:
-            self._timer = self._loop.timer(max(self._waiting[0].until - monotonic(), 0.0))
+        first = next(iter(self._waiting.values()), None)
+        if first is not None:
+            self._timer = self._loop.timer(max(first[0] - monotonic(), 0.0))
             self._timer.start(self._on_time)
 
     def _on_time(self) -> None:
         now = monotonic()
-        while self._waiting and self._waiting[0].until <= now:
-            self._waiting.popleft().refuse()
+        late = [serve for serve, (until, _) in self._waiting.items() if until <= now]
+        for turn_away in [self._waiting.pop(serve)[1] for serve in late]:
+            turn_away()
         self._arm()

@@ -75,6 +75,7 @@ class Mapping:
         self.port = port
         self.door: Door
         self._give_way = give_way
+        self.closed = False  # the target was withdrawn: new streams would lead nowhere
         self._tally = counters.tally(worker.tag, owner.name)
 
     @property
@@ -125,6 +126,7 @@ class Mapping:
 
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
+        self.closed = True
         self.door.close()
         del self.door  # the two hold each other, and with them the worker
         self._tally.close()

@@ -126,9 +126,12 @@ class Scene:
         self.requests = 0
         self.counted: list[str] = []  # the mux's own answers
         self.found = [self]
+        self.halls: list[Any] = []  # where to wait for a link
         # As a mux, a mapping and a worker are used
         self.loop = self.router = self.worker = self
         self.head_bytes = HEAD_BYTES
+        self.idle_s, self.closed = float("inf"), False
+        self.broke: list[Exception] = []
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
         self.kept = KeptConnections(HEAD_BYTES)
         self.carried = SimpleNamespace(session=self.session, alive=True)
@@ -147,8 +150,14 @@ class Scene:
         self.requests += 1
         return routing._by_path(request.target, request.host, False) or Page("no address", {"expected": "/"})
 
-    def mappings(self, _: Any) -> list[Any]:
-        return self.found[:]
+    def mappings(self, _: Any) -> Any:
+        return self.found if isinstance(self.found, Page) else self.found[:]
+
+    def lobbies(self, _: Any) -> list[Any]:
+        return self.halls
+
+    def timer(self, *_: float) -> Watcher:
+        return Watcher()
 
     def route(self, target_id: int) -> LocalRoute:
         return LocalRoute(self.carried, target_id)
@@ -160,6 +169,9 @@ class Scene:
         self.open.remove(stream)
 
     def gone(self, _: Visitor) -> None: ...
+
+    def broken(self, error: Exception) -> None:
+        self.broke.append(error)
 
     def count(self, answer: Page) -> None:
         self.counted.append(answer.kind)
@@ -247,9 +259,10 @@ class Scene:
     def finish(self) -> None:
         for _ in range(4):
             if not self.visitor.closed:
+                self.visitor._until = 0.0
                 self.visitor.expired()
                 self.run()
-        assert self.visitor.closed and self.sock.closed
+        assert self.visitor.closed and self.sock.closed and not self.broke
         for number in self.got:
             assert len(self._seen(number)) <= self.requests, "the target saw a request that was not made"
         for stream in self.open:

@@ -193,9 +193,12 @@ def test_a_target_that_takes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPat
     greenlet.join()
 
 
-def test_a_visitor_that_takes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_visitor_that_takes_no_more_where_the_operator_wants_less(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reset, so that the part that came does not look like the whole; what waited was a window, not the body."""
-    monkeypatch.setattr(Limits, "MUX_SEND_S", 0.2)
+    assert stage.server._mux is not None
+    monkeypatch.setattr(stage.server._mux, "idle_s", 0.2)
     sock = stage.visit()
     sock.setsockopt(plain.SOL_SOCKET, plain.SO_RCVBUF, 4096)
     sock.sendall(GET % b"big")
@@ -211,13 +214,13 @@ def test_a_visitor_that_takes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPa
 
 def test_connections_from_one_address(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback is not counted, so that a proxy on this machine may have as many as it needs."""
-    monkeypatch.setattr(Limits, "MUX_VISITORS_PER_ADDRESS", 2)
     for _ in range(4):
         sock = stage.visit()
         sock.sendall(GET % b"")
         assert sock.recv(65536) == OK
     mux = stage.server._mux
     assert mux is not None
+    monkeypatch.setattr(mux._shares, "_least", 2)
     ends = [plain.socketpair() for _ in range(3)]
     try:
         for ours, theirs in ends:
@@ -227,7 +230,7 @@ def test_connections_from_one_address(stage: Stage, monkeypatch: pytest.MonkeyPa
     finally:
         for ours, _ in ends:
             ours.close()
-    _until(lambda: not mux._addresses)
+    _until(lambda: not mux._shares._held)
 
 
 def test_connections_in_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,3 +282,13 @@ def _until(condition: Any) -> None:
     while not condition():
         assert monotonic() < deadline
         gevent.sleep(0)
+
+
+def test_absent_visitors_are_noticed_by_the_kernel() -> None:
+    with plain.socket() as sock:
+        mux_server.notice_absence(sock)
+        values = [
+            sock.getsockopt(plain.IPPROTO_TCP, getattr(plain, f"TCP_KEEP{name}"))
+            for name in ("IDLE", "INTVL", "CNT")
+        ]
+        assert values == [60, 15, 4]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from aero.errors import MessageError
@@ -12,18 +15,53 @@ from aero.server.watch.events import Events
 
 
 class Registry:
-    """What the router asks of the registry."""
+    """What the router asks of the registry, and what happens to workers."""
 
     def __init__(self) -> None:
-        self.workers: dict[str, object] = {}
+        self.workers: dict[str, Any] = {}
+        self.events = Events()
 
-    def tagged(self, tag: str) -> list[object]:
-        return []
+    def tagged(self, tag: str) -> list[Any]:
+        return [worker for worker in self.workers.values() if worker.tag == tag]
+
+    def comes(self, cid: str, host: str, *targets: str) -> Any:
+        mappings = {number: SimpleNamespace(name=name) for number, name in enumerate(targets)}
+
+        def mapping(name: str) -> Any:
+            return next((each for each in mappings.values() if each.name == name), None)
+
+        worker = SimpleNamespace(
+            cid=cid, tag="t", host=host, links=1, mappings=mappings, mapping=mapping, lobby=cid
+        )
+        self.workers[cid] = worker
+        self.events.emit("worker up", cid=cid)
+        for name in targets:
+            self.events.emit("mapping up", cid=cid, tag="t", target=name)
+        return worker
+
+    def withdraws(self, worker: Any, name: str) -> None:
+        for number, each in list(worker.mappings.items()):
+            if each.name == name:
+                del worker.mappings[number]
+        self.events.emit("mapping down", cid=worker.cid, tag="t", target=name)
+
+    def leaves(self, worker: Any) -> None:
+        del self.workers[worker.cid]
+        for each in list(worker.mappings.values()):
+            self.withdraws(worker, each.name)
+        self.events.emit("worker down", cid=worker.cid)
 
 
 class Leases:
-    def absent(self, count: int) -> list[object]:
-        return []
+    """``names``: (host, name) of targets that had a port before this start."""
+
+    def __init__(self, *names: tuple[str, str]) -> None:
+        self.names = names
+
+    def absent(self, count: int) -> list[Any]:
+        return [
+            SimpleNamespace(owner=SimpleNamespace(tag="t", host=host, name=name)) for host, name in self.names
+        ]
 
 
 def router(rules: Rules) -> Router:
@@ -110,3 +148,65 @@ def test_the_router_stops_listening() -> None:
     assert len(events.listeners) == 1
     made.close()
     assert not events.listeners
+
+
+def said(router: Router, name: str = "web") -> str:
+    """The kind of the page for a target, "" where there is one."""
+    found = router.mappings(Wanted("t", False, name, b"", b"/", b""))
+    return found.kind if isinstance(found, Page) else ""
+
+
+def routed(*leases: tuple[str, str]) -> tuple[Registry, Router]:
+    registry = Registry()
+    return registry, Router(registry, registry.events, Leases(*leases), Rules())  # type: ignore[arg-type]
+
+
+def test_a_target_that_was_removed_is_not_waited_for() -> None:
+    registry, router = routed()
+    worker = registry.comes("c1", "a", "web", "other")
+    assert said(router) == ""
+    registry.withdraws(worker, "web")
+    assert said(router) == "unknown name"
+    registry.leaves(worker)
+    assert said(router) == "unknown tag", "it went without it"
+    assert said(router, "other") == "no worker"
+
+
+def test_a_target_whose_worker_is_away_comes_back() -> None:
+    registry, router = routed()
+    first, second = registry.comes("c1", "a", "web"), registry.comes("c2", "b", "web")
+    registry.leaves(first)
+    registry.withdraws(second, "web")
+    assert said(router) == "no worker", "the other one still has it"
+    registry.comes("c3", "a")
+    assert said(router) == "no worker", "it has only just come"
+    registry.comes("c4", "a", "other")
+    assert said(router) == "unknown name", "this host offers something else now"
+
+
+def test_one_of_two_on_a_host_withdraws_it() -> None:
+    registry, router = routed()
+    first, second = registry.comes("c1", "a", "web"), registry.comes("c2", "a", "web")
+    registry.withdraws(first, "web")
+    registry.leaves(second)
+    assert said(router) == "no worker", "the second had it when it left"
+
+
+def test_leases_of_before_this_start_are_remembered() -> None:
+    registry, router = routed(("a", "web"), ("b", "db"))
+    assert said(router) == said(router, "db") == "no worker"
+    assert said(router, "other") == "unknown tag"
+    registry.comes("c1", "a", "other")
+    assert said(router) == "unknown name", "its host is here without it"
+    assert said(router, "db") == "no worker"
+
+
+def test_where_to_wait_for_a_link() -> None:
+    registry, router = routed()
+    for number in range(6):
+        registry.comes(f"c{number}", "a", "web").links = 0
+    registry.comes("c9", "a", "other")
+    assert said(router) == "link down"
+    assert router.lobbies(Wanted("t", False, "web", b"", b"/", b"")) == ["c0", "c1", "c2", "c3"]
+    assert router.lobbies(Wanted("c2", True, "web", b"", b"/", b"")) == ["c2"]
+    assert router.lobbies(Wanted("c8", True, "web", b"", b"/", b"")) == []

@@ -8,7 +8,13 @@ import pytest
 
 from aero.core import frames
 from aero.core.codes import Reset
-from aero.server.httpmux import upstream
+from aero.core.stream import OPEN, OURS_ENDED
+from aero.limits import Limits
+from aero.server.httpmux import http2, rewrite, upstream
+from aero.server.httpmux.pages import Page
+from aero.server.httpmux.states import HELD, LINGERING, WAITING
+from aero.server.httpmux.upstream import Upstream
+from aero.server.registry.lobby import Lobby
 from tests.server.httpmux.scene import FINISHES, HEAD_BYTES, RESETS, STAYS, Scene
 
 GET = b"GET /t/web/ HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -284,4 +290,371 @@ def test_a_login_that_died_under_a_visitor_is_not_gone_on_with() -> None:
     scene.sock.data = GET
     scene.run()
     assert scene.sock.taken == OK * 2 and len(scene.got) == 2
+    scene.finish()
+
+
+# ----------------------------------------------------------------------------
+# What may be tried again, and what is said where it may not
+# ----------------------------------------------------------------------------
+
+POST = b"POST /t/web/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def peer_says(scene: Scene, kind: int, payload: bytes) -> None:
+    """A frame of the target's end, on the stream that was opened last."""
+    scene.session.receive(memoryview(frames.pack(kind, scene.open[-1].id, payload)), 0.0)
+
+
+def waiting(request: bytes) -> Scene:
+    """A target that has got a request and says nothing; there are two more like it."""
+    scene = Scene(request, b"")
+    scene.sock.ends = False
+    scene.found *= 3
+    scene.run()
+    return scene
+
+
+@pytest.mark.parametrize("code", [Reset.LIMIT, Reset.REFUSED, Reset.TIMEOUT, Reset.CANCELLED, Reset.INTERNAL])
+def test_a_reset_of_an_accepted_stream_proves_nothing(code: int) -> None:
+    """The worker had accepted, so the target may have read it all: a POST is not made twice."""
+    scene = waiting(POST)
+    peer_says(scene, frames.WINDOW, frames.pack_window(0, 1 << 18))
+    peer_says(scene, frames.RESET, frames.pack_reason(code, "enough"))
+    scene.run()
+    assert len(scene.got) == 1
+    assert (
+        scene.sock.taken.startswith((b"HTTP/1.1 502 ", b"HTTP/1.1 504 "))
+        and b"Retry-After" not in scene.sock.taken
+    )
+    scene.finish()
+
+
+@pytest.mark.parametrize("code", [Reset.LIMIT, Reset.REFUSED, Reset.CANCELLED])
+def test_a_reset_before_it_was_accepted_proves_that_nobody_has_read_it(code: int) -> None:
+    scene = waiting(POST)
+    peer_says(scene, frames.RESET, frames.pack_reason(code, "no"))
+    scene.answer = OK
+    scene.run()
+    assert len(scene.got) == 2 and scene.sock.taken == OK
+    scene.finish()
+
+
+@pytest.mark.parametrize(("request_", "status"), [(POST, b"502"), (GET, b"502")])
+def test_a_session_that_is_lost_under_a_request(request_: bytes, status: bytes) -> None:
+    """It was delivered, or may have been: nobody is asked to try again."""
+    scene = waiting(request_)
+    scene.session.end(Reset.LOST, "gone")
+    scene.run()
+    assert scene.sock.taken.startswith(b"HTTP/1.1 " + status) and b"Retry-After" not in scene.sock.taken
+    assert b"may have taken effect" in scene.sock.taken
+    assert scene.visitor.state == WAITING
+
+
+def test_a_session_that_is_lost_before_a_byte_of_the_request_has_left() -> None:
+    scene = Scene(POST, b"")
+    scene.sock.ends = False
+    scene.watchers[0].callback()  # read, and nothing carried
+    scene.session.end(Reset.LOST, "gone")
+    assert scene.sock.taken.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in scene.sock.taken
+
+
+def elsewhere(scene: Scene) -> Scene:
+    """Another worker with the same target, and a session of its own."""
+    other = Scene(b"", OK)
+    other.sock.ends = False
+    scene.found = [other]
+    return other
+
+
+def past_deadline(scene: Scene) -> None:
+    assert scene.visitor.deadline < float("inf")
+    scene.visitor.expired()
+
+
+@pytest.mark.parametrize(("request_", "moves"), [(GET, True), (POST, False)])
+def test_a_request_under_way_whose_link_is_lost_is_made_elsewhere_where_that_is_safe(
+    request_: bytes, moves: bool
+) -> None:
+    scene = waiting(request_)
+    past_deadline(scene)
+    assert len(scene.open) == 1, "the link is up: it is waited for"
+    scene.carried.alive = False
+    other = elsewhere(scene)
+    past_deadline(scene)
+    assert len(scene.open) == 1, "the link may come back at once"
+    past_deadline(scene)
+    assert (len(other.open), len(scene.open)) == ((1, 0) if moves else (0, 1))
+    other.run()
+    if moves:
+        assert scene.sock.taken == OK
+        scene.visitor.close()
+        return
+    scene.carried.alive = True
+    peer_says(scene, frames.DATA, OK)
+    assert scene.sock.taken == OK, "and where it is not, the link is waited for"
+    scene.finish()
+
+
+def test_a_request_that_has_not_left_is_made_elsewhere_whatever_it_is() -> None:
+    scene = Scene(POST, b"")
+    scene.sock.ends = False
+    scene.watchers[0].callback()
+    scene.carried.alive = False
+    other = elsewhere(scene)
+    past_deadline(scene)
+    past_deadline(scene)
+    other.run()
+    assert scene.sock.taken == OK
+    assert other.got[1].endswith(b"\r\n\r\nhi")
+    scene.visitor.close()
+
+
+def test_a_link_that_comes_back_in_time_keeps_its_requests() -> None:
+    scene = waiting(GET)
+    scene.carried.alive = False
+    elsewhere(scene)
+    past_deadline(scene)
+    scene.carried.alive = True
+    past_deadline(scene)
+    scene.carried.alive = False
+    past_deadline(scene)
+    assert len(scene.open) == 1
+    peer_says(scene, frames.DATA, OK)
+    assert scene.sock.taken == OK
+    scene.finish()
+
+
+# ----------------------------------------------------------------------------
+# Waiting for a link
+# ----------------------------------------------------------------------------
+
+DOWN = Page("link down", {"tag": "t", "name": "web"})
+
+
+def held(request: bytes) -> tuple[Scene, Lobby]:
+    scene = Scene(request, OK)
+    scene.sock.ends = False
+    lobby = Lobby(scene)  # type: ignore[arg-type]
+    scene.found, scene.halls = DOWN, [lobby]  # type: ignore[assignment]
+    scene.run()
+    assert scene.visitor.state == HELD and len(lobby) == 1 and not scene.sock.taken
+    return scene, lobby
+
+
+@pytest.mark.parametrize("request_", [GET, POST, GET + POST])
+def test_a_request_waits_for_a_link_that_is_being_dialled(request_: bytes) -> None:
+    scene, lobby = held(request_)
+    scene.found = [scene]
+    lobby.open()
+    scene.run()
+    assert scene.sock.taken == OK * (2 if request_ == GET + POST else 1)
+    scene.finish()
+
+
+def test_a_body_that_comes_while_it_waits() -> None:
+    scene, lobby = held(POST[:-2])
+    scene.sock.data = b"hi" + GET
+    scene.run()
+    scene.found = [scene]
+    lobby.open()
+    scene.run()
+    assert scene.sock.taken == OK * 2
+    assert any(got.endswith(b"\r\n\r\nhi") for got in scene.got.values()) or b"\r\n\r\nhiGET" in scene.got[1]
+    scene.finish()
+
+
+def test_no_link_comes_in_time() -> None:
+    scene, lobby = held(GET)
+    lobby.close()
+    scene.run()
+    assert scene.sock.taken.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in scene.sock.taken
+    scene.finish()
+
+
+def test_a_visitor_who_leaves_makes_room_in_the_lobby() -> None:
+    scene, lobby = held(GET)
+    scene.visitor.close()
+    assert not len(lobby)
+    scene.finish()
+
+
+def test_a_half_closed_visitor_who_waits_gets_his_answer() -> None:
+    scene, lobby = held(GET)
+    scene.sock.ends = True
+    scene.run()
+    scene.found = [scene]
+    lobby.open()
+    scene.run()
+    assert scene.sock.taken.endswith(b"\r\n\r\nok") and scene.visitor.closed
+    scene.finish()
+
+
+def test_a_malformed_body_is_noticed_when_the_link_is_there() -> None:
+    scene, lobby = held(b"POST /t/web/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
+    scene.found = [scene]
+    lobby.open()
+    scene.run()
+    assert scene.sock.taken.startswith(b"HTTP/1.1 400 ") and not scene.got
+    scene.finish()
+
+
+# ----------------------------------------------------------------------------
+# A target that serves one connection at a time
+# ----------------------------------------------------------------------------
+
+
+def test_the_old_kept_connection_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_POOLED_FRESH_S", -1.0)
+    scene = Scene(GET, OK)
+    scene.sock.ends = False
+    scene.run()
+    (first,) = scene.open
+    scene.sock.data = POST
+    scene.watchers[0].callback()
+    assert first.state == OURS_ENDED, "the device cannot serve the second while it has the first"
+    scene.run()
+    assert scene.sock.taken == OK * 2 and len(scene.got) == 2
+    scene.finish()
+
+
+def test_a_target_that_is_known_to_serve_several_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_POOLED_FRESH_S", -1.0)
+    scene = Scene(GET, OK)
+    scene.sock.ends = False
+    scene.run()
+    scene.kept._widths[scene].known = 2  # type: ignore[index]
+    scene.sock.data = POST
+    scene.run()
+    assert [stream.state for stream in scene.open] == [OPEN, OPEN]
+    scene.finish()
+
+
+def test_a_connection_that_may_stand_in_another_s_way_is_not_kept() -> None:
+    """The second waits in the device's backlog until the first is closed."""
+    scene = waiting(GET)
+    stuck = Upstream(scene.kept, scene, "192.0.2.2:2")  # type: ignore[arg-type]
+    first = scene.open[0]
+    scene.session.receive(memoryview(frames.pack(frames.DATA, first.id, OK)), 0.0)
+    assert scene.sock.taken == OK
+    assert [stream.state for stream in scene.open] == [OURS_ENDED, OPEN]
+    scene.answer = OK
+    stuck.abort()
+    scene.sock.data = GET
+    scene.run()
+    assert scene.open[-1].state == OPEN, "nobody waits: it is kept"
+    scene.finish()
+
+
+def test_a_target_that_answers_beside_an_earlier_connection_serves_both() -> None:
+    scene = waiting(GET)
+    second = Upstream(scene.kept, scene, "192.0.2.2:2")  # type: ignore[arg-type]
+    scene.kept.answered(second)
+    assert scene.kept._widths[scene].known == 2  # type: ignore[index]
+    second.answered = True
+    scene.session.receive(memoryview(frames.pack(frames.DATA, scene.open[0].id, OK)), 0.0)
+    assert [stream.state for stream in scene.open] == [OPEN, OPEN]
+    second.abort()
+    scene.finish()
+
+
+def test_what_nobody_may_use_is_not_kept() -> None:
+    scene = Scene(GET, OK)
+    scene.sock.ends = False
+    scene.run()
+    scene.closed = True  # the worker has withdrawn the target
+    scene.kept.sweep(0.0)
+    assert [stream.state for stream in scene.open] == [OURS_ENDED]
+    scene.finish()
+
+
+# ----------------------------------------------------------------------------
+# Upgrades with a body, pauses, faults of our own
+# ----------------------------------------------------------------------------
+
+SWITCHED = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n"
+EXEC = b"POST /t/web/ HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "got"),
+    [
+        (b"Content-Length: 2\r\n", b"{}", b"{}"),
+        (b"Transfer-Encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("early", [0, 1, 2, 7], ids=lambda cut: f"101 after {cut}")
+def test_an_upgrade_with_a_body(framing: bytes, body: bytes, got: bytes, early: int) -> None:
+    """101 may come before the body is whole; what follows the body is raw."""
+    scene = Scene(EXEC + framing + b"\r\n" + body[:early], b"")
+    scene.sock.ends = False
+    scene.run()
+    target_sends(scene, SWITCHED + b"hello")
+    scene.run()
+    assert scene.sock.taken == SWITCHED.replace(b"upgrade", b"Upgrade", 1) + b"hello"
+    scene.sock.data = body[early:] + b"raw\r\n"
+    scene.run()
+    assert scene.got[1].partition(b"\r\n\r\n")[2] == got + b"raw\r\n"
+    target_sends(scene, b"more")
+    assert scene.sock.taken.endswith(b"hellomore")
+    scene.finish()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegi", SWITCHED])
+def test_a_response_may_pause_for_as_long_as_it_likes(answer: bytes) -> None:
+    request = EXEC + b"\r\n"
+    scene = waiting(request)
+    scene.sock.full = True
+    target_sends(scene, answer)
+    assert scene.visitor.deadline == float("inf")
+    scene.sock.full = False
+    scene.run()
+    assert scene.visitor.deadline == float("inf")
+    scene.finish()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegi", SWITCHED])
+def test_unless_the_operator_says_otherwise(answer: bytes) -> None:
+    scene = waiting(EXEC + b"\r\n")
+    scene.idle_s = 5.0
+    target_sends(scene, answer)
+    first = scene.visitor.deadline
+    assert first < float("inf")
+    target_sends(scene, b"n")
+    assert first <= scene.visitor.deadline < float("inf")
+    past_deadline(scene)
+    assert scene.visitor.closed and scene.sock.reset
+    scene.finish()
+
+
+def test_a_page_of_our_own_is_not_waited_for() -> None:
+    scene = Scene(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", OK)
+    scene.sock.full, scene.sock.ends = True, False
+    scene.run()
+    assert scene.visitor.deadline < float("inf")
+    scene.finish()
+
+
+@pytest.mark.parametrize("where", ["interim_head", "response_head", "request_head"])
+def test_a_fault_of_our_own_ends_one_visitor_s_connection(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rewrite, where, fails)
+    scene = Scene(GET, b"HTTP/1.1 103 Hints\r\n\r\n" + OK)
+    scene.run()
+    assert [type(error) for error in scene.broke] == [ZeroDivisionError]
+    assert scene.visitor.closed and scene.sock.reset and not scene.session.ended
+    scene.broke.clear()
+    scene.finish()
+
+
+def test_http2_gets_an_answer_that_its_program_can_show() -> None:
+    settings = http2._frame(4, 0, 0, b"")
+    scene = Scene(http2.PREFACE + settings + http2._frame(1, 5, 1, b"\x82"), OK, step=7)
+    scene.sock.ends = False
+    scene.run()
+    assert scene.sock.taken.startswith(settings) and http2.TEXT in scene.sock.taken
+    assert scene.visitor.state == LINGERING and scene.counted == ["malformed"]
     scene.finish()

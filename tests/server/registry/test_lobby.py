@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import gevent
 import pytest
 
 from aero.limits import Limits
+from aero.net.pipe import refuse
 from aero.server.registry.lobby import Lobby
 
 
@@ -40,7 +42,7 @@ def test_everybody_is_let_in_in_order(pairs: list[tuple[socket.socket, socket.so
     lobby = Lobby(gevent.get_hub().loop)
     served: list[socket.socket] = []
     for near, _ in pairs:
-        lobby.wait(near, served.append, pytest.fail)
+        assert lobby.wait(partial(served.append, near), pytest.fail)
     assert len(lobby) == 5 and not served
     lobby.open()
     assert served == [near for near, _ in pairs] and not len(lobby)
@@ -52,32 +54,36 @@ def test_who_waits_in_vain_gets_a_reset(
     pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Limits, "VISITOR_WAIT_S", 0.02)
-    lobby, gone = Lobby(gevent.get_hub().loop), 0
-
-    def refused() -> None:
-        nonlocal gone
-        gone += 1
-
+    lobby = Lobby(gevent.get_hub().loop)
     for near, _ in pairs:
-        lobby.wait(near, pytest.fail, refused)
+        if not lobby.wait(partial(pytest.fail, "served"), partial(refuse, near)):
+            refuse(near)
     with gevent.Timeout(10):
         while len(lobby):
             gevent.sleep(0.002)
-    assert all(is_reset(far) for _, far in pairs) and gone == 5
+    assert all(is_reset(far) for _, far in pairs)
 
 
 def test_a_full_lobby_turns_newcomers_away(
     pairs: list[tuple[socket.socket, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Limits, "WAITING_VISITORS", 3)
-    lobby, gone = Lobby(gevent.get_hub().loop), 0
-
-    def refused() -> None:
-        nonlocal gone
-        gone += 1
-
+    lobby = Lobby(gevent.get_hub().loop)
     for near, _ in pairs:
-        lobby.wait(near, pytest.fail, refused)
+        if not lobby.wait(partial(pytest.fail, "served"), partial(refuse, near)):
+            refuse(near)
     assert [is_reset(far) for _, far in pairs] == [False, False, False, True, True]
     lobby.close()
-    assert all(is_reset(far) for _, far in pairs[:3]) and gone == 5
+    assert all(is_reset(far) for _, far in pairs[:3])
+
+
+def test_who_leaves_is_called_no_more() -> None:
+    lobby = Lobby(gevent.get_hub().loop)
+    leaves, stays, served = partial(pytest.fail, "served"), [], []  # type: ignore[var-annotated]
+    assert lobby.wait(leaves, pytest.fail)
+    assert lobby.wait(partial(served.append, 1), partial(stays.append, 1))
+    lobby.leave(leaves)
+    lobby.leave(leaves)
+    assert len(lobby) == 1
+    lobby.open()
+    assert served == [1] and not stays

@@ -80,8 +80,10 @@ class TcpDoor:
             if mapping.worker.links:
                 self._serve(visitor, whose, sock)
             else:
-                serve = partial(self._serve, visitor, whose)
-                mapping.worker.lobby.wait(sock, serve, partial(self._left, whose))
+                serve = partial(self._serve, visitor, whose, sock)
+                refused = partial(self._refuse, whose, sock)
+                if not mapping.worker.lobby.wait(serve, refused):
+                    refused()
 
     def _turn_away(self, sock: socket.socket, visitor: str, why: object) -> None:
         mapping = self._mapping
@@ -89,6 +91,10 @@ class TcpDoor:
         log.warning(
             "visitor turned away", target=mapping.name, cid=mapping.worker.cid, visitor=visitor, why=why
         )
+        refuse(sock)
+
+    def _refuse(self, whose: str, sock: socket.socket) -> None:
+        self._left(whose)
         refuse(sock)
 
     def _left(self, whose: str) -> None:

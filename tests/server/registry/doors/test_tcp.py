@@ -39,9 +39,9 @@ class Lab:
         self.error: StreamError | None = None
         self.counters = Counters()
         self.house = House(cast(Any, None), self.counters, Shares(places, least), self.line)
-        self.waiting: list[tuple[socket.socket, Callable[[socket.socket], None], Callable[[], None]]] = []
+        self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.streams = 0
-        lobby = SimpleNamespace(wait=lambda *waiting: self.waiting.append(waiting))
+        lobby = SimpleNamespace(wait=lambda *waiting: self.waiting.append(waiting) is None)
         self.worker = SimpleNamespace(
             cid="c", links=1, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
         )
@@ -118,14 +118,20 @@ def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
     lab = Lab(places=30, least=2)
     lab.worker.links = 0
     assert lab.come("192.0.2.1") and lab.come("192.0.2.1") and not pipes
-    (first, serve, _), (second, _, refused) = lab.waiting
+    (serve, _), (_, refused) = lab.waiting
     refused()
-    second.close()
     assert lab.house.shares.taken == lab.worker.shares.taken == 1
-    serve(first)
+    serve()
     assert lab.streams == 1 and lab.house.shares.taken == 1
     pipes[0].on_end(pipes[0], "")
     assert not lab.streams and not lab.house.shares.taken and not lab.worker.shares.taken
+
+
+def test_a_full_lobby_gives_the_place_back(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, least=2)
+    lab.worker.links, lab.worker.lobby.wait = 0, lambda *_: False
+    assert not lab.come("192.0.2.1")
+    assert not lab.house.shares.taken and not lab.worker.shares.taken
 
 
 def test_a_session_that_takes_no_stream_gives_the_place_back(pipes: list[FakePipe]) -> None:
