@@ -14,7 +14,7 @@ class Budget:
         self._at = now
 
     def spend(self, now: float) -> bool:
-        """Takes one; False when there is none, which costs nothing."""
+        """Takes one; returns False when none is left, and takes nothing then."""
         self._left = min(self._left + (now - self._at) * self._per_s, self._burst)
         self._at = now
         if self._left < 1.0:

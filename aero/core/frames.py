@@ -20,9 +20,8 @@ from typing import Any, NoReturn
 from aero.core.codes import Close
 from aero.errors import RemoteProtocolError
 
-HEADER = struct.Struct(
-    "!II"
-)  # kind << 24 | length, stream id: two words are cheaper to take apart than four fields
+# kind << 24 | length, and the stream id: two words are cheaper to take apart than four fields.
+HEADER = struct.Struct("!II")
 HEADER_BYTES = HEADER.size
 LENGTH_MASK = 0xFFFFFF
 
@@ -49,7 +48,7 @@ NAMES = {
     if isinstance(value, int) and name.isupper() and name not in ("HEADER_BYTES", "LENGTH_MASK")
 }
 
-# A register message of 128 targets, with the longest names and addresses, has below 50 KiB.
+# A register message of 128 targets with the longest names and addresses has less than 50 KiB.
 MAX_JSON_BYTES = 64 * 1024
 # Of an integer in JSON: positions have 20, and the time to read one grows with the square of its length.
 MAX_DIGITS = 64

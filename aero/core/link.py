@@ -18,13 +18,13 @@ from aero.core.session import LEAST_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
 
 # Acknowledge at the latest after this many bytes or this long, whichever comes first: at 400 MB/s that is 800 small
-# records a second, and it keeps a peer's memory for what is not acknowledged near 1 MiB plus the path's own content.
+# records a second, and the peer keeps about 1 MiB beside what is on its way for what is not acknowledged.
 ACK_BYTES = 512 * 1024
 ACK_DELAY_S = 0.1
 MAX_PINGS = 16  # unanswered at once
-# A deadline handled this much later than it was due: not the peer was away but we were (stopped, or starved of the
-# processor). What the peer has said meanwhile may still be unread, so it is asked once more, and has so long to answer:
-# more than a round trip on any path, and little beside the time that we were away.
+# When a deadline is handled later than this, it was we who were away (stopped, or without the processor), not the
+# peer. What the peer has sent meanwhile may still be unread. So it is pinged once more and has SECOND_CHANCE_S to
+# answer: more than a round trip on any path, and little beside the time that we were away.
 LATE_S = 0.5
 SECOND_CHANCE_S = 5.0
 # While memory is scarce, a session that keeps much and of which nothing is acknowledged for so long gives way: a
@@ -34,7 +34,8 @@ STALLED_S = 10.0
 # wait, and only it can dial a new link. Idle links go by their ping interval alone.
 ACTIVE_S = 60.0
 QUIET_S = 10.0
-MAX_LINK_FRAMES_BYTES = 128 * 1024  # waiting to be sent; a JOINED is the largest, pongs may pile up behind it
+# Link frames that wait to be sent. A JOINED, of at most 64 KiB, is the largest; PONGs may gather behind it.
+MAX_LINK_FRAMES_BYTES = 128 * 1024
 
 
 class LinkHandler(Protocol):
@@ -75,8 +76,8 @@ class LinkMachine:
         self.features = features
         self.heard_at = now
         self.ping_s = ping_s
-        self.closing = False  # a CLOSE of ours is on its way out: nothing follows it
-        self._deaf = False  # one side has said CLOSE: what comes behind it is for nobody
+        self.closing = False  # our CLOSE was queued: nothing is sent after it
+        self._deaf = False  # either side has said CLOSE: whatever comes after it is ignored
         self.round_trip_s = 0.0  # the shortest that was seen; 0 before the first pong
         self._joining = joining
         self._writer = writer
@@ -87,17 +88,15 @@ class LinkMachine:
         self._next_ping = 1
         self._ping_at = now
         self.pings: Budget | None = None  # what the peer may ask; None: as often as it likes
-        self._asked_at = now  # when the peer got its second chance; one in each silence
+        self._asked_at = now  # when the peer got its second chance, of which there is one in each silence
         self.on_output = _nothing  # called when a link frame is to be sent, or a stream may go on
         self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
         self._acked = 0  # what we have acknowledged of the peer's sequence
         self._progress = (0, now)  # what the peer had acknowledged of ours when we looked, and since when
-        self.look_at = (
-            0.0  # when to look whether the peer is still there; 0: nothing was sent since the last look
-        )
-        self.eager = (
-            False  # while streams move, silence is answered by a ping of ours, however long ping_s is
-        )
+        # When to look whether the peer is still there; 0: nothing was sent since the last look.
+        self.look_at = 0.0
+        # While streams move, silence is answered by a ping of ours, however long ping_s is.
+        self.eager = False
         self._doubt = Doubt(now)
         self._moved = (0, now)  # the session's positions at the last look, and when they had changed last
 
@@ -231,7 +230,7 @@ class LinkMachine:
         """Says why the link ends; after the next record nothing more will be sent."""
         if not self.closing:
             self.closing = self._deaf = True
-            # Not by _put: however much waits, there is room for the reason.
+            # Not by _put, whose bound does not hold for the reason of the end.
             self._frames += frames.pack(frames.CLOSE, 0, frames.pack_reason(code, text))
             self.on_output()
 
@@ -284,7 +283,7 @@ class LinkMachine:
         return self._doubt.silent_s
 
     def sent(self, now: float) -> None:
-        """Something has left: whether it arrives is looked at in a while."""
+        """Bytes have left: a look whether the peer is still there is due in a while."""
         if not self.look_at:
             self.look_at = now + LOOK_S
 
@@ -339,4 +338,4 @@ class LinkMachine:
 
 
 def _nothing() -> None:
-    """Where output is announced before somebody listens."""
+    """Stands for ``on_output`` until a link with a socket sets it."""

@@ -12,7 +12,8 @@ from weakref import WeakSet
 
 from aero.core.blocks import BLOCK_BYTES, BlockPool
 
-LEAST_BYTES = 48 * 1024 * 1024  # below this, bulk transfers wait for memory rather than for the path
+# With less than this, bulk transfers would wait for memory rather than for the path.
+LEAST_BYTES = 48 * 1024 * 1024
 # Free blocks for reuse: what a fast transfer has under way, 8 MiB, but no more than a sixteenth of all.
 _FREE_BYTES = 8 * 1024 * 1024
 

@@ -149,7 +149,7 @@ class Outbox:
         block: Block | None = self._head if self.kept_bytes else None
         self._pool.holders -= bool(self.kept_bytes)
         self.kept_bytes = 0
-        del self._head, self._cursor, self.tail  # what is written there from here on is another session's
+        del self._head, self._cursor, self.tail  # these blocks may be another session's from here on
         while block is not None:
             following = block.next
             self._pool.give(block)

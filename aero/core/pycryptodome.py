@@ -1,8 +1,10 @@
 """What aero takes from pycryptodome beside its ciphers: points of P-256, and scrypt where the interpreter has none.
 
-Imported before anything else of it, because its loader goes by what it finds, and keeps to that. With cffi, which
-comes along with `cryptography`, every start would take 25 ms and 2 MB more; without, it would get ready to search
-for libraries, which takes as much, and start the program `file` to learn that this is not Windows.
+Import this module before any other part of pycryptodome. At its first import pycryptodome decides whether it loads its
+libraries by cffi or by ctypes, and keeps to that. Where cffi is installed (`cryptography` brings it along) it would
+take cffi, which costs every start 25 ms and 2 MB; so cffi is hidden from it meanwhile. With ctypes it would import
+what searches for libraries, which costs as much, and run the program `file` to learn that this is not Windows; so
+both are spared.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = ["EccPoint", "scrypt"]
 
-_SCRYPT_MOST_BYTES = 64 * 1024 * 1024  # OpenSSL's own limit is a little below what the customary cost needs
+# What OpenSSL may use: its default limit is a little below the 16 MiB that the customary cost needs.
+_SCRYPT_MOST_BYTES = 64 * 1024 * 1024
 
 
 def _load() -> None:
-    """Has its loader find ctypes alone, and know where it is."""
+    """Imports pycryptodome's loader while cffi and the search for libraries are hidden, then shows them again."""
     search = ModuleType("ctypes.util")
     search.find_library = lambda name: None  # type: ignore[attr-defined]
     modules: dict[str, Any] = sys.modules
@@ -39,9 +42,9 @@ _load()
 if TYPE_CHECKING:
     from Crypto.PublicKey._point import EccPoint
 else:
-    try:  # the point alone: the formats of keys, which ECC brings along, cost 5 ms and 0.3 MB more
+    try:  # not by ECC: the formats of keys that it brings along cost 5 ms and 0.3 MB more
         from Crypto.PublicKey._point import EccPoint
-    except ImportError:  # a pycryptodome that keeps it elsewhere
+    except ImportError:  # another version, which has no such module
         from Crypto.PublicKey.ECC import EccPoint
 
 
@@ -49,7 +52,7 @@ def scrypt(password: bytes, salt: bytes, size: int, n: int, r: int, p: int) -> b
     """``size`` bytes derived from a password (RFC 7914)."""
     try:
         return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MOST_BYTES, dklen=size)
-    except (AttributeError, ValueError):  # an OpenSSL that has none, or may not use it
+    except (AttributeError, ValueError):  # an OpenSSL without scrypt, or one in a mode that forbids it
         from Crypto.Protocol.KDF import scrypt as slower
 
         return bytes(slower(password, salt, size, n, r, p))

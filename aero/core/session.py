@@ -105,27 +105,28 @@ class Session:
         self.received = 0  # position in the peer's sequence: all below it was processed
         self.now = now
         self.round_trip_s = LEAST_ROUND_TRIP_S  # the links measure it
-        self.burst_bytes = (
-            frames.LENGTH_MASK
-        )  # how much may wait unsent; the link sets it to what drains quickly
+        # How much may wait unsent; the link sets it to what drains quickly.
+        self.burst_bytes = frames.LENGTH_MASK
         self.on_output = _nothing  # called once when there is something to send
-        # The link knows that there is: only the link that carries the session takes this back, once all is out.
+        # True once output was announced by ``on_output``. Set by whoever queues output; cleared only by the link that
+        # carries the session, when the outbox has nothing left to send.
         self.dirty = False
-        self.features = (
-            0  # what both ends can do, of features.py: as the link that carries the session agreed
+        # The bits of features.py that the link which carries the session has agreed on.
+        self.features = 0
+        self.resumable = (
+            True  # what was sent is kept until it is acknowledged, for the next link; both ends agree
         )
-        self.resumable = True  # both ends agree: what was sent is kept until acknowledged; or it is not
         self.leaving = False  # no new streams: one side said goaway
-        self.ended = False  # the outbox is gone: nothing may be put into it any more
+        self.ended = False  # the outbox was given back: nothing may be put into it
         self.opens: Budget | None = None  # what the peer may open; None: as much as it likes
         self._next_id = first_id
         self._their_parity = (first_id + 1) & 1
         self._their_last = 0
-        self._round = self._their_round = False  # every id was given before
+        self._round = self._their_round = False  # ids have gone round once: every id was given before
         self._told_to_go = False  # the peer said goaway
         self._windows = 0  # sum of all streams' receive windows
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
-        # Streams that are over and whose receivers still have something of them; they go with their receivers.
+        # Closed streams whose receivers have not consumed everything yet. Weak: they go when their receivers do.
         self._leftovers: WeakSet[Stream] = WeakSet()
         self._unread = memory.unread
         self._unread.holders.add(self)
@@ -143,7 +144,8 @@ class Session:
             raise StreamError(
                 Reset.LIMIT, f"{self.limits.max_streams} streams are open, the most there may be"
             )
-        # Half of the slack, so that visitors who come and go while nobody listens never use up the answers' share.
+        # Only half of the slack: visitors who come and go while the peer acknowledges nothing leave the other half to
+        # answers, whose overflow would end the link.
         if self.outbox.kept_bytes > self.limits.kept_bytes + self.limits.kept_slack_bytes // 2:
             raise StreamError(Reset.LIMIT, "the other end has long taken nothing of what waits for it")
         stream = Stream(self, self._take_id(), receiver, self._new_window(), OPEN_CREDIT_BYTES, now)
@@ -224,7 +226,7 @@ class Session:
                 return credit if credit < quantum else quantum
             if (
                 not stream.heavy and unsent < burst + burst
-            ):  # short messages overtake bulk that waits its turn
+            ):  # a light stream may go past bulk that waits for its turn
                 quantum = burst >> 3
                 return credit if credit < quantum else quantum
         self.wait_turn(stream)
@@ -235,7 +237,7 @@ class Session:
         if not stream.waiting and not stream.starved:
             stream.waiting = True
             self.waiting[stream.id] = stream
-            if not self.dirty:  # nothing is on its way out that would bring the link back here by itself
+            if not self.dirty:  # else the link comes back here by itself, when it has sent what is queued
                 self.dirty = True
                 self.on_output()
 
@@ -247,7 +249,7 @@ class Session:
 
     @property
     def burdens(self) -> bool:
-        """True when this session keeps much of what others wait for."""
+        """True when this session keeps more than LITTLE_BYTES unacknowledged while the shared pool is exhausted."""
         return self.pool.exhausted and self.outbox.kept_bytes > self.pool.little_bytes
 
     def room(self, want: int) -> Block:
@@ -268,7 +270,7 @@ class Session:
 
     @property
     def overloaded(self) -> bool:
-        """True when the peer asks for answers and acknowledges none: the link owes it an end."""
+        """True when the peer asks for answers and acknowledges none of them: the link has to be ended."""
         return self.outbox.kept_bytes > self.limits.kept_bytes + self.limits.kept_slack_bytes
 
     def next_piece(self) -> memoryview | None:
@@ -278,9 +280,9 @@ class Session:
     def resume_waiting(self) -> None:
         """There is room: lets the waiting streams go on, in turn, each once at most."""
         queue, outbox = self.waiting, self.outbox
-        self.dirty = True  # whoever calls this takes the output next, and need not be told of it
+        self.dirty = True  # our caller sends next and need not be told that there is output
         for _ in range(len(queue)):
-            # A stream may have taken others along when it was resumed.
+            # Resuming a stream may have closed others, so the queue may be shorter than it was.
             if not queue or self._full or outbox.written - outbox.sent >= self.burst_bytes:
                 break
             stream = queue.popitem(last=False)[1]
@@ -311,13 +313,15 @@ class Session:
             return
         self.ended = self.leaving = True
         self.on_output = _nothing
-        while self.streams:  # one that is reset may take others along
+        while self.streams:  # resetting one may close others
             stream = next(iter(self.streams.values()))
             self.stream_event(stream, streams.RESET)
             stream.receiver.reset(code, text)
         self._unread.holders.discard(self)
-        self.outbox.release()  # not earlier: a receiver that is still to be reset may write once more
-        del self.handler  # the two hold each other; memory must not wait for the garbage collector
+        self.outbox.release()  # not earlier: a receiver may write until it is reset
+        del (
+            self.handler
+        )  # they refer to each other: without this the memory would wait for the garbage collector
 
     # Receiving
 
@@ -346,7 +350,7 @@ class Session:
                 stream.receiver.data(record[start:at])
             else:
                 if self.ended:
-                    return  # a frame before this one has led to the end: no one is left to speak to
+                    return  # an earlier frame of this record has ended the session
                 handle = _HANDLERS.get(word >> 24)
                 if handle is None:
                     raise RemoteProtocolError(Close.FRAME, f"frame kind {word >> 24} is unknown")
@@ -367,7 +371,7 @@ class Session:
         )
 
     def _known(self, stream_id: int) -> None:
-        """Passes for a stream that is over; raises RemoteProtocolError for one that never was."""
+        """Returns for the id of a stream that is closed; raises RemoteProtocolError for one that was never opened."""
         if stream_id & 1 != self._their_parity:
             known = self._round or stream_id < self._next_id
         else:
@@ -450,7 +454,7 @@ class Session:
         if stream_id:
             raise RemoteProtocolError(Close.FRAME, f"GOAWAY on stream {stream_id}")
         self.leaving = True
-        if not self._told_to_go:  # however often it says so
+        if not self._told_to_go:  # the role hears it once, however often the peer says it
             self._told_to_go = True
             self.handler.goaway_received(code, text)
 
@@ -483,7 +487,7 @@ class Session:
         Those go that have waited the longest for their reader, among those that hold at least half of the average.
         """
         held = {each: each.received - each.consumed for each in (*self.streams.values(), *self._leftovers)}
-        # Those who hold less than half of the average hold less than half of all: there are enough others.
+        # Streams with less than half of the average hold less than half of all together, so the others suffice.
         much = sum(held.values()) / (2 * (sum(unread > 0 for unread in held.values()) or 1))
         stuck = sorted(
             (each for each, unread in held.items() if unread and unread >= much),
@@ -524,7 +528,7 @@ def _following(stream_id: int) -> int:
     return (stream_id + 2) & _ID_MASK or WORKER_FIRST_ID  # 0 is no stream
 
 
-# By kind. Not in the session: methods that it holds of itself would keep it until the garbage collector comes.
+# By frame kind. A table of bound methods in each session would refer back to it, and keep it from being freed at once.
 _HANDLERS = {
     frames.CONTROL: Session._handle_control,
     frames.OPEN: Session._handle_open,
@@ -536,4 +540,4 @@ _HANDLERS = {
 
 
 def _nothing() -> None:
-    """Where output is announced while no link is there to take it."""
+    """Stands for ``on_output`` while no link carries the session."""

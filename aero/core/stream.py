@@ -32,7 +32,8 @@ THEIR_FIN = "their fin"
 RESET = "reset"
 
 _DATA = frames.DATA << 24
-_ROOM_BYTES = 64 * 1024  # for more than this, so much room in a block is enough
+# The room at a block's end that is enough for a stream that may send more than this.
+_ROOM_BYTES = 64 * 1024
 _SHORT_ROOM_BYTES = 4 * 1024  # the same while memory runs short, when blocks are smaller (core/blocks.py)
 
 TRANSITIONS = {
@@ -59,7 +60,7 @@ class Receiver(Protocol):
         """The stream is over, early (PROTOCOL.md, section "Reset codes")."""
 
     def resume(self) -> None:
-        """There is credit and room again, after ``allowance`` gave 0."""
+        """There is credit and room again, after ``reserve`` gave None."""
 
 
 class _Over:
@@ -122,8 +123,10 @@ class Stream:
         self.window = window
         self.limit = window  # up to which position they may send
         self._announced = 0  # what was consumed when we last said so
-        self.announced_at = now  # and when: of two that hold much, the older one is stuck
-        self.heavy = False  # took all that it was given last time: has more
+        self.announced_at = (
+            now  # when we said so: of two that hold much, the one with the older time is stuck
+        )
+        self.heavy = False  # it used all that it might send last time, so it probably has more
         self.starved = False  # waits for credit
         self.waiting = False  # stands in the session's queue
 
@@ -131,8 +134,8 @@ class Stream:
         """``count`` received bytes have left for good; gives credit back when half a window has."""
         self.consumed = consumed = self.consumed + count
         if consumed - self._announced >= self.window >> 1 and self.state < THEIRS_ENDED:
-            # All that we hold is on its way out and the sender used half its window within a round trip: it is the
-            # window that limits it. A receiver that lags holds more, and keeps the window that it has.
+            # The receiver holds next to nothing, and the sender used half of the window within a round trip: so the
+            # window is what limits the stream. A receiver that lags holds more, and its window stays as it is.
             if (
                 self.received - consumed <= self.window >> 2
                 and now - self.announced_at < self.session.round_trip_s

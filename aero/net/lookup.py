@@ -101,9 +101,8 @@ class _Name:
         self.good: tuple[SockAddr, ...] = ()  # the last addresses that it had
         self.asked_at = float("-inf")  # when the last look-up ended
         self.running = False
-        self.troubled = (
-            False  # the last look-up failed or was slow: until one succeeds, nobody waits for the next
-        )
+        # The last look-up failed or was slow: until one succeeds, nobody waits for the next.
+        self.troubled = False
         self.patience: Watcher | None = None  # fires when a look-up is slow
         self.waiting: dict[Question, bool] = {}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core import codes, frames
+from aero.core import frames
 from aero.core.codes import Close
 from aero.errors import RemoteProtocolError
 from tests.core.joined import refused
@@ -30,13 +30,6 @@ def test_every_kind_has_a_name_and_the_link_kinds_stand_apart() -> None:
     )
     assert [frames.NAMES[kind] for kind in KINDS[7:]] == ["JOIN", "JOINED", "ACK", "PING", "PONG", "CLOSE"]
     assert all(bool(kind & 0x40) == (kind >= frames.JOIN) for kind in KINDS)
-
-
-def test_code_names_are_what_people_read() -> None:
-    assert codes.CLOSE_NAMES[Close.NOT_AERO] == "not aero"
-    assert codes.RESET_NAMES[codes.Reset.NO_TARGET] == "no target"
-    assert sorted(codes.CLOSE_NAMES) == list(range(len(codes.CLOSE_NAMES)))
-    assert sorted(codes.RESET_NAMES) == list(range(len(codes.RESET_NAMES)))
 
 
 _frames = st.lists(
