@@ -34,8 +34,6 @@ REGISTRY = {"aero.server.registry"}
 FRIENDS = {
     ("aero.core.session", "aero.core.stream"),
     # Not for long: these are being taken apart.
-    ("aero.worker.lane", "aero.worker.app"),
-    ("aero.worker.dump", "aero.worker.app"),
     ("aero.server.httpmux.visitor", "aero.server.httpmux.server"),
 }
 #: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.
