@@ -115,3 +115,47 @@ def test_every_event_is_described_and_has_its_words_on_the_page() -> None:
     assert [name for name in sorted(names) if words.count(f'"{name}": (e) =>') != 2] == [], (
         "in both languages"
     )
+
+
+def rooms_in_architecture() -> list[str]:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    return re.findall(r"^\| `(aero/[^`]*)` \|", text, re.MULTILINE)
+
+
+def test_every_room_is_in_the_architecture_and_every_line_is_a_room() -> None:
+    listed = rooms_in_architecture()
+    assert [name for name in listed if not (ROOT / name).exists()] == []
+    package = ROOT / "aero"
+    folders = {path.parent for path in package.rglob("__init__.py")} - {package}
+    there = {str(path.relative_to(ROOT)) for path in folders}
+    known = set(listed)
+    missing = [
+        name
+        for name in sorted(there)
+        if name not in known and name.rpartition("/")[0] not in known - {"aero"}
+    ]
+    assert [name for name in missing if name != "aero/server"] == []
+    loose = {f"aero/{path.name}" for path in package.glob("*.py")} | {
+        f"aero/server/{path.name}" for path in (package / "server").glob("*.py")
+    }
+    entries = {"aero/__init__.py", "aero/__main__.py", "aero/server/__init__.py"}
+    assert sorted(loose - entries - known) == []
+
+
+def test_the_pictures_name_modules_that_there_are() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    (picture,) = (content for kind, content in _FENCE.findall(text) if kind == "mermaid")
+    server, worker = picture.split("subgraph worker")
+    named = [
+        (part, label.split("<br>")[0])
+        for part, half in (("server", server), ("worker", worker))
+        for label in re.findall(r'\["([^"]+)"\]', half)
+        if not label.startswith("aero/")
+    ]
+    assert len(named) > 8
+    for part, label in named:
+        first, *more = label.split(", ")
+        room = first.rpartition("/")[0]
+        for module in (first, *(f"{room}/{each}" for each in more)):
+            places = [ROOT / "aero" / module, ROOT / "aero" / part / module]
+            assert any(place.is_dir() or place.with_suffix(".py").is_file() for place in places), module

@@ -96,11 +96,11 @@ class Guard:
         if self._given_token:
             return no_token()
         where = (
-            f"it is in {self._key.path}, where aero kick and aero page find it"
+            f"which aero kick and aero page find in {self._key.path}"
             if self._key.path
-            else "this server keeps no state and so nobody has it: start it with --state DIR, or with --api-token"
+            else "which nobody has, as it keeps no state: start it with --state DIR, or with --api-token"
         )
-        text = f"a call that changes something needs this server's key (Authorization: Bearer KEY); {where}"
+        text = f"changing something needs this server's key (Authorization: Bearer KEY), {where}"
         return Problem(401, text, ("WWW-Authenticate", 'Bearer realm="aero"'))
 
 

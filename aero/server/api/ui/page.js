@@ -172,7 +172,7 @@ function askSecret(why = "", retry = refresh) {
   write($("token-text"), why ? words.keyText : words.tokenText);
   write($("token-label"), why ? words.key : words.token);
   write($("token-wrong"), why ? words.keyWrong : words.tokenWrong);
-  write($("token-why"), why);
+  write($("token-why"), why ? words.says(why) : "");
   $("token-wrong").hidden = !hasSecret();
   $("token-no").hidden = !why;
   $("token").showModal();
