@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from aero.address import NAME_CHARS
-
 
 class Limits:
-    """Bounds of queues, buffers, tables and waits, each with its reason."""
+    """Bounds of queues, buffers, tables and waits, each with its reason.
+
+    The class has everybody's; an instance differs in what it is given: ``Limits(TARGETS_PER_WORKER=8)``. What bounds
+    one worker is read from the instance that the worker has (`STANDARD` unless somebody says otherwise), what bounds
+    the process from the class.
+    """
+
+    def __init__(self, **differing: float) -> None:
+        unknown = [name for name in differing if not hasattr(type(self), name)]
+        if unknown:
+            raise TypeError(f"there is no limit {', '.join(unknown)}")
+        self.__dict__.update(differing)
 
     # Workers on one server: each costs a descriptor, a port a target, and some 40 KiB before its first byte.
     WORKERS = 4096
+    # A registration (63 + 253 characters and about 80 of JSON per target) has to fit 64 KiB of control message.
     TARGETS_PER_WORKER = 128
-    NAME_CHARS = NAME_CHARS
 
     # The API's connections: a few people's browsers (six each), a scraper, scripts.
     API_CONNECTIONS = 128
@@ -133,15 +142,15 @@ class Limits:
     # Memory for what all sessions of a process hold, where --memory does not say: a quarter of what the machine or its
     # cgroup has, between what bulk transfers need and what the fastest paths can use: both directions of eight sessions
     # at 1 Gbit/s and 250 ms.
-    MEMORY_LEAST = 48 * 1024 * 1024
-    MEMORY_MOST = 512 * 1024 * 1024
+    MEMORY_MIN = 48 * 1024 * 1024
+    MEMORY_MAX = 512 * 1024 * 1024
 
     # Dialling the server: the first try after a loss is immediate, then twice as long each time, up to half a minute,
     # each with jitter, so that a thousand workers do not come back in one second.
     RETRY_FIRST_S = 0.5
     # A link that is doubted is replaced after up to so long, by chance, for the same reason.
     DOUBT_JITTER_S = 1.0
-    RETRY_MOST_S = 30.0
+    RETRY_MAX_S = 30.0
     # While a session can be resumed, its visitors wait: then the longest wait between two tries is this one for five
     # minutes, and after that a 20th of the time that the server keeps the session, so that one try that fails by chance
     # costs little of it. 1,000 workers that come back at once are 330 handshakes a second, each 1.3 ms of the server's
@@ -181,3 +190,7 @@ class Limits:
     NAME_THREADS = 16
     NAMES = 1024
     ADDRESSES_A_NAME = 16
+
+
+#: What holds for every worker of which nobody says otherwise.
+STANDARD = Limits()

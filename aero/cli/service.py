@@ -26,7 +26,7 @@ SECRETS = {each.name for role in (ServerConfig, ClientConfig) for each in role.O
 #: systemd keeps the log, gives the folder for state, stays in the foreground's place and chooses a user.
 SYSTEMD_OWN = ("log", "log-size", "state", "lock", "detach", "run-as")
 #: ProtectProc= and what else the unit asks for came with 247; an older one leaves out what it does not know.
-SYSTEMD_LEAST = 247
+SYSTEMD_MIN = 247
 UNITS = "/etc/systemd/system"
 PRIVILEGED = 1024  # ports below this need a capability
 
@@ -212,7 +212,7 @@ def has_systemd() -> bool:
         return False
     told = subprocess.run(["systemctl", "--version"], capture_output=True, text=True).stdout
     version = re.match(r"systemd (\d+)", told)
-    return version is not None and int(version[1]) >= SYSTEMD_LEAST
+    return version is not None and int(version[1]) >= SYSTEMD_MIN
 
 
 def systemd(role: Role, start: Sequence[str]) -> Plan:

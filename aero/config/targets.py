@@ -14,9 +14,8 @@ from typing import Any, Callable, NamedTuple
 from aero.address import Address, Target, check_name, port_number
 from aero.config.hints import instead, shown
 from aero.errors import ConfigError
+from aero.limits import Limits
 
-#: A registration (63 + 253 characters and about 80 of JSON per target) has to fit 64 KiB of control message.
-MOST = 128
 #: What stands behind a target's ?, and how each is read. The name is the field of `Target`.
 OPTIONS: dict[str, Callable[[str], Any]] = {"remote": port_number}
 _EXAMPLE = "web@127.0.0.1:80"
@@ -68,8 +67,8 @@ def target_list(given: Iterable[str | Table]) -> tuple[Target, ...]:
             targets += [target(part.strip()) for part in each.split(",") if part.strip()]
     if not targets:
         raise ConfigError(f"no target is given, write name@host:port, for example {_EXAMPLE}")
-    if len(targets) > MOST:
-        raise ConfigError(f"{len(targets)} targets are too many, write at most {MOST}")
+    if len(targets) > Limits.TARGETS_PER_WORKER:
+        raise ConfigError(f"{len(targets)} targets are too many, write at most {Limits.TARGETS_PER_WORKER}")
     names: dict[str, Target] = {}
     remotes: dict[int, Target] = {}
     for one in targets:

@@ -14,7 +14,7 @@ from aero.core.codes import Close
 from aero.core.doubt import LOOK_S, Doubt
 from aero.core.messages import Join, Joined
 from aero.core.record import RecordReader, RecordWriter
-from aero.core.session import LEAST_ROUND_TRIP_S, Session
+from aero.core.session import MIN_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
 
 # Acknowledge at the latest after this many bytes or this long, whichever comes first: at 400 MB/s that is 800 small
@@ -186,7 +186,7 @@ class LinkMachine:
 
     def _tell_round_trip(self) -> None:
         if self.session is not None and self.round_trip_s:
-            self.session.round_trip_s = max(LEAST_ROUND_TRIP_S, self.round_trip_s)
+            self.session.round_trip_s = max(MIN_ROUND_TRIP_S, self.round_trip_s)
 
     # Sending
 

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from aero.core.blocks import BLOCK_BYTES, BlockPool
 
 # With less than this, bulk transfers would wait for memory rather than for the path.
-LEAST_BYTES = 48 * 1024 * 1024
+MIN_BYTES = 48 * 1024 * 1024
 # Free blocks for reuse: what a fast transfer has under way, 8 MiB, but no more than a sixteenth of all.
 _FREE_BYTES = 8 * 1024 * 1024
 
@@ -66,7 +66,7 @@ class Memory:
     """The budget of one process."""
 
     def __init__(self, limit_bytes: int) -> None:
-        """``limit_bytes``: LEAST_BYTES or more, for both directions together."""
+        """``limit_bytes``: MIN_BYTES or more, for both directions together."""
         half = limit_bytes // 2
         free = min(_FREE_BYTES, limit_bytes // 16)
         self.blocks = BlockPool((half - free) // BLOCK_BYTES, free // BLOCK_BYTES)

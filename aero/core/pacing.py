@@ -7,9 +7,9 @@ is; what has passed it is first in, first out. Time is passed in.
 from __future__ import annotations
 
 # Leaves in 13 ms at 10 Mbit/s. With less, records get so small that their cost outweighs the wait that is saved.
-LEAST_BYTES = 16 * 1024
+MIN_BYTES = 16 * 1024
 # One record of the largest size: more does not make a fast link faster.
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 
 # How long the waiting bytes may take to leave: a small message that comes behind them waits as long, and a person
 # at a shell begins to notice 10 ms. Bytes that leave within FAST_S leave room for twice as many.
@@ -23,7 +23,7 @@ class Pacing:
     __slots__ = ("_blocked_at", "burst_bytes")
 
     def __init__(self) -> None:
-        self.burst_bytes = MOST_BYTES
+        self.burst_bytes = MAX_BYTES
         self._blocked_at = 0.0
 
     def blocked(self, now: float) -> None:
@@ -33,10 +33,10 @@ class Pacing:
     def drained(self, now: float) -> bool:
         """The kernel takes more again; returns True when ``burst_bytes`` has changed."""
         took_s = now - self._blocked_at
-        if took_s > SLOW_S and self.burst_bytes > LEAST_BYTES:
+        if took_s > SLOW_S and self.burst_bytes > MIN_BYTES:
             self.burst_bytes >>= 1
             return True
-        if took_s < FAST_S and self.burst_bytes < MOST_BYTES:
+        if took_s < FAST_S and self.burst_bytes < MAX_BYTES:
             self.burst_bytes <<= 1
             return True
         return False

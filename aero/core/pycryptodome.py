@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["EccPoint", "scrypt"]
 
 # What OpenSSL may use: its default limit is a little below the 16 MiB that the customary cost needs.
-_SCRYPT_MOST_BYTES = 64 * 1024 * 1024
+_SCRYPT_MAX_BYTES = 64 * 1024 * 1024
 
 
 def _load() -> None:
@@ -51,7 +51,7 @@ else:
 def scrypt(password: bytes, salt: bytes, size: int, n: int, r: int, p: int) -> bytes:
     """``size`` bytes derived from a password (RFC 7914)."""
     try:
-        return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MOST_BYTES, dklen=size)
+        return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MAX_BYTES, dklen=size)
     except (AttributeError, ValueError):  # an OpenSSL without scrypt, or one in a mode that forbids it
         from Crypto.Protocol.KDF import scrypt as slower
 

@@ -30,7 +30,7 @@ SERVER_FIRST_ID, WORKER_FIRST_ID = 1, 2
 # stream: it would have crossed 2^31 OPENs on its way, and a session keeps a few million frames at the most.
 _ID_MASK = (1 << 32) - 1
 _ROUND = 1 << 31
-LEAST_ROUND_TRIP_S = 0.001  # on one machine, scheduling takes longer than the way there and back
+MIN_ROUND_TRIP_S = 0.001  # on one machine, scheduling takes longer than the way there and back
 
 _DATA = frames.DATA << 24
 
@@ -43,7 +43,7 @@ class SessionLimits(NamedTuple):
     # The window a new stream gets: 20 Mbit/s at 100 ms before it grows.
     window_bytes: int = 256 * 1024
     # What new streams get once the budget is spent: about what TCP itself begins with (RFC 6928).
-    least_window_bytes: int = 16 * 1024
+    min_window_bytes: int = 16 * 1024
     # All windows of a session together: four streams at their largest, or 256 that never grew.
     windows_bytes: int = 64 * 1024 * 1024
     # Kept until acknowledged: 1 Gbit/s at 250 ms.
@@ -104,7 +104,7 @@ class Session:
         self.outbox = Outbox(self.pool)
         self.received = 0  # position in the peer's sequence: all below it was processed
         self.now = now
-        self.round_trip_s = LEAST_ROUND_TRIP_S  # the links measure it
+        self.round_trip_s = MIN_ROUND_TRIP_S  # the links measure it
         # How much may wait unsent; the link sets it to what drains quickly.
         self.burst_bytes = frames.LENGTH_MASK
         self.on_output = _nothing  # called once when there is something to send
@@ -511,9 +511,7 @@ class Session:
 
     def _new_window(self) -> int:
         left = self.limits.windows_bytes - self._windows
-        return (
-            self.limits.window_bytes if left >= self.limits.window_bytes else self.limits.least_window_bytes
-        )
+        return self.limits.window_bytes if left >= self.limits.window_bytes else self.limits.min_window_bytes
 
     def grow(self, window: int) -> int:
         """By how many bytes a stream's window may grow: as much again, within its maximum and the budget."""

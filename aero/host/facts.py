@@ -21,8 +21,8 @@ def facts() -> dict[str, int]:
 
 
 def memory_share() -> int:
-    """Bytes for all sessions together where nobody said how many: Limits.MEMORY_LEAST to Limits.MEMORY_MOST."""
-    return min(max(memory_bytes() // 4, Limits.MEMORY_LEAST), Limits.MEMORY_MOST)
+    """Bytes for all sessions together where nobody said how many: Limits.MEMORY_MIN to Limits.MEMORY_MAX."""
+    return min(max(memory_bytes() // 4, Limits.MEMORY_MIN), Limits.MEMORY_MAX)
 
 
 def memory_bytes(root: str = "/") -> int:

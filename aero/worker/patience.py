@@ -24,7 +24,7 @@ from aero.limits import Limits
 
 FORGOTTEN, REFUSED, LOST, FAILED = "forgotten", "refused", "lost", "failed"
 
-_MOST_DOUBLINGS = 16  # far beyond every limit above
+_MAX_DOUBLINGS = 16  # far beyond every limit above
 
 
 class Patience:
@@ -51,13 +51,13 @@ class Patience:
         self.failures += 1
         if self.failures == 1:
             return 0.0
-        doubled: float = Limits.RETRY_FIRST_S * 2.0 ** min(self.failures - 2, _MOST_DOUBLINGS)
+        doubled: float = Limits.RETRY_FIRST_S * 2.0 ** min(self.failures - 2, _MAX_DOUBLINGS)
         return min(doubled, _longest(resume_s, away_s)) * self._uniform(0.5, 1.0)
 
 
 def _longest(resume_s: float, away_s: float) -> float:
     if not resume_s:
-        return Limits.RETRY_MOST_S
+        return Limits.RETRY_MAX_S
     if away_s < Limits.RESUME_EAGER_S:
         return Limits.RETRY_RESUME_S
-    return min(max(resume_s / Limits.RESUME_TRIES, Limits.RETRY_RESUME_S), Limits.RETRY_MOST_S)
+    return min(max(resume_s / Limits.RESUME_TRIES, Limits.RETRY_RESUME_S), Limits.RETRY_MAX_S)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aero.config import targets
 from aero.config.targets import Table
 from aero.errors import ConfigError
+from aero.limits import Limits
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_list_of_targets() -> None:
         ([","], "no target is given"),
         (["web@h:1,WEB@h:2"], "the name 'web' stands for both web@h:1 and web@h:2"),
         (["a@h:1?remote=7", "b@h:2?remote=7"], "ask for the same port"),
-        ([",".join(f"n{i}@h:1" for i in range(targets.MOST + 1))], "too many"),
+        ([",".join(f"n{i}@h:1" for i in range(Limits.TARGETS_PER_WORKER + 1))], "too many"),
     ],
 )
 def test_lists_of_targets_that_cannot_be(texts: list[str], hint: str) -> None:

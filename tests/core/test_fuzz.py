@@ -26,7 +26,7 @@ from tests.core.joined import PLAIN, SCRATCH, memory_of
 LIMITS = SessionLimits(
     max_streams=5,
     window_bytes=100_000,
-    least_window_bytes=10_000,
+    min_window_bytes=10_000,
     windows_bytes=400_000,
     kept_bytes=2 * BLOCK_BYTES,
     kept_slack_bytes=2 * BLOCK_BYTES,

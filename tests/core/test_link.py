@@ -18,7 +18,7 @@ from aero.core.link import (
     LinkMachine,
 )
 from aero.core.record import LINK, SESSION, RecordReader, RecordWriter
-from aero.core.session import LEAST_ROUND_TRIP_S, SessionLimits
+from aero.core.session import MIN_ROUND_TRIP_S, SessionLimits
 from aero.errors import LinkClosed
 from tests.core.joined import REAL, SCRATCH, End, Joined, bulk, refused
 
@@ -279,7 +279,7 @@ def test_a_round_trip_measured_before_the_session_counts_for_it(joined: Joined) 
     """The first ping is answered before JOINED where the server asks an old link first; the next is a minute away."""
     before_the_session(joined)
     end = joined.worker
-    assert end.session.round_trip_s == LEAST_ROUND_TRIP_S
+    assert end.session.round_trip_s == MIN_ROUND_TRIP_S
     end.machine.ping(joined.now)
     joined.now += 0.25
     say(joined, frames.PONG, frames.pack_u64(1))

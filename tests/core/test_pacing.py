@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aero.core.pacing import FAST_S, LEAST_BYTES, MOST_BYTES, SLOW_S, Pacing
+from aero.core.pacing import FAST_S, MAX_BYTES, MIN_BYTES, SLOW_S, Pacing
 
 
 def drain(pacing: Pacing, seconds: float, at: float = 100.0) -> bool:
@@ -11,7 +11,7 @@ def drain(pacing: Pacing, seconds: float, at: float = 100.0) -> bool:
 
 
 def test_begins_with_one_record() -> None:
-    assert Pacing().burst_bytes == MOST_BYTES
+    assert Pacing().burst_bytes == MAX_BYTES
 
 
 def test_a_slow_link_halves_down_to_the_least() -> None:
@@ -20,7 +20,7 @@ def test_a_slow_link_halves_down_to_the_least() -> None:
     while drain(pacing, SLOW_S * 2):
         seen.append(pacing.burst_bytes)
     assert seen == [128 * 1024, 64 * 1024, 32 * 1024, 16 * 1024]
-    assert pacing.burst_bytes == LEAST_BYTES
+    assert pacing.burst_bytes == MIN_BYTES
     assert not drain(pacing, 1000.0)
 
 
@@ -32,7 +32,7 @@ def test_a_link_that_became_quick_doubles_up_to_the_most() -> None:
     while drain(pacing, FAST_S / 2):
         doublings += 1
     assert doublings == 4
-    assert pacing.burst_bytes == MOST_BYTES
+    assert pacing.burst_bytes == MAX_BYTES
 
 
 def test_in_between_nothing_changes() -> None:

@@ -311,7 +311,7 @@ def test_sixteen_thousand_streams_share_one_budget_of_windows() -> None:
         joined.server.open()
     windows = sum(stream.window for stream in joined.server.session.streams.values())
     assert windows == joined.server.session._windows
-    assert windows <= limits.windows_bytes + limits.max_streams * limits.least_window_bytes
+    assert windows <= limits.windows_bytes + limits.max_streams * limits.min_window_bytes
     joined.run()
     accepted = sum(stream.window for stream in joined.worker.session.streams.values())
     assert accepted == joined.worker.session._windows

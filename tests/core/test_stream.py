@@ -7,7 +7,7 @@ import pytest
 from aero.core import frames
 from aero.core import stream as streams
 from aero.core.codes import Close, Reset
-from aero.core.session import LEAST_ROUND_TRIP_S, MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES
+from aero.core.session import MAX_WINDOW_BYTES, MIN_ROUND_TRIP_S, OPEN_CREDIT_BYTES
 from aero.core.stream import CLOSED, OPEN, OUR_FIN, OURS_ENDED, OVER, RESET, THEIR_FIN, THEIRS_ENDED, Stream
 from aero.errors import LocalProtocolError
 from tests.core.joined import Joined, Sink, bulk, refused
@@ -471,4 +471,4 @@ def test_a_window_never_grows_past_its_maximum(joined: Joined) -> None:
 def test_on_one_machine_the_least_round_trip_counts(joined: Joined) -> None:
     joined.server.machine.ping(joined.now)
     joined.run()
-    assert joined.server.session.round_trip_s == LEAST_ROUND_TRIP_S
+    assert joined.server.session.round_trip_s == MIN_ROUND_TRIP_S

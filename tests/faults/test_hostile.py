@@ -76,7 +76,7 @@ def test_wrong_codes_make_their_address_slow_and_let_the_right_one_in(
     lab: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(penalties, "FIRST_S", 0.05)
-    monkeypatch.setattr(penalties, "MOST_S", 0.3)
+    monkeypatch.setattr(penalties, "MAX_S", 0.3)
     delays = []
     for _ in range(9):
         began = monotonic()

@@ -47,7 +47,7 @@ MIB = 1024 * 1024
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redials follow each other closely, and failed handshakes of ours are not held back: the rest is as it is."""
     monkeypatch.setattr(Limits, "RETRY_FIRST_S", 0.02)
-    monkeypatch.setattr(Limits, "RETRY_MOST_S", 0.05)
+    monkeypatch.setattr(Limits, "RETRY_MAX_S", 0.05)
     monkeypatch.setattr("aero.server.policy.penalties.FREE", 1e9)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 PACKAGE = str(Path(__file__).resolve().parents[2] / "aero")
-MOST_BYTES = 2048
+MAX_BYTES = 2048
 MOST_KEPT = 400  # inputs of one target: the suite replays all of them within a second
 
 Target = Callable[[bytes], None]
@@ -87,7 +87,7 @@ def changed(data: bytes, others: list[bytes], words: list[bytes], dice: random.R
             )
         else:
             out[at:at] = out[at : at + dice.randrange(1, 65)]
-    return bytes(out[:MOST_BYTES])
+    return bytes(out[:MAX_BYTES])
 
 
 def corpus(name: str) -> list[bytes]:

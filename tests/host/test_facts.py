@@ -67,7 +67,7 @@ def test_without_proc_it_is_the_machines(tmp_path: Path) -> None:
 def test_the_share_is_a_quarter_within_bounds(monkeypatch: pytest.MonkeyPatch, has: int, share: int) -> None:
     monkeypatch.setattr(facts, "memory_bytes", lambda: has)
     assert facts.memory_share() == share
-    assert Limits.MEMORY_LEAST <= share <= Limits.MEMORY_MOST
+    assert Limits.MEMORY_MIN <= share <= Limits.MEMORY_MAX
 
 
 def test_this_process_costs_something() -> None:

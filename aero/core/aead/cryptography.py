@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # The first version whose AESGCM is one call into Rust. Before, it took bytes only and cost 10 µs for a small record,
 # and 80 ms and 5 MB at start: OpenSSL by ctypes does better, and many hosts carry such a version.
-_LEAST_VERSION = 43
+_MIN_VERSION = 43
 
 
 class Cryptography:
@@ -33,8 +33,8 @@ class Cryptography:
         try:
             from cryptography import __version__
 
-            if int(__version__.partition(".")[0]) < _LEAST_VERSION:
-                raise HostError(f"version {__version__} is here, {_LEAST_VERSION} or newer is needed")
+            if int(__version__.partition(".")[0]) < _MIN_VERSION:
+                raise HostError(f"version {__version__} is here, {_MIN_VERSION} or newer is needed")
             from cryptography.exceptions import InvalidTag
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except HostError:

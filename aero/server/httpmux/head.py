@@ -157,14 +157,14 @@ def check_beginning(part: bytes | bytearray, fresh: int, most: int) -> None:
         raise MessageError(400, _fault(part))
 
 
-def parse_request(head: bytes, most_fields: int) -> Request:
+def parse_request(head: bytes, max_fields: int) -> Request:
     """Reads a request's head, blank line included. Raises MessageError."""
-    return (_cached_request if len(head) <= CACHED_BYTES else _parse_request)(head, most_fields)
+    return (_cached_request if len(head) <= CACHED_BYTES else _parse_request)(head, max_fields)
 
 
-def parse_response(head: bytes, most_fields: int) -> Response:
+def parse_response(head: bytes, max_fields: int) -> Response:
     """Reads a response's head, blank line included. Raises MessageError."""
-    return (_cached_response if len(head) <= CACHED_BYTES else _parse_response)(head, most_fields)
+    return (_cached_response if len(head) <= CACHED_BYTES else _parse_response)(head, max_fields)
 
 
 def body_length(method: bytes, response: Response) -> int:
@@ -174,9 +174,9 @@ def body_length(method: bytes, response: Response) -> int:
     return UNTIL_CLOSE if response.length == NO_BODY else response.length
 
 
-def parse_trailers(block: bytes, most_fields: int) -> bytes:
+def parse_trailers(block: bytes, max_fields: int) -> bytes:
     """The trailer lines that may be passed on. ``block``: whole lines, without the blank one. Raises MessageError."""
-    fields = _fields(block, most_fields)
+    fields = _fields(block, max_fields)
     return b"".join(
         b"%s: %s\r\n" % (name, value.strip(b" \t"))
         for name, value in fields
@@ -190,7 +190,7 @@ def parse_trailers(block: bytes, most_fields: int) -> bytes:
 # ----------------------------------------------------------------------------
 
 
-def _parse_request(head: bytes, most_fields: int) -> Request:
+def _parse_request(head: bytes, max_fields: int) -> Request:
     line, _, block = head.partition(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -202,7 +202,7 @@ def _parse_request(head: bytes, most_fields: int) -> Request:
     special: dict[bytes, list[bytes]] = {}
     forwarded: list[tuple[bytes, bytes]] = []
     pins = places = False
-    for name, value in _fields(block[:-2], most_fields):
+    for name, value in _fields(block[:-2], max_fields):
         low, value = name.lower(), value.strip(b" \t")
         if low in _PROXIED or low.startswith(_PROXIED_BEGIN):
             if _folded(low) == low:  # a real proxy spells its fields as everybody does
@@ -281,14 +281,14 @@ def _expects(values: list[bytes], minor: int, length: int) -> bool:
 # ----------------------------------------------------------------------------
 
 
-def _parse_response(head: bytes, most_fields: int) -> Response:
+def _parse_response(head: bytes, max_fields: int) -> Response:
     try:
-        return _strict_response(head, most_fields)
+        return _strict_response(head, max_fields)
     except MessageError:
-        return _strict_response(repair(head), most_fields)
+        return _strict_response(repair(head), max_fields)
 
 
-def _strict_response(head: bytes, most_fields: int) -> Response:
+def _strict_response(head: bytes, max_fields: int) -> Response:
     line, _, block = head.partition(b"\r\n")
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
@@ -297,7 +297,7 @@ def _strict_response(head: bytes, most_fields: int) -> Response:
     kept: list[tuple[bytes, bytes, bytes]] = []
     special: dict[bytes, list[bytes]] = {}
     pins = places = False
-    for name, value in _fields(block[:-2], most_fields):
+    for name, value in _fields(block[:-2], max_fields):
         low, value = name.lower(), value.strip(b" \t")
         if low in _RESPONSE_FIELDS:
             special.setdefault(low, []).append(value)

@@ -20,7 +20,6 @@ from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import AeroError, RemoteProtocolError
-from aero.limits import Limits
 from aero.net.link import Link
 from aero.net.loop import Loop
 from aero.server.registry.worker import Worker
@@ -83,7 +82,7 @@ class Uplink:
         self.resume_s = resume_s
         self.session = Session(self, SERVER_FIRST_ID, ground.memory, ground.session_limits, monotonic())
         self.session.resumable = self.resume_s > 0
-        self.session.opens = Budget(Limits.OPENS_BURST, Limits.OPENS_PER_S, monotonic())
+        self.session.opens = Budget(worker.limits.OPENS_BURST, worker.limits.OPENS_PER_S, monotonic())
         self.link: Link | None = None
         # The worker counts its session's links, so that one which was held up on its way cannot win over a newer one.
         self.link_number = 1
@@ -94,7 +93,7 @@ class Uplink:
         self._pongs: dict[
             int, list[Callable[[float], None]]
         ] = {}  # by the number of the ping that they wait for
-        self._control = Budget(Limits.CONTROL_BURST, Limits.CONTROL_PER_S, monotonic())
+        self._control = Budget(worker.limits.CONTROL_BURST, worker.limits.CONTROL_PER_S, monotonic())
 
     @property
     def alive(self) -> bool:

@@ -11,7 +11,7 @@ from aero.core.codes import Close, Reset
 from aero.core.messages import DUPLICATE, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
 from aero.core.stream import Receiver, Stream
 from aero.errors import PortError, StreamError
-from aero.limits import Limits
+from aero.limits import STANDARD, Limits
 from aero.net.loop import Loop
 from aero.server.policy.shares import Shares
 from aero.server.registry.claims import Holder
@@ -55,7 +55,17 @@ class Home(Protocol):
 class Worker:
     """One worker: everything that has its cid."""
 
-    def __init__(self, home: Home, user: str, tag: str, host: str, identity: str, address: str) -> None:
+    def __init__(
+        self,
+        home: Home,
+        user: str,
+        tag: str,
+        host: str,
+        identity: str,
+        address: str,
+        limits: Limits = STANDARD,
+    ) -> None:
+        self.limits = limits
         self.cid = new_cid()
         self.user = user
         self.tag = tag
@@ -68,7 +78,7 @@ class Worker:
         self.mappings: dict[int, Mapping] = {}  # by target id
         self.silent_at = float("-inf")  # when none of its links gave a sign of life that was asked for
         self.lobby = Lobby(home.loop)
-        self.shares = Shares(Limits.VISITORS_PER_WORKER, Limits.VISITORS_PER_ADDRESS)
+        self.shares = Shares(limits.VISITORS_PER_WORKER, limits.VISITORS_PER_ADDRESS)
         self._by_name: dict[tuple[str, str], Mapping] = {}
         self._home = home
         self._registration = Registration(home.turns)
@@ -166,8 +176,8 @@ class Worker:
         known = self.mappings.get(target_id)
         if known is not None and (known.name, known.local) == (name, local):  # our first answer was lost
             return Answer(target_id, name, known.port, tuple(known.addresses))
-        if len(self.mappings) >= Limits.TARGETS_PER_WORKER:
-            text = f"a worker may have {Limits.TARGETS_PER_WORKER} targets"
+        if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
+            text = f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
             return Answer(target_id, name, error=TOO_MANY, text=text)
         if known is not None or self.mapping(name, wanted.proto) is not None:
             return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")

@@ -17,7 +17,7 @@ STEP_S = 2.0  # as often as a person looks at a line that moves
 POINTS = 300  # ten minutes
 _ZEROES = array("I", [0]) * POINTS
 # The largest 32-bit sample, 4 GB/s; higher rates are clipped.
-_MOST = (1 << 8 * _ZEROES.itemsize) - 1
+_MAX = (1 << 8 * _ZEROES.itemsize) - 1
 
 
 #: Bytes a second, "in" and "out".
@@ -66,7 +66,7 @@ class Series:
     def put(self, number: int, rate_in: float, rate_out: float) -> bool:
         """Takes sample ``number``; False when nothing but zeroes is left."""
         for rates, rate in zip(self._rates.values(), (rate_in, rate_out)):
-            rates[number % POINTS] = min(round(rate), _MOST)
+            rates[number % POINTS] = min(round(rate), _MAX)
         self._quiet = 0 if rate_in or rate_out else self._quiet + 1
         return self._quiet < POINTS
 

@@ -26,7 +26,7 @@ from aero.server.registry.route import LocalRoute
 PEER = Peer(b"192.0.2.1", True)
 PLACE = Place(b"/t/web", b"a", b"127.0.0.1:80")
 HEAD_BYTES = 64 * 1024
-MOST_TURNS = 20_000
+MAX_TURNS = 20_000
 STAYS, FINISHES, RESETS = range(3)  # what a target does after its first answer
 
 
@@ -194,7 +194,7 @@ class Scene:
 
     def run(self) -> None:
         """Turns until nothing happens any more."""
-        for _ in range(MOST_TURNS):
+        for _ in range(MAX_TURNS):
             if not self.turn():
                 return
         raise AssertionError("it goes on and on")

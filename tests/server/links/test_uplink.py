@@ -12,6 +12,7 @@ from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.codes import Close
 from aero.core.session import SessionLimits
 from aero.errors import LinkClosed
+from aero.limits import STANDARD
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import Uplink
 from tests.core.joined import memory_of
@@ -32,6 +33,7 @@ class Lab:
     def uplink(self, kept: int, frozen: bool = True) -> Uplink:
         """A session that keeps so many blocks, with a link or without."""
         worker: Any = SimpleNamespace(
+            limits=STANDARD,
             cid="c",
             tag="t",
             ping_s=0.0,

@@ -24,7 +24,7 @@ def test_each_one_more_doubles_the_delay_up_to_half_of_what_a_handshake_may_last
         watch.failed(b"a", 100.0)
         delays.append(watch.delay_s(b"a", 100.0))
     assert delays[3:8] == [0.5, 1.0, 2.0, 4.0, 5.0]
-    assert max(delays) == penalties.MOST_S
+    assert max(delays) == penalties.MAX_S
 
 
 def test_failures_are_forgotten() -> None:
@@ -56,4 +56,4 @@ def test_a_delay_is_never_longer_than_a_handshake_can_bear(failures: list[float]
     for passed in failures:
         now += passed
         watch.failed(b"a", now)
-        assert 0.0 <= watch.delay_s(b"a", now) <= penalties.MOST_S
+        assert 0.0 <= watch.delay_s(b"a", now) <= penalties.MAX_S
