@@ -294,17 +294,18 @@ def test_registrations_that_cannot_be(lab: Inside, targets: Any) -> None:
         assert all(len(answer["text"]) <= 200 for answer in answers if "text" in answer)
 
 
+@pytest.mark.parametrize("where", ["register", "register_one"])
 def test_an_error_of_ours_ends_one_link_and_nothing_else(
-    lab: Inside, monkeypatch: pytest.MonkeyPatch
+    lab: Inside, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def slip(self: Worker, wanted: object) -> None:
+    def slip(*_: object) -> None:
         raise KeyError("a slip of ours")
 
-    monkeypatch.setattr(Worker, "register", slip)
+    monkeypatch.setattr(Worker, where, slip)
     with Hostile(lab.server.port) as other, Hostile(lab.server.port) as worker:
         other.join()
         worker.join()
-        worker.say({"do": "register", "targets": []})
+        worker.say({"do": "register", "targets": [{"id": 1, "name": "web", "local": "h:1"}]})
         assert worker.close_code() == Close.INTERNAL
         other.link(frames.pack(frames.PING, 0, bytes(8)))
         assert other.read() and not other.ended

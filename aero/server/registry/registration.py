@@ -16,19 +16,17 @@ import gevent
 from gevent.event import Event
 from gevent.lock import Semaphore
 
-from aero import logs
 from aero.core.codes import Close
 from aero.core.messages import Answer, Wanted
 from aero.errors import RemoteProtocolError
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.server.registry.life import Mortal, Proofs
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Wait
 
 _PAUSE_S = 0.001  # until the next turn: long enough for the loop to look at its sockets
 _BUSY_RETRY_S = 0.5
-
-log = logs.get("registry")
 
 Reply = Callable[[Iterable[Answer]], None]
 
@@ -130,8 +128,8 @@ class Registration:
                     self._unregister(worker, asked.ids)
                     self._waiting -= min(len(asked.ids), Limits.TARGETS_PER_WORKER)
         except Exception as error:  # a fault of ours: it must not leave the worker waiting
-            log.error("registering failed", error=repr(error))
-            worker.end(Close.OVERLOAD, "the server has a fault, its log says more")
+            report(error)
+            worker.end(Close.INTERNAL, "an error of the program")
         finally:
             self._running = False
 
