@@ -1,7 +1,8 @@
 """How much may wait unsent on a link: what it sends in some milliseconds, so that short messages stay quick.
 
-What stands behind this mark stays in the visitors' own sockets, where the session can still choose whose turn it
-is; what has passed it is first in, first out. Time is passed in.
+What has entered the outbox leaves in its order, so a short message waits for all that is before it. So no more enters
+than the link takes in some milliseconds. The rest stays in the visitors' sockets, and the session chooses whose turn it
+is.
 """
 
 from __future__ import annotations

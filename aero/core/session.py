@@ -113,9 +113,8 @@ class Session:
         self.dirty = False
         # The bits of features.py that the link which carries the session has agreed on.
         self.features = 0
-        self.resumable = (
-            True  # what was sent is kept until it is acknowledged, for the next link; both ends agree
-        )
+        # What was sent is kept until it is acknowledged, for the next link; both ends agree.
+        self.resumable = True
         self.leaving = False  # no new streams: one side said goaway
         self.ended = False  # the outbox was given back: nothing may be put into it
         self.opens: Budget | None = None  # what the peer may open; None: as much as it likes
@@ -224,9 +223,8 @@ class Session:
             if unsent < burst:
                 quantum = burst if not self.waiting else burst >> 1
                 return credit if credit < quantum else quantum
-            if (
-                not stream.heavy and unsent < burst + burst
-            ):  # a light stream may go past bulk that waits for its turn
+            # A light stream may go past bulk that waits for its turn.
+            if not stream.heavy and unsent < burst + burst:
                 quantum = burst >> 3
                 return credit if credit < quantum else quantum
         self.wait_turn(stream)

@@ -28,13 +28,14 @@ READ_BYTES = record.MAX_RECORD_BYTES  # one call takes a whole record of the lar
 SMALL_BYTES = 32 * 1024
 _BUFFER_BYTES = SMALL_BYTES + READ_BYTES + record.MAX_RECORD_BYTES
 RECORDS_A_TURN = 8  # then the other sockets have their turn
-LINGER_S = 2.0  # how long the peer has to take our last words
-ROOM_RETRY_S = 0.05  # when another session holds the memory that this one's streams wait for
+LINGER_S = 2.0  # how long a peer that was told why its link ends has to read that and hang up
+# How soon a session whose streams wait for memory that other sessions hold looks again.
+ROOM_RETRY_S = 0.05
 
 _NO_BYTES = memoryview(b"")
 _ENDED = LinkClosed("closed")
 
-# Records are opened, and their frames handled, within one call, one link at a time: one scratch serves all links.
+# A record is opened and all of its frames are handled within one call, so all links share the memory for that.
 _PLAIN = memoryview(pages(record.MAX_PLAIN_BYTES))
 
 
@@ -79,7 +80,7 @@ class Link:
         self._out = memoryview(pages(record.MAX_RECORD_BYTES))
         self._out_start = self._out_end = 0
         self._scheduled = False
-        self._last_words = False
+        self._last_words = False  # a CLOSE of ours is being sent, nothing that comes is read any more
         self._error: AeroError = _ENDED  # why, from our last words on
         self._send_waits_for = 0  # READ or WRITE while the connection took only a part of what it was given
         self._reading = self._loop.io(transport.fileno(), READ)
@@ -110,7 +111,7 @@ class Link:
         self.machine.carry(session)
         session.burst_bytes = self._pacing.burst_bytes
         session.on_output = self.schedule
-        session.dirty = True  # whatever it has: the next flush looks
+        session.dirty = True  # whether it has output or not, the flush below looks
         self._arm()  # the JOIN may have asked for another interval
         self.schedule()
 
@@ -119,13 +120,13 @@ class Link:
         return self.machine.ping(monotonic())
 
     def schedule(self) -> None:
-        """Something is to be sent: at the end of this turn of the loop."""
+        """Has what there is to send leave at the end of this turn of the loop."""
         if not self._scheduled and not self.ended:
             self._scheduled = True
             self._loop.run_callback(self._flush)
 
     def close(self, code: int, text: str, error: AeroError | None = None) -> None:
-        """Says why, lets the peer take it, and ends; the owner hears of it when it is over."""
+        """Sends a CLOSE with the reason, gives the peer LINGER_S to read it, and ends."""
         if self.ended or self._last_words:
             return
         self._last_words = True
@@ -133,7 +134,7 @@ class Link:
         try:
             self.machine.close(code, text)
         except ProtocolError:
-            pass  # so much is waiting that the reason does not fit any more: the end alone must do
+            pass  # too many link frames wait for the reason to fit: the peer sees the end alone
         self._error = error or LinkClosed(text)
         self._write()
         if not self.ended:
@@ -198,7 +199,7 @@ class Link:
         try:
             self._in_start = machine.receive(self._in, self._in_start, self._in_end, monotonic())
             if self._in_end - self._in_start >= record.HEADER_BYTES:
-                record.record_bytes(self._in, self._in_start)  # an impossible length is not waited for
+                record.record_bytes(self._in, self._in_start)  # raises now where the length is impossible
         except RemoteProtocolError as error:
             self.close(error.code, str(error), error)
             return
@@ -309,8 +310,8 @@ class Link:
         except RemoteProtocolError as error:
             self.close(error.code, str(error), error)
         except LinkClosed as error:
-            self.close(Close.SILENT, str(error), error)  # perhaps one direction still works
-            self._end(error)  # and perhaps none does: nobody waits for a dead path
+            self.close(Close.SILENT, str(error), error)  # our direction may still work: the peer should know
+            self._end(error)  # without waiting for an answer, which would not come
         if not self.ended and not self._last_words:
             self._arm()
             if self.machine.session is not None and self.machine.session.waiting:
@@ -333,10 +334,10 @@ class Link:
         self.machine.on_output = _nothing
         self._in = self._out = _NO_BYTES
         self._in_start = self._in_end = self._out_start = self._out_end = 0
-        # What we said at last is the reason, however the peer took it: it decides whether the session may go on.
+        # The reason that we gave decides whether the session may go on, not how the peer then hung up.
         if self._last_words:
             error = self._error
-        self._error = _ENDED  # the reason's traceback may lead back here
+        self._error = _ENDED  # the reason's traceback may refer to this link
         self.owner.link_ended(self, error)
 
     def faulted(self, error: Exception) -> None:
@@ -355,4 +356,4 @@ class Link:
 
 
 def _nothing() -> None:
-    """Where output is announced once the link is gone."""
+    """Takes the place of a callback that nobody waits for."""

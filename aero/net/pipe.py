@@ -45,7 +45,7 @@ def refuse(sock: socket.socket) -> None:
 
 
 def _nowhere(data: Any, flags: int) -> int:
-    """Takes the place of ``send`` once the socket takes nothing any more."""
+    """In place of a socket's ``send`` once that has failed: drops ``data`` and says that it was taken."""
     return len(data)
 
 
@@ -121,7 +121,7 @@ class Pipe:
         self._end_if_done()
 
     def resume(self) -> None:
-        """There is room again: reads at once; the watcher stays off while there is more than fits."""
+        """The stream may send again: reads once. The watcher stays off while the socket has more than is allowed."""
         if self.ended or self.stream.state & streams.OURS_ENDED:
             return
         self._on_readable()
@@ -188,7 +188,7 @@ class Pipe:
     def _shut(self) -> None:
         self._fin_waits = False
         if self.stream.state == streams.CLOSED:
-            self._end_if_done()  # close says it as well
+            self._end_if_done()  # closing the socket tells its program the same
             return
         if self._failure is None:
             try:
