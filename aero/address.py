@@ -111,6 +111,15 @@ def port_number(text: str, lowest: int = 1) -> int:
     return int(text)
 
 
+class UnixPath(NamedTuple):
+    """A socket in the file system: where to listen, or what to ask, on this machine."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
 class Address(NamedTuple):
     """A host name or IP address (without brackets) and a TCP port."""
 

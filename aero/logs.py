@@ -53,7 +53,7 @@ def clean(value: object, limit: int = VALUE_CHARS, also: str = "") -> str:
     return "".join("\\" + c if c in also else c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class Event(logging.LogRecord):
+class Line(logging.LogRecord):
     """One event: a message, which is the program's own words, and fields, which may be anyone's."""
 
     def __init__(self, part: str, level: int, message: str, fields: dict[str, object]) -> None:
@@ -99,7 +99,7 @@ class Log:
 
     def _log(self, level: int, message: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.handle(Event(self._part, level, message, fields))
+            self._logger.handle(Line(self._part, level, message, fields))
 
 
 def get(part: str) -> Log:
@@ -174,7 +174,7 @@ class Floods:
         return found
 
 
-def _kind(event: Event) -> Kind:
+def _kind(event: Line) -> Kind:
     culprit = next((clean(event.fields[name]) for name in CULPRITS if name in event.fields), "")
     host, colon, port = culprit.rpartition(":")
     if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
@@ -203,9 +203,7 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one event, or lose it."""
-        event = (
-            record if isinstance(record, Event) else Event(record.name, record.levelno, str(record.msg), {})
-        )
+        event = record if isinstance(record, Line) else Line(record.name, record.levelno, str(record.msg), {})
         now = time.monotonic()
         self._tell_floods(now)
         if event.levelno < logging.WARNING or self._floods.passes(_kind(event), now):
@@ -215,16 +213,16 @@ class Handler(logging.Handler):
         for kind, count in self._floods.over(now):
             about = {"address": kind.culprit} if kind.culprit else {}
             fields = {**about, "count": count, "seconds": int(FLOOD_S)}
-            self._write_or_lose(Event(kind.part, kind.level, f"{kind.message}: more of these", fields), now)
+            self._write_or_lose(Line(kind.part, kind.level, f"{kind.message}: more of these", fields), now)
 
-    def _write_or_lose(self, event: Event, now: float) -> None:
+    def _write_or_lose(self, event: Line, now: float) -> None:
         if self._retry_at and now < self._retry_at:
             self._lost += 1
             return
         try:
             if self._lost:
                 self._write(
-                    self._format(Event("log", logging.WARNING, "lines were lost", {"count": self._lost}))
+                    self._format(Line("log", logging.WARNING, "lines were lost", {"count": self._lost}))
                 )
                 self._lost = 0
             self._write(self._format(event))
@@ -294,7 +292,7 @@ class Handler(logging.Handler):
             self._written = 0
             text = "the log is full and cannot be renamed, so it grows; have logrotate rename it, then send SIGHUP"
             self._write(
-                self._format(Event("log", logging.WARNING, text, {"path": self._path, "error": error}))
+                self._format(Line("log", logging.WARNING, text, {"path": self._path, "error": error}))
             )
             return
         self._open()
@@ -317,7 +315,7 @@ class Handler(logging.Handler):
             pass  # nobody is left to tell
 
 
-def text_line(event: Event) -> bytes:
+def text_line(event: Line) -> bytes:
     """``2026-11-22T14:15:00.123Z info  server: worker up tag=nas``, and a line feed."""
     level = LEVELS.get(event.levelno, "error")
     line = f"{timestamp(event.created)} {level:5} {event.part}: {event.getMessage()}".encode(
@@ -328,7 +326,7 @@ def text_line(event: Event) -> bytes:
     return line + b"\n"
 
 
-def json_line(event: Event) -> bytes:
+def json_line(event: Line) -> bytes:
     """``{"ts": ..., "level": ..., "part": ..., "event": ...}`` with the fields, and a line feed; ASCII."""
     import json
 

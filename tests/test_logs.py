@@ -95,7 +95,7 @@ def test_no_string_forges_a_line_or_a_terminal_sequence(tmp_path: Path, format: 
 
 @given(st.text(), st.text(), st.sampled_from(["text", "json"]))
 def test_every_event_is_one_printable_line(message: str, value: str, format: str) -> None:
-    event = logs.Event("server", logging.INFO, message, {"value": value, "other": value})
+    event = logs.Line("server", logging.INFO, message, {"value": value, "other": value})
     line = (logs.json_line if format == "json" else logs.text_line)(event)
     assert line.endswith(b"\n")
     assert len(line) <= logs.LINE_BYTES
@@ -105,17 +105,17 @@ def test_every_event_is_one_printable_line(message: str, value: str, format: str
 
 
 def test_quoted_values_read_back_unambiguously() -> None:
-    event = logs.Event("x", logging.INFO, "m", {"a": 'b" c="d', "e": "\\"})
+    event = logs.Line("x", logging.INFO, "m", {"a": 'b" c="d', "e": "\\"})
     assert event.getMessage() == r'm a="b\" c=\"d" e="\\"'
 
 
 def test_long_values_are_cut() -> None:
-    line = logs.Event("x", logging.INFO, "m", {"v": "v" * 100_000}).getMessage()
+    line = logs.Line("x", logging.INFO, "m", {"v": "v" * 100_000}).getMessage()
     assert line == "m v=" + "v" * logs.VALUE_CHARS + "..."
 
 
 def test_a_hundred_long_fields_still_make_one_bounded_line() -> None:
-    event = logs.Event("x", logging.INFO, "m", {f"k{i}": "\U000e0001" * 300 for i in range(100)})
+    event = logs.Line("x", logging.INFO, "m", {f"k{i}": "\U000e0001" * 300 for i in range(100)})
     assert len(logs.text_line(event)) <= logs.LINE_BYTES
     line = logs.json_line(event)
     assert len(line) <= logs.LINE_BYTES

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
+from aero.address import Address, UnixPath
 from aero.config.roles import ConsoleConfig, KickConfig, ListConfig, PageConfig, WorkerConfig
 from aero.core.codes import Close
-from aero.errors import AeroError, NetworkError, Rejected
+from aero.errors import AeroError, ConfigError, NetworkError, Rejected
 from aero.host import keyfile
 from aero.logs import clean
 from aero.server.api.page import address_with
@@ -51,6 +53,8 @@ def pinged(config: WorkerConfig) -> str:
 
 def page(config: PageConfig) -> str:
     """Where the page is, with what opens it. Asks nobody."""
+    if isinstance(config.api, UnixPath):
+        raise ConfigError(f"no browser reaches {config.api}: name the address of a server's page with --api")
     return address_with(_secret(config), config.api) + "\n"
 
 
@@ -131,14 +135,35 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP to a socket in the file system."""
+
+    def __init__(self, path: str) -> None:
+        """``path``: where it is."""
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connects. Raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def _connection(api: Address | UnixPath) -> http.client.HTTPConnection:
+    if isinstance(api, UnixPath):
+        return _UnixConnection(api.path)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)
+    return http.client.HTTPConnection(host, api.port, timeout=TIMEOUT_S)
+
+
 def _ask(config: ConsoleConfig, method: str, path: str, secret: str = "") -> Any:
     """One call; the answer's JSON. ``secret``: what the call needs, where that is not the token alone."""
     secret = secret or config.api_token
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
     headers = {"Content-Type": "application/json"} if method == "POST" else {}
     if secret:
         headers["Authorization"] = f"Bearer {secret}"
-    connection = http.client.HTTPConnection(host, config.api.port, timeout=TIMEOUT_S)
+    connection = _connection(config.api)
     try:
         connection.request(method, path, b"{}" if method == "POST" else None, headers)
         response = connection.getresponse()

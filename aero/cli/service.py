@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from aero.address import Address
 from aero.config import values
 from aero.config.option import Options, Raw
 from aero.config.roles import ClientConfig, ServerConfig, ServiceConfig
@@ -272,7 +273,8 @@ def write_systemd(plan: Plan) -> str:
 def _capabilities(config: ServerConfig | ClientConfig) -> str:
     ports = []
     if isinstance(config, ServerConfig):
-        ports = [config.port, config.ports[0], *(each.port for each in (config.api, config.mux) if each)]
+        faces = (each for each in (config.api, config.mux) if isinstance(each, Address))
+        ports = [config.port, config.ports[0], *(each.port for each in faces)]
     if any(0 < port < PRIVILEGED for port in ports):
         return "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE"
     return "CapabilityBoundingSet="

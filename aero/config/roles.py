@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from aero.address import is_loopback
+from aero.address import Address, is_loopback
 from aero.config import table
 from aero.config.option import Options
 from aero.errors import ConfigError
@@ -24,7 +24,7 @@ class ServerConfig(table.ServerOptions):
         config = super().parse(given)
         _check_detach(config, given)
         api = config.api
-        if api is not None and not config.api_token and not is_loopback(api.host):
+        if isinstance(api, Address) and not config.api_token and not is_loopback(api.host):
             raise ConfigError(
                 f"--api: {api} can be reached from elsewhere: set --api-token too, or write localhost:{api.port}"
             )

@@ -7,7 +7,7 @@ field of the configuration and what a reload may change all follow. Options that
 
 from __future__ import annotations
 
-from aero.address import Address, Target, check_tag, host
+from aero.address import Address, Target, UnixPath, check_tag, host
 from aero.config import values
 from aero.config.option import Config, argument, flag, option, repeated, secret
 from aero.config.targets import target_list
@@ -88,9 +88,9 @@ class ServerOptions(RoleOptions):
         "lease-days", "DAYS", values.integer(1, 3650, "days"), 30,
         "How long a port is kept for a worker that is away",
     )  # fmt: skip
-    api: Address | None = option(
-        "api", "HOST:PORT", values.listening_address, Address("localhost", 3000),
-        "Management API and page, or off",
+    api: Address | UnixPath | None = option(
+        "api", "HOST:PORT", values.api_listening, Address("localhost", 3000),
+        "Management API and page; unix:PATH for a socket that only this user can reach, or off",
     )  # fmt: skip
     api_token: str = secret(
         "api-token",
@@ -195,9 +195,10 @@ class DemoOptions(Config):
 class ConsoleOptions(Config):
     """What every command takes that asks a server's API."""
 
-    api: Address = option(
-        "api", "HOST:PORT", values.api_address, Address("localhost", 3000), "Where the server's API listens"
-    )
+    api: Address | UnixPath = option(
+        "api", "HOST:PORT", values.api_address, Address("localhost", 3000),
+        "Where the server's API listens, or unix:PATH",
+    )  # fmt: skip
     api_token: str = secret(
         "api-token",
         "The API's token, or @FILE to read it from a file; other users of this machine see what stands on a"

@@ -12,7 +12,18 @@ import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from aero.address import CID, HOST_CHARS, NAME, NAME_CHARS, Address, check_name, host, is_ip, port_number
+from aero.address import (
+    CID,
+    HOST_CHARS,
+    NAME,
+    NAME_CHARS,
+    Address,
+    UnixPath,
+    check_name,
+    host,
+    is_ip,
+    port_number,
+)
 from aero.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -370,11 +381,31 @@ def server_address(text: str) -> Address:
     return Address.parse(text, 8080)
 
 
-def api_address(text: str) -> Address:
+#: What every system takes (unix(7) has 108 with the zero at its end, others 104).
+UNIX_PATH_BYTES = 103
+
+
+def api_listening(text: str) -> Address | UnixPath | None:
+    """Where the API is to listen; ``off`` gives None."""
+    return _unix_path(text) or listening_address(text)
+
+
+def api_address(text: str) -> Address | UnixPath:
     """Where an API listens, to ask it."""
     if text == "off":
         raise ConfigError("the API is off; write where another one listens, for example localhost:3000")
-    return Address.parse(text, 3000)
+    return _unix_path(text) or Address.parse(text, 3000)
+
+
+def _unix_path(text: str) -> UnixPath | None:
+    """The path in ``unix:PATH``; None for what is none."""
+    kind, colon, rest = text.partition(":")
+    if kind != "unix" or not colon:
+        return None
+    found = path(rest)
+    if len(os.fsencode(found)) > UNIX_PATH_BYTES:
+        raise ConfigError(f"{found} is longer than the {UNIX_PATH_BYTES} bytes that a socket's path may have")
+    return UnixPath(found)
 
 
 def tag_list(text: str) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import stat
 from time import monotonic
 from typing import Any, Callable
 
 from aero import logs
-from aero.address import LOOPBACK, Address, is_localhost
+from aero.address import LOOPBACK, Address, UnixPath, is_localhost
 from aero.errors import ListenError
 from aero.net.faults import report
 from aero.net.loop import READ, Loop, Watcher, stopped
@@ -98,6 +100,41 @@ def listen_at(address: Address, option: str) -> list[socket.socket]:
         return _listen_here(ips, address.port)
     except OSError as error:
         raise _explained(error, address, option) from None
+
+
+def listen_unix(where: UnixPath, option: str) -> socket.socket:
+    """Listens at a path, for this user alone (and root). What a killed server left there is replaced.
+
+    Raises ListenError, naming ``option``.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        _remove_dead(where.path)
+        sock.setblocking(False)
+        sock.bind(where.path)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        why = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise ListenError(f"cannot listen on {where}: {why}; choose another path with {option}") from None
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _remove_dead(path: str) -> None:
+    """Removes a socket that nobody listens at any more, and nothing else. Raises OSError."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        os.unlink(path)
+    except (FileNotFoundError, BlockingIOError):
+        return  # none there, or one that is alive and busy
 
 
 def _listen_here(ips: tuple[str, ...], port: int) -> list[socket.socket]:

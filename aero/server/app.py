@@ -14,7 +14,7 @@ import gevent
 from gevent.event import Event
 
 from aero import __version__, logs
-from aero.address import Address
+from aero.address import Address, UnixPath
 from aero.config.roles import ServerConfig, reloaded
 from aero.core.aead.choose import choose
 from aero.core.codes import Close
@@ -25,7 +25,7 @@ from aero.errors import AeroError, LinkClosed
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
-from aero.net.listen import Listener, listen_at, listen_or_explain
+from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.loop import event_loop
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import target_url
@@ -69,7 +69,7 @@ class Server:
         loop = event_loop()
         socks = listen_or_explain(config.ips, config.port, "--port")
         mux_socks = listen_at(config.mux, "--mux") if config.mux is not None else []
-        api_socks = listen_at(config.api, "--api") if config.api is not None else []
+        api_socks = _listen_for_api(config.api)
         if config.run_as:
             _become(config.run_as, config)
         self._verifier = Verifier.of(*stretch(config.auth, ""))
@@ -102,7 +102,7 @@ class Server:
 
         return Mux(self.ground, socks)
 
-    def _start_api(self, where: Address | None, socks: list[socket.socket]) -> Api | None:
+    def _start_api(self, where: Address | UnixPath | None, socks: list[socket.socket]) -> Api | None:
         if where is None:
             return None
         from aero.server.api.app import Api
@@ -120,7 +120,7 @@ class Server:
         return self.ground.backend.description
 
     @property
-    def api_address(self) -> Address | None:
+    def api_address(self) -> Address | UnixPath | None:
         """Where the API listens, None when it is off."""
         return self._api.address if self._api is not None else None
 
@@ -151,8 +151,9 @@ class Server:
             auth="set" if config.auth else "none",
         )
         if self.api_address is not None:
+            at = f"http://{self.api_address}/" if isinstance(self.api_address, Address) else self.api_address
             log.info(
-                f"management API and page: http://{self.api_address}/",
+                f"management API and page: {at}",
                 token="set" if config.api_token else "none",
             )
         if self.mux_address is not None:
@@ -178,7 +179,7 @@ class Server:
 
     def invite(self, stream: TextIO | None) -> None:
         """Shows a person who looks on where the page is, and what it may change things by. Never goes to a log."""
-        if self._api is not None and stream is not None and stream.isatty():
+        if self._api is not None and self._api.invitation and stream is not None and stream.isatty():
             print(f"the page, with the key to change things: {self._api.invitation}", file=stream, flush=True)
 
     def reload(self, read: Callable[[], ServerConfig]) -> None:
@@ -241,6 +242,13 @@ class Server:
         self.sessions.close(GOODBYE_S)
 
 
+def _listen_for_api(where: Address | UnixPath | None) -> list[socket.socket]:
+    """Sockets for --api, none when that is off. Raises ListenError."""
+    if isinstance(where, UnixPath):
+        return [listen_unix(where, "--api")]
+    return listen_at(where, "--api") if where is not None else []
+
+
 def _become(user: str, config: ServerConfig) -> None:
     """Gives up what root may do, and opens the log. Raises ConfigError, HostError."""
     who = privileges.user(user)
@@ -252,6 +260,8 @@ def _become(user: str, config: ServerConfig) -> None:
             privileges.prepare_log(config.log, who)
         if config.state:
             privileges.prepare_state(config.state, who)
+        if isinstance(config.api, UnixPath):
+            os.chown(config.api.path, who.pw_uid, who.pw_gid, follow_symlinks=False)
     privileges.drop(user)
     open_log(config)
 

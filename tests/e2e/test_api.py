@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import stat
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
@@ -16,6 +17,7 @@ from tests.e2e.harness import (
     COMMAND,
     LOOPBACK,
     Lab,
+    Program,
     Worker,
     connect,
     echoes,
@@ -626,9 +628,56 @@ def test_a_key_is_found_in_a_terminal(lab: Lab) -> None:
     poll("it to leave", lambda: not api.workers())
 
 
+def test_an_api_at_a_path_is_for_its_own_user(lab: Lab) -> None:
+    file = lab.new_folder("run") / "api"
+    state, link_port = lab.path("server-state"), free_port()
+    argv = [*COMMAND, "server", "--ip", LOOPBACK, "--api", f"unix:{file}"]
+    argv += [
+        "--port",
+        str(link_port),
+        "--mux",
+        "off",
+        "--ports",
+        "0",
+        "--auth",
+        lab.code,
+        "--state",
+        str(state),
+    ]
+    at = ("--api", f"unix:{file}")
+
+    def start() -> Program:
+        server = lab.start(argv, name="server")
+        poll("it to answer", lambda: lab.aero("list", *at).returncode == 0)
+        return server
+
+    server = start()
+    worker = lab.worker(link_port, tag="nas", targets={"echo": services.echo(lab)})
+    worker.port("echo")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    cid = lab.aero("list", *at).stdout.splitlines()[1].split()[1]
+    page = lab.aero("page", *at, "--state", str(state))
+    assert (page.returncode, "browser" in page.stderr) == (2, True)
+    assert "sent away" in lab.aero("kick", cid, *at, "--state", str(state)).stdout
+    server.stop(signal.SIGKILL)
+    assert file.exists()
+    nobody = lab.aero("list", *at)
+    assert (nobody.returncode, str(file) in nobody.stderr) == (1, True)
+    server = start()
+    second = lab.aero(*(word.replace(str(link_port), "0") for word in argv[len(COMMAND) :]))
+    assert (second.returncode, "is taken" in second.stderr) == (4, True)
+    server.stop()
+    assert not file.exists()
+    file.write_text("something of somebody's")
+    refused = lab.aero(*argv[len(COMMAND) :])
+    assert (refused.returncode, str(file) in refused.stderr) == (4, True)
+    assert file.read_text() == "something of somebody's"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
+        (["list", "--api", "unix:/" + "x" * 200], 2, "103 bytes"),
         (["list", "--api", "off"], 2, "--api"),
         (["list", "--tags", "a_b"], 2, "--tags"),
         (["list", "extra"], 2, "extra"),

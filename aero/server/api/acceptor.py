@@ -24,6 +24,8 @@ class Acceptor(WSGIServer):
     def accept(self) -> tuple[socket.socket, Any] | None:
         """One connection and where it comes from. Raises OSError."""
         accepted: tuple[socket.socket, Any] | None = super().do_read()
+        if accepted is not None and not isinstance(accepted[1], tuple):
+            return accepted[0], ("localhost", 0)  # at a path in the file system peers have no address
         return accepted
 
     def do_read(self) -> tuple[socket.socket, Any] | None:

@@ -1,7 +1,7 @@
 """The API's routes: what each takes, and what it answers. The rules that hold for all of them are in guard.py.
 
 Bottle routes and parses; its request and response for the current thread are not used, because greenlets share a
-thread and some answers wait. Every route gets its request and returns an Answer.
+thread and some answers wait. Every route gets its request and returns a Reply.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import gevent
 from gevent.event import AsyncResult
 
 from aero import __version__, logs
-from aero.address import Address, check_name, is_loopback
+from aero.address import Address, UnixPath, check_name, is_loopback
 from aero.errors import ConfigError, Problem
 from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
 from aero.server.api import guard, live, metrics, openapi
-from aero.server.api.answers import JSON, NO_CONTENT, Answer, answer, dumps, problem_answer
 from aero.server.api.http import HttpServer
 from aero.server.api.page import address_with, page
+from aero.server.api.replies import JSON, NO_CONTENT, Reply, dumps, problem_reply, reply
 from aero.server.api.times import rfc3339
 from aero.server.api.turns import Turns
 from aero.server.httpmux.urls import target_url
@@ -38,6 +38,9 @@ from aero.server.watch.events import Events
 from aero.server.watch.traffic import Throughput, Traffic
 
 log = logs.get("api")
+
+#: What a caller asks for who comes by a path in the file system.
+LOCAL = Address("localhost", 0)
 
 Request = Any  # bottle.BaseRequest: Bottle has no types
 
@@ -62,7 +65,12 @@ class Api:
     """The API of one server, listening."""
 
     def __init__(
-        self, ground: ApiGround, address: Address, socks: list[socket.socket], port: int, mux: Address | None
+        self,
+        ground: ApiGround,
+        address: Address | UnixPath,
+        socks: list[socket.socket],
+        port: int,
+        mux: Address | None,
     ) -> None:
         """``address``: what --api says, where ``socks`` listen; ``port``: where workers dial; ``mux``: the mux, if any.
 
@@ -70,7 +78,8 @@ class Api:
         """
         config = ground.present.config
         token = config.api_token
-        self._foreign = [sock.getsockname()[0] for sock in socks if not is_loopback(sock.getsockname()[0])]
+        ips = [sock.getsockname()[0] for sock in socks if sock.family != socket.AF_UNIX]
+        self._foreign = [ip for ip in ips if not is_loopback(ip)]
         self._where = address
         try:
             self._check_token(token)
@@ -80,14 +89,16 @@ class Api:
         self._ground = ground
         self._port = port
         self._mux = mux
-        self._guard = guard.Guard(address, token, _key(config.state))
+        self._guard = guard.Guard(
+            address if isinstance(address, Address) else LOCAL, token, _key(config.state)
+        )
         self._guesses = Penalties()
         self._traffic = Traffic(ground.loop, ground.registry.workers)
         self._lag = metrics.Lag(ground.loop)
         self._live = live.Live(ground.events)
         self._turns = Turns(ground.loop)
         self._page = page(port, bool(config.auth))
-        self._document = answer(openapi.document(bool(token)))
+        self._document = reply(openapi.document(bool(token)))
         self._bottle = bottle.Bottle()
         for method, path, route in (
             ("GET", "/", self.get_page),
@@ -104,14 +115,15 @@ class Api:
         self._http = HttpServer(socks, self, self._turns)
 
     @property
-    def address(self) -> Address:
+    def address(self) -> Address | UnixPath:
         """Where it listens."""
         return self._http.address
 
     @property
     def invitation(self) -> str:
-        """The page's address with what opens everything: for a terminal, never for a log."""
-        return address_with(self._guard.secret, self.address)
+        """The page's address with what opens everything: for a terminal, never for a log. "" where there is no page."""
+        where = self.address
+        return address_with(self._guard.secret, where) if isinstance(where, Address) else ""
 
     def _check_token(self, token: str) -> None:
         if self._foreign and not token:
@@ -127,7 +139,7 @@ class Api:
         self._check_token(token)
         self._page = page(self._port, bool(auth))
         if self._guard.change_token(token):
-            self._document = answer(openapi.document(bool(token)))
+            self._document = reply(openapi.document(bool(token)))
             self._guesses.forget()
             self._live.close()
 
@@ -146,16 +158,16 @@ class Api:
         try:
             given = self._answer(environ)
         except Problem as problem:
-            given = problem_answer(problem)
+            given = problem_reply(problem)
         except Exception as error:
             log.error("the API has a fault", path=environ.get("PATH_INFO"), error=repr(error))
-            given = problem_answer(Problem(500, "the server has a fault; its log says more"))
+            given = problem_reply(Problem(500, "the server has a fault; its log says more"))
         start_response(given.status_line, given.all_headers)
         if environ["REQUEST_METHOD"] == "HEAD":
             return []
         return [given.body] if isinstance(given.body, bytes) else given.body
 
-    def _answer(self, environ: dict[str, Any]) -> Answer:
+    def _answer(self, environ: dict[str, Any]) -> Reply:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         reads = method in ("GET", "HEAD")
         # Health checks can say neither our name nor a token; that route looks for itself.
@@ -171,7 +183,7 @@ class Api:
             raise Problem(405, f"this path takes {allow} only", ("Allow", allow)) from None
         if not reads:
             self._check(self._guard.check_key, environ, self._guard.no_key)
-        answered: Answer = route.callback(bottle.BaseRequest(environ))
+        answered: Reply = route.callback(bottle.BaseRequest(environ))
         return answered
 
     def _admit(self, environ: dict[str, Any], reads: bool) -> None:
@@ -205,12 +217,12 @@ class Api:
 
     # Routes
 
-    def get_page(self, request: Request) -> Answer:
+    def get_page(self, request: Request) -> Reply:
         """The page for people."""
         guard.parameters(request.query_string, ())
         return self._page
 
-    def get_health(self, request: Request) -> Answer:
+    def get_health(self, request: Request) -> Reply:
         """Whether it works, for everybody; in a few numbers for those who may read the rest.
 
         What checks health adds parameters of its own; they are ignored.
@@ -218,11 +230,11 @@ class Api:
         given = request.get_header("Authorization", "")
         if not self._guard.check_token(given):
             self._slow_down(given, request.environ["REMOTE_ADDR"])
-            return answer({"status": "ok"})
+            return reply({"status": "ok"})
         if not self._guard.is_ours(guard.host_of(request.get_header("Host", ""))):
-            return answer({"status": "ok"})
+            return reply({"status": "ok"})
         registry = self._ground.registry
-        return answer(
+        return reply(
             {
                 "status": "ok",
                 "version": __version__,
@@ -232,12 +244,12 @@ class Api:
             }
         )
 
-    def get_list(self, request: Request) -> Answer:
+    def get_list(self, request: Request) -> Reply:
         """Workers and their targets, those with one of some tags or all."""
         tags = _tags(guard.parameters(request.query_string, ("tags",)).get("tags"))
         seen_as = guard.host_of(request.get_header("Host", ""))
         workers = [each for each in self._ground.registry.workers.values() if not tags or each.tag in tags]
-        return Answer(200, JSON, self._turns.whole(self._listed(workers, seen_as)))
+        return Reply(200, JSON, self._turns.whole(self._listed(workers, seen_as)))
 
     def _listed(self, workers: list[Worker], seen_as: str) -> Iterator[str]:
         """The list as pieces of JSON, each of them quickly made."""
@@ -276,7 +288,7 @@ class Api:
             else None,
         }
 
-    def get_ping(self, request: Request) -> Answer:
+    def get_ping(self, request: Request) -> Reply:
         """Pings a worker now."""
         worker = self._named(request)
         pong: AsyncResult[float] = AsyncResult()
@@ -287,43 +299,43 @@ class Api:
         round_trip_s = pong.wait(Limits.API_PING_S)
         if round_trip_s is None:
             raise Problem(504, f"worker {worker.cid} did not answer within {Limits.API_PING_S:.0f} s")
-        return answer(
+        return reply(
             {"cid": worker.cid, "sent_at": rfc3339(sent_at), "rtt_ms": round(1000 * round_trip_s, 3)}
         )
 
-    def post_kick(self, request: Request) -> Answer:
+    def post_kick(self, request: Request) -> Reply:
         """Sends a worker away; its streams may end first."""
         guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
         worker = self._named(request)
         streams = worker.streams
         log.info("kick", cid=worker.cid, tag=worker.tag, by=request.environ.get("REMOTE_ADDR"))
         worker.kick()
-        return answer({"cid": worker.cid, "kicked": True, "streams": streams, "grace_s": Limits.KICK_S})
+        return reply({"cid": worker.cid, "kicked": True, "streams": streams, "grace_s": Limits.KICK_S})
 
-    def get_events(self, request: Request) -> Answer:
+    def get_events(self, request: Request) -> Reply:
         """Events as they happen."""
         guard.parameters(request.query_string, ())
         if self._live.full:
             text = f"{Limits.API_LISTENERS} listen already, the most there may be"
             raise Problem(503, text, ("Retry-After", "10"))
         body = self._live.stream(request.get_header("Last-Event-ID", ""))
-        return Answer(200, live.CONTENT_TYPE, body, (NO_CONTENT, ("X-Accel-Buffering", "no")))
+        return Reply(200, live.CONTENT_TYPE, body, (NO_CONTENT, ("X-Accel-Buffering", "no")))
 
-    def get_metrics(self, request: Request) -> Answer:
+    def get_metrics(self, request: Request) -> Reply:
         """Numbers for Prometheus."""
         guard.parameters(request.query_string, ())
         lines = metrics.lines(self._ground, self._lag)
-        return Answer(200, metrics.CONTENT_TYPE, self._turns.whole(lines))
+        return Reply(200, metrics.CONTENT_TYPE, self._turns.whole(lines))
 
-    def get_traffic(self, request: Request) -> Answer:
+    def get_traffic(self, request: Request) -> Reply:
         """Throughput of the last ten minutes, or since a sample."""
         since = guard.parameters(request.query_string, ("since",)).get("since", "")
         if since and not (since.isascii() and since.isdigit() and len(since) <= 12):
             raise Problem(400, "since is the number of a sample: what the last answer calls last")
         traffic = self._traffic.since(int(since) if since else None)
-        return Answer(200, JSON, self._turns.whole(_written(traffic)))
+        return Reply(200, JSON, self._turns.whole(_written(traffic)))
 
-    def get_openapi(self, request: Request) -> Answer:
+    def get_openapi(self, request: Request) -> Reply:
         """This API's description."""
         guard.parameters(request.query_string, ())
         return self._document

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aero.address import Address, is_loopback
 from aero.errors import Problem
-from aero.server.api.answers import JSON
+from aero.server.api.replies import JSON
 
 #: More than any route knows, and few enough to name in a message.
 PARAMETERS = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import socket
@@ -14,11 +15,11 @@ from gevent.pool import Pool
 from gevent.pywsgi import _REQUEST_TOO_LONG_RESPONSE, WSGIHandler
 
 from aero import logs
-from aero.address import Address, is_loopback
+from aero.address import Address, UnixPath, is_loopback
 from aero.errors import Problem
 from aero.limits import Limits
 from aero.server.api.acceptor import Acceptor
-from aero.server.api.answers import problem_answer
+from aero.server.api.replies import problem_reply
 from aero.server.api.turns import Turns
 from aero.server.policy.shares import Shares
 
@@ -33,7 +34,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Head:
-    """Lends the lines of a head, up to its limit."""
+    """Reads the lines of a head. Raises Problem (431) beyond API_HEAD_BYTES."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -53,7 +54,7 @@ def refuse(sock: Any, why: str, address: str) -> None:
     log.debug("! turned away", address=address, why=why)
     try:
         sock.setblocking(False)
-        sock.send(problem_answer(Problem(503, why, ("Retry-After", "10"))).whole())
+        sock.send(problem_reply(Problem(503, why, ("Retry-After", "10"))).whole())
     except OSError as error:
         log.debug("! turned away, and gone", address=address, error=error.strerror)
 
@@ -189,7 +190,7 @@ class Handler(WSGIHandler):
         log.debug("! request refused", address=self.client_address[0], why=problem)
         self.close_connection = True
         try:
-            self.socket.sendall(problem_answer(problem).whole())
+            self.socket.sendall(problem_reply(problem).whole())
             self.socket.shutdown(socket.SHUT_WR)
             with gevent.Timeout(DRAIN_S, False):
                 left = DRAIN_BYTES
@@ -202,7 +203,7 @@ class Handler(WSGIHandler):
         """The answer could not be sent, or the program has a fault: the connection ends."""
         self.close_connection = True
         if not isinstance(error, (OSError, gevent.GreenletExit)):
-            log.error("answer broke off", why=repr(error))
+            log.error("an answer could not be sent whole", why=repr(error))
 
 
 class _Server(Acceptor):
@@ -242,14 +243,21 @@ class HttpServer:
             server.start()
 
     @property
-    def address(self) -> Address:
+    def address(self) -> Address | UnixPath:
         """Where it listens, the first of several."""
-        return Address(*self._servers[0].address[:2])
+        where = self._servers[0].address
+        return Address(*where[:2]) if isinstance(where, tuple) else UnixPath(where)
 
     def close(self) -> None:
         """Stops listening and ends every connection."""
+        where = self.address
         for server in self._servers:
             server.close()
+        if isinstance(where, UnixPath):
+            try:
+                os.unlink(where.path)
+            except OSError as error:  # of a folder that is root's, perhaps; the next start replaces it
+                log.debug("= the socket's file stays", path=where.path, error=error.strerror)
         self._pool.kill(block=False)
 
 

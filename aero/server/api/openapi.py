@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aero import __version__
-from aero.server.api.answers import JSON
+from aero.server.api.replies import JSON
 
 Schema = dict[str, Any]
 

@@ -9,7 +9,7 @@ import re
 from urllib.parse import quote
 
 from aero.address import Address
-from aero.server.api.answers import Answer
+from aero.server.api.replies import Reply
 
 PACKAGE = "aero.server.api"
 STYLES = ("ui/page.css",)
@@ -17,7 +17,7 @@ STYLES = ("ui/page.css",)
 SCRIPTS = ("ui/words.js", "ui/figures.js", "ui/server.js", "ui/plot.js", "ui/view.js", "ui/page.js")
 
 
-def page(link_port: int, has_auth: bool) -> Answer:
+def page(link_port: int, has_auth: bool) -> Reply:
     """The document with its Content-Security-Policy.
 
     It tells how to start a first worker: where to dial, and whether that needs a code.
@@ -37,7 +37,7 @@ def page(link_port: int, has_auth: bool) -> Answer:
         f"img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; require-trusted-types-for 'script'"
     )
     headers = (("Content-Security-Policy", policy), ("Cross-Origin-Opener-Policy", "same-origin"))
-    return Answer(200, "text/html; charset=utf-8", html.encode(), headers)
+    return Reply(200, "text/html; charset=utf-8", html.encode(), headers)
 
 
 def address_with(secret: str, api: Address) -> str:

@@ -1,4 +1,4 @@
-"""What every route gives back: an answer, or a problem that becomes one. Knows no route and no socket."""
+"""Replies: what every route gives back, or a problem that becomes one. Knows no route and no socket."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NO_CONTENT = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'n
 Headers = list[tuple[str, str]]
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """One HTTP answer; ``body`` is whole, or pieces that come when they come."""
 
     status: int
@@ -70,11 +70,11 @@ def dumps(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def answer(content: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
+def reply(content: Any, status: int = 200, *headers: tuple[str, str]) -> Reply:
     """``content`` as JSON."""
-    return Answer(status, JSON, dumps(content).encode("utf-8", "replace"), (NO_CONTENT, *headers))
+    return Reply(status, JSON, dumps(content).encode("utf-8", "replace"), (NO_CONTENT, *headers))
 
 
-def problem_answer(problem: Problem) -> Answer:
+def problem_reply(problem: Problem) -> Reply:
     """A problem as JSON."""
-    return answer({"error": str(problem), "status": problem.status}, problem.status, *problem.headers)
+    return reply({"error": str(problem), "status": problem.status}, problem.status, *problem.headers)
