@@ -52,6 +52,7 @@ WALL = {
 ALLOWED = {
     "cli.console.listed": "a table's column: since when",
     "logs.timestamp": "a log line's time stamp",
+    "net.listen._Turn.until": "names the turn of the loop: compared for being the same, never waited for",
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
     "server.api.times.rfc3339": "times as the API writes them",
     "server.watch.counters.Birth.now": "since when the server runs, for the API",
