@@ -12,6 +12,7 @@ from aero.address import Target
 from aero.core.codes import Reset
 from aero.core.stream import Stream
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.net.lookup import Names
 from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, prepare
@@ -64,7 +65,11 @@ class Service:
             return
         pipe = Pipe(self._loop, sock, self._on_end)
         pipe.start(stream)
-        stream.session.accept(stream, pipe, monotonic())
+        try:
+            stream.session.accept(stream, pipe, monotonic())
+        except Exception as error:  # a connector has called, which knows of no stream that could end
+            report(error)
+            pipe.faulted(error)
 
     def _failed(self, stream: Stream, code: int, text: str) -> None:
         self.streams.discard(stream)

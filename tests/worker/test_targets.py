@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import gevent
 
 from aero.address import Target
+from aero.core.codes import Reset
 from aero.worker.targets import Services
 
 A, B, C = (Target(name, "127.0.0.1", port) for name, port in (("a", 1), ("b", 2), ("c", 3)))
@@ -41,3 +45,29 @@ def test_ids_go_round_and_skip_those_in_use() -> None:
         table.replace((A, B._replace(port=1 + number % 60_000)))
     found = ids(table)
     assert found["a"] == 1 and 2 <= found["b"] <= 0xFFFF
+
+
+def test_an_error_of_ours_while_a_stream_is_accepted_ends_that_stream() -> None:
+    """Whoever calls is a connector: it knows of no stream, so nobody else would end it."""
+
+    class Session:
+        def accept(self, *_: object) -> None:
+            raise KeyError("a slip of ours")
+
+    class Stream:
+        state, starved, receiver = 0, False, None
+        session = Session()
+
+        def __init__(self) -> None:
+            self.aborted: list[int] = []
+
+        def abort(self, code: int, text: str) -> None:
+            self.aborted.append(code)
+
+    (service,) = services(A)
+    stream: Any = Stream()
+    service.streams.add(stream)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        service._arrived(stream, sock, 0, "")
+        assert stream.aborted == [Reset.INTERNAL] and sock.fileno() == -1 and not service.streams
