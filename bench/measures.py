@@ -41,6 +41,10 @@ BEST, SSH, RATHOLE, RELAYS = (
     "two bare relays",
 )  # labels of peers
 LARGE_CONNECTIONS = 256
+# What a thing costs when there is more of it. A message above 256 KiB would need a second thread at both ends.
+CURVE_CONNECTIONS = (1, 10, 100, 1000)
+CURVE_SIZES = (16, 256, 4096, 65_536, 262_144)
+CURVE_ROUND_TRIPS = 200
 STEADY_RATE = "800M"  # iperf3's word for 100 MB/s: what every tunnel here can carry
 PACKAGES = {**backends.PACKAGES, "wrk": "wrk"}
 
@@ -225,18 +229,15 @@ class Echo:
     def close(self) -> None:
         self._socket.close()
 
-    def round_trip(self) -> None:
+    def round_trip(self, message: bytes = bytes(range(MESSAGE_BYTES))) -> None:
         """Raises `BenchError` when the message does not come back whole."""
         try:
-            self._socket.sendall(_MESSAGE)
-            answer = self._socket.recv(MESSAGE_BYTES, socket.MSG_WAITALL)
+            self._socket.sendall(message)
+            answer = self._socket.recv(len(message), socket.MSG_WAITALL)
         except OSError as error:
             raise host.BenchError(f"echo: {error}") from error
-        if answer != _MESSAGE:
-            raise host.BenchError(f"echo: {len(answer)} of {MESSAGE_BYTES} bytes came back")
-
-
-_MESSAGE = bytes(range(MESSAGE_BYTES))
+        if answer != message:
+            raise host.BenchError(f"echo: {len(answer)} of {len(message)} bytes came back")
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
@@ -256,6 +257,23 @@ def round_trips() -> Step:
         return {"rtt_p50": percentile(times, 50) * 1e6, "rtt_p99": percentile(times, 99) * 1e6}
 
     return Step("round trip", sample, repeats=ROUND_TRIP_BLOCKS)
+
+
+def sized_round_trips(size: int) -> Step:
+    """What a message of this size takes to the service and back. None is larger than what socket buffers hold."""
+
+    def sample(peer: peers.Peer, settings: Settings) -> Values:
+        message = bytes(size)
+        times = []
+        with Echo(peer) as echo:
+            echo.round_trip(message)
+            for _ in range(CURVE_ROUND_TRIPS):
+                start = time.perf_counter()
+                echo.round_trip(message)
+                times.append(time.perf_counter() - start)
+        return {f"size_{size}": percentile(times, 50) * 1e6}
+
+    return Step(f"round trip of {size} B", sample)
 
 
 def loaded(
@@ -427,6 +445,20 @@ GROUPS = (
         "steady",
         [loaded("down", STEADY_RATE), loaded("up", STEADY_RATE)],
         _beside("steady", "100 MB/s", BEST, 1.0),
+    ),
+    Group(
+        "curves",
+        [
+            *(requests(f"keepalive_{count}", connections=count) for count in CURVE_CONNECTIONS),
+            *(sized_round_trips(size) for size in CURVE_SIZES),
+        ],
+        [
+            *(
+                Row(f"keepalive_{count}", f"keep-alive requests, {count:,} connections", "1/s", True)
+                for count in CURVE_CONNECTIONS
+            ),
+            *(Row(f"size_{size}", f"round trip of {size:,} B, p50", "µs") for size in CURVE_SIZES),
+        ],
     ),
     Group(
         "memory",
