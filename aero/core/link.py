@@ -12,15 +12,12 @@ from aero.core import frames, messages, record
 from aero.core.budget import Budget
 from aero.core.codes import Close
 from aero.core.doubt import LOOK_S, Doubt
+from aero.core.flight import UNBOUNDED, Acks, Flight
 from aero.core.messages import Join, Joined
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import MIN_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
 
-# Acknowledge at the latest after this many bytes or this long, whichever comes first: at 400 MB/s that is 800 small
-# records a second, and the peer keeps about 1 MiB beside what is on its way for what is not acknowledged.
-ACK_BYTES = 512 * 1024
-ACK_DELAY_S = 0.1
 MAX_PINGS = 16  # unanswered at once
 # When a deadline is handled later than this, it was we who were away (stopped, or without the processor), not the
 # peer. What the peer has sent meanwhile may still be unread. So it is pinged once more and has SECOND_CHANCE_S to
@@ -90,8 +87,7 @@ class LinkMachine:
         self.pings: Budget | None = None  # what the peer may ask; None: as often as it likes
         self._asked_at = now  # when the peer got its second chance, of which there is one in each silence
         self.on_output = _nothing  # called when a link frame is to be sent, or a stream may go on
-        self.ack_at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
-        self._acked = 0  # what we have acknowledged of the peer's sequence
+        self.acks = Acks()
         self._progress = (0, now)  # what the peer had acknowledged of ours when we looked, and since when
         # When to look whether the peer is still there; 0: nothing was sent since the last look.
         self.look_at = 0.0
@@ -125,15 +121,13 @@ class LinkMachine:
         if self._deaf:
             return end
         session = self.session
-        if session is not None and session.received != self._acked:
+        if session is not None and session.received != self.acks.position:
             if session.overloaded:
                 raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and acknowledges none")
             if not session.resumable:
-                self._acked = session.received
-            elif session.received - self._acked >= ACK_BYTES:
-                self._acknowledge(session)
-            elif not self.ack_at:
-                self.ack_at = now + ACK_DELAY_S
+                self.acks.position = session.received
+            elif self.acks.received(session.received, session.gets_bulk, now):
+                self._acknowledge(session, now)
         return start
 
     def _receive_link_frames(self, view: memoryview, now: float) -> None:
@@ -145,11 +139,7 @@ class LinkMachine:
                     Close.FRAME, f"{frames.NAMES.get(kind, 'a link frame')} on stream {stream_id}"
                 )
             if kind == frames.ACK:
-                if self.session is None:
-                    raise RemoteProtocolError(Close.STATE, "ACK before the session")
-                self.session.acknowledged(frames.unpack_u64(payload, kind))
-                if self.session.waiting:
-                    self.on_output()
+                self._handle_ack(frames.unpack_u64(payload, kind), now)
             elif kind == frames.PING:
                 if self.pings is not None and not self.pings.spend(now):
                     raise RemoteProtocolError(Close.OVERLOAD, "pings come faster than anybody needs them")
@@ -168,6 +158,15 @@ class LinkMachine:
             else:
                 raise RemoteProtocolError(Close.FRAME, f"link frame kind {kind} is unknown")
 
+    def _handle_ack(self, position: int, now: float) -> None:
+        session = self.session
+        if session is None:
+            raise RemoteProtocolError(Close.STATE, "ACK before the session")
+        session.acknowledged(position)
+        session.flight.acknowledged(position, session.outbox.sent, now)
+        if session.waiting:
+            self.on_output()
+
     def _join_moves(self, said: str) -> None:
         state = messages.JOINING.get((self._joining, said))
         if state is None:
@@ -182,6 +181,8 @@ class LinkMachine:
         measured = now - sent_at
         self.round_trip_s = min(self.round_trip_s, measured) if self.round_trip_s else measured
         self._tell_round_trip()
+        if self.session is not None:
+            self.session.flight.heard(measured, now)
         self.handler.pong_received(number, measured)
 
     def _tell_round_trip(self) -> None:
@@ -212,7 +213,8 @@ class LinkMachine:
         """From here on this link carries ``session``, whose sequence the JOIN and JOINED have agreed on."""
         self.session = session
         session.features = self.features
-        self._acked = session.received
+        session.flight = Flight(self.heard_at, self.round_trip_s) if session.resumable else UNBOUNDED
+        self.acks.position = session.received
         self._ping_at = min(self._ping_at, self.heard_at + self.ping_s)
         self._tell_round_trip()
 
@@ -252,10 +254,17 @@ class LinkMachine:
             session.outbox.acknowledge(session.outbox.sent)
         return count
 
-    def _acknowledge(self, session: Session) -> None:
-        self._acked = session.received
-        self.ack_at = 0.0
-        self._put(frames.ACK, frames.pack_u64(self._acked))
+    def leaving(self, now: float) -> None:
+        """What ``next_record`` gave is about to be sent; owed where the session has said ``sends_bulk``."""
+        session = self.session
+        if session is not None:
+            session.sends_bulk = False
+            session.flight.sent(session.outbox.sent, session.outbox.acked, now)
+
+    def _acknowledge(self, session: Session, now: float) -> None:
+        session.gets_bulk = False
+        self.acks.said(session.received, now)
+        self._put(frames.ACK, frames.pack_u64(session.received))
 
     # Time
 
@@ -265,7 +274,7 @@ class LinkMachine:
         due = min(self._ping_at, self._dead_at)
         if self.look_at and self.look_at < due:
             due = self.look_at
-        return min(due, self.ack_at) if self.ack_at else due
+        return min(due, self.acks.at) if self.acks.at else due
 
     @property
     def _dead_at(self) -> float:
@@ -312,10 +321,8 @@ class LinkMachine:
         Raises RemoteProtocolError when the peer acknowledges nothing while memory is scarce.
         """
         late = now - self.deadline > LATE_S
-        if self.ack_at and now >= self.ack_at:
-            self.ack_at = 0.0
-            if self.session is not None and self.session.received != self._acked:
-                self._acknowledge(self.session)
+        if self.acks.at and now >= self.acks.at and self.session is not None:
+            self._acknowledge(self.session, now)
         if now >= self._dead_at:
             if not late or self._asked_at > self.heard_at:
                 raise LinkClosed(f"no sign of life for {now - self.heard_at:.0f} s")

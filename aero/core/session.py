@@ -17,6 +17,7 @@ from aero.core import stream as streams
 from aero.core.blocks import Block
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.flight import BULK_BYTES, UNBOUNDED, Flight
 from aero.core.memory import Memory
 from aero.core.messages import Control
 from aero.core.outbox import Outbox
@@ -107,6 +108,9 @@ class Session:
         self.round_trip_s = MIN_ROUND_TRIP_S  # the links measure it
         # How much may wait unsent; the link sets it to what drains quickly.
         self.burst_bytes = frames.LENGTH_MASK
+        # Since the link looked last: a stream has more than it was allowed to send; a frame came that only bulk has.
+        self.sends_bulk = self.gets_bulk = False
+        self.flight: Flight = UNBOUNDED  # how much may be on its way; the link brings its own
         self.on_output = _nothing  # called once when there is something to send
         # True once output was announced by ``on_output``. Set by whoever queues output; cleared only by the link that
         # carries the session, when the outbox has nothing left to send.
@@ -215,18 +219,25 @@ class Session:
         if credit <= 0:
             stream.starved = True
             return 0
-        burst = self.burst_bytes
+        burst, flight = self.burst_bytes, self.flight
         outbox, pool = self.outbox, self.pool
         kept = outbox.kept_bytes
         if kept < self.limits.kept_bytes and (pool.taken_bytes < pool.much_bytes or not pool.refuses(kept)):
             unsent = outbox.written - outbox.sent
-            if unsent < burst:
+            free = flight.bound_bytes - (outbox.written - outbox.acked)
+            if unsent < burst and free >= flight.step_bytes:
                 quantum = burst if not self.waiting else burst >> 1
+                if stream.heavy and quantum > 2 * flight.step_bytes:
+                    quantum = 2 * flight.step_bytes
+                if quantum > free:
+                    quantum = free
                 return credit if credit < quantum else quantum
             # A light stream may go past bulk that waits for its turn.
             if not stream.heavy and unsent < burst + burst:
                 quantum = burst >> 3
                 return credit if credit < quantum else quantum
+            if free < flight.step_bytes:
+                flight.held_back = True
         self.wait_turn(stream)
         return 0
 
@@ -262,6 +273,8 @@ class Session:
         self.outbox.written += frames.HEADER_BYTES + count
         stream.sent += count
         stream.heavy = heavy
+        if heavy:
+            self.sends_bulk = True
         if not self.dirty:
             self.dirty = True
             self.on_output()
@@ -277,11 +290,14 @@ class Session:
 
     def resume_waiting(self) -> None:
         """There is room: lets the waiting streams go on, in turn, each once at most."""
-        queue, outbox = self.waiting, self.outbox
+        queue, outbox, flight = self.waiting, self.outbox, self.flight
         self.dirty = True  # our caller sends next and need not be told that there is output
         for _ in range(len(queue)):
             # Resuming a stream may have closed others, so the queue may be shorter than it was.
             if not queue or self._full or outbox.written - outbox.sent >= self.burst_bytes:
+                break
+            if flight.bound_bytes - (outbox.written - outbox.acked) < flight.step_bytes:
+                flight.held_back = True
                 break
             stream = queue.popitem(last=False)[1]
             stream.waiting = False
@@ -345,6 +361,8 @@ class Session:
                 stream.received = received = stream.received + length
                 if received > stream.limit or not length or stream.state >= streams.THEIRS_ENDED:
                     raise self._bad_data(stream, length)
+                if length >= BULK_BYTES:
+                    self.gets_bulk = True
                 stream.receiver.data(record[start:at])
             else:
                 if self.ended:

@@ -183,6 +183,8 @@ class Stream:
         outbox.written += count
         self.sent += count - frames.HEADER_BYTES
         self.heavy = more
+        if more:
+            session.sends_bulk = True
         if not session.dirty:
             session.dirty = True
             session.on_output()

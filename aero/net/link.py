@@ -205,7 +205,7 @@ class Link:
             return
         if self.ended or self._last_words:
             return
-        if machine.ack_at and machine.ack_at < self._timer_at:
+        if machine.acks.at and machine.acks.at < self._timer_at:
             self._arm()
 
     # Writing
@@ -237,6 +237,8 @@ class Link:
                     self._written(session)
                     return
                 self._out_start, self._out_end = 0, size
+                if session is not None and session.sends_bulk:
+                    machine.leaving(monotonic())
             try:
                 count = send(out[self._out_start : self._out_end])
             except BlockingIOError:

@@ -18,6 +18,7 @@ from aero.core import stream as streams
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import choose
 from aero.core.blocks import BlockPool
+from aero.core.flight import UNBOUNDED
 from aero.core.link import LinkMachine
 from aero.core.memory import Memory, Unread
 from aero.core.record import RecordReader, RecordWriter
@@ -210,6 +211,8 @@ class End:
     def _carry(self, received: int) -> None:
         self.session.take_over(received)
         self.machine.carry(self.session)
+        if not self.joined.bounded:
+            self.session.flight = UNBOUNDED
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         self.pongs.append((number, round_trip_s))
@@ -252,6 +255,8 @@ class End:
                 if session is not None:
                     session.dirty = False
                 return
+            if session is not None and session.sends_bulk:
+                self.machine.leaving(self.now)
             yield bytes(view[:size])
         raise AssertionError("records without an end")
 
@@ -278,7 +283,10 @@ class Joined:
         unread_bytes: int = 1 << 30,
         backend: Backend = REAL,
         ping_s: float = 60.0,
+        bounded: bool = False,
     ) -> None:
+        """``bounded``: what is on its way is, by core/flight.py; it wants time to pass while bytes move."""
+        self.bounded = bounded
         self.now = 1000.0
         self.pool = pool or BlockPool(1024, 64)
         self.memory = memory_of(self.pool, unread_bytes)

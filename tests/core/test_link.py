@@ -8,9 +8,8 @@ from aero.core import frames, messages, record
 from aero.core.blocks import BLOCK_BYTES
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.flight import ACK_BYTES, ACK_DELAY_S
 from aero.core.link import (
-    ACK_BYTES,
-    ACK_DELAY_S,
     LATE_S,
     MAX_LINK_FRAMES_BYTES,
     MAX_PINGS,
@@ -245,7 +244,7 @@ def test_a_session_that_will_not_be_resumed_keeps_and_acknowledges_nothing(joine
     assert joined.server.session.outbox.kept_bytes == 0
     joined.server.session.control(messages.Unknown("last"))
     joined.run()
-    assert not joined.worker.machine.ack_at
+    assert not joined.worker.machine.acks.at
     for end in joined.ends:
         assert end.session.outbox.acked == end.session.outbox.sent == end.session.outbox.written
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aero.config import values
-from aero.core import codes, features, frames, handshake, link, messages, record, session, spake2plus
+from aero.core import codes, features, flight, frames, handshake, link, messages, record, session, spake2plus
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import BACKENDS, choose
 from aero.core.handshake import ServerHandshake, WorkerHandshake
@@ -238,8 +238,9 @@ def test_the_page_names_every_code(section: str, names: dict[int, str]) -> None:
         ("Handshake", handshake.MAX_USER_BYTES),
         ("Credit", session.OPEN_CREDIT_BYTES),
         ("Credit", session.MAX_WINDOW_BYTES),
-        ("Acknowledgement and takeover", link.ACK_BYTES),
-        ("Acknowledgement and takeover", link.ACK_DELAY_S),
+        ("Acknowledgement and takeover", flight.ACK_BYTES),
+        ("Acknowledgement and takeover", flight.ACK_DELAY_S),
+        ("Acknowledgement and takeover", flight.BULK_BYTES),
         ("Limits", SessionLimits().max_streams),
         ("Limits", link.MAX_PINGS),
         ("Limits", link.MAX_LINK_FRAMES_BYTES >> 10),

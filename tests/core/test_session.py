@@ -778,7 +778,7 @@ def test_who_was_away_itself_does_not_blame_the_peer_for_it() -> None:
     stall(joined, 1.0)
     joined.now += 2 * STALLED_S
     joined.server.machine.heard_at = joined.now - 1.0
-    joined.server.machine.ack_at = joined.now - STALLED_S  # it was due then
+    joined.server.machine.acks.at = joined.now - STALLED_S  # it was due then
     stall(joined, 1.0)
 
 

@@ -152,7 +152,7 @@ def test_an_idle_session_is_taken_over_for_nothing() -> None:
         joined.resume()
         for end in joined.ends:
             assert end.session.outbox.sent == end.session.outbox.written
-            assert not end.machine.ack_at  # JOIN and JOINED have acknowledged everything already
+            assert not end.machine.acks.at  # JOIN and JOINED have acknowledged everything already
     assert joined.links == 4
 
 
