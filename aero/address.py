@@ -132,6 +132,8 @@ class Address(NamedTuple):
 
         A default port allows ``host`` alone; ``listen`` allows port 0, any free one.
         """
+        if "://" in text:
+            raise ConfigError(f"{text!r} is a URL, write HOST:PORT alone")
         match = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::([^:]*))?", text)
         if match is None:
             raise ConfigError(f"{text!r} is not an address, write HOST:PORT, or [::1]:PORT for IPv6")

@@ -53,6 +53,7 @@ def test_port_0_only_to_listen() -> None:
         ("[localhost]:80", "not an IPv6 address"),
         ("[1.2.3.4]:80", "not an IPv6 address"),
         ("a:b:c", "not an address"),
+        ("http://a:80", "is a URL, write HOST:PORT alone"),
         ("a:http", "not a port"),
         ("a:", "not a port"),
         ("a:65536", "not a port"),

@@ -213,3 +213,14 @@ def test_a_worker_stays_small() -> None:
     assert done.returncode == 0, done.stderr
     heavy = [name for name in done.stdout.split() if inside(name, NOT_IN_WORKER)]
     assert not heavy, f"import aero.worker.app carries {heavy}"
+
+
+def test_every_error_stands_in_one_tree() -> None:
+    """Exception classes are in aero.errors, but for those of boot, which must not import anything."""
+    for path in MODULES:
+        if module_name(path) == "aero.errors" or layer(module_name(path)) == "aero.boot":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+            wrong = [base for base in bases if base.endswith(("Error", "Exception"))]
+            assert not wrong, f"{path.name}: {wrong} is the base of a class that belongs in aero/errors.py"

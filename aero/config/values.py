@@ -185,7 +185,7 @@ def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise ConfigError(f"{text!r} is unknown, write {' or '.join(choices)}")
+            raise ConfigError(f"{text!r} is unknown, write {', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
     return parse
@@ -204,7 +204,8 @@ def domain(text: str) -> str:
     folded = (name if name.isascii() else host(name)).lower()
     if len(folded) > DOMAIN_CHARS or not all(NAME.fullmatch(label) for label in folded.split(".")):
         raise ConfigError(
-            f"{text!r} is not a domain of up to {DOMAIN_CHARS} characters, write for example aero.example.org"
+            f"{text!r} is not a domain: letters, digits and hyphens between dots, {DOMAIN_CHARS} characters at most,"
+            " for example aero.example.org"
         )
     return folded
 
@@ -215,12 +216,15 @@ def networks(text: str) -> Networks:
 
     found = []
     for part in text.split(","):
+        network = part.strip()
         try:
-            found.append(ipaddress.ip_network(part.strip()))
+            found.append(ipaddress.ip_network(network))
         except ValueError:
-            raise ConfigError(
-                f"{part.strip()!r} is not a network, write for example 127.0.0.1 or 10.0.0.0/8"
-            ) from None
+            try:
+                meant = f"the network of that address is {ipaddress.ip_network(network, strict=False)}"
+            except ValueError:
+                meant = "write for example 127.0.0.1 or 10.0.0.0/8"
+            raise ConfigError(f"{network!r} is not a network, {meant}") from None
     if len(found) > IPS:
         raise ConfigError(f"{len(found)} networks are too many, write at most {IPS}")
     return tuple(found)

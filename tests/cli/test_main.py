@@ -198,7 +198,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         ("server client", "unexpected 'client': aero server takes options only"),
         ("client --target a@h:1,a@h:2", "the name 'a' stands for both a@h:1 and a@h:2"),
         ("client --target a@h:1?foo=1", "unknown option 'foo', known are remote"),
-        ("demo --aead rot13", "--aead: 'rot13' is unknown, write cryptography or"),
+        ("demo --aead rot13", "--aead: 'rot13' is unknown, write cryptography,"),
         (
             "server --auth @/nonexistent",
             "cannot read the code from '/nonexistent': No such file or directory",

@@ -252,3 +252,21 @@ def test_the_log_hears_of_invisible_bytes_and_not_of_the_code(tmp_path: Path) ->
     assert code.text == "geheim"
     assert str(file) in code.notes[0]
     assert "geheim" not in code.notes[0]
+
+
+@pytest.mark.parametrize(
+    "text, hint",
+    [
+        ("10.0.0.1/8", "the network of that address is 10.0.0.0/8"),
+        ("10.0.0.0/33", "write for example 127.0.0.1 or 10.0.0.0/8"),
+        ("nas", "write for example"),
+    ],
+)
+def test_networks_that_cannot_be(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        values.networks(f"127.0.0.1,{text}")
+
+
+def test_one_of_several_words() -> None:
+    with pytest.raises(ConfigError, match=r"'x' is unknown, write a, b or c$"):
+        values.one_of(("a", "b", "c"))("x")
