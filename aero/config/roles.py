@@ -28,6 +28,10 @@ class ServerConfig(table.ServerOptions):
             raise ConfigError(
                 f"--api: {api} can be reached from elsewhere: set --api-token too, or write localhost:{api.port}"
             )
+        if config.auth_next and not config.auth:
+            raise ConfigError(
+                f"{given.place('auth-next')} needs a code to change from, write --auth CODE too"
+            )
         return config
 
     def lock_name(self) -> str:

@@ -78,6 +78,11 @@ class ServerOptions(RoleOptions):
         "Code that workers must know, or @FILE to read it from a file. Without one, any worker is let in.",
         live=True,
     )
+    auth_next: str = secret(
+        "auth-next",
+        "Another code that counts too, while workers change to it: then make it --auth and leave this out",
+        live=True,
+    )
     # Above nearly every registered service, below what Linux gives outgoing connections (32768 and up), and room for
     # ten thousand leases and more to come back to.
     ports: tuple[int, int] = option(

@@ -25,6 +25,7 @@ class Close:
     LIMIT = 16  # too many links, handshakes or workers
     DENIED = 17  # this worker may not do that
     INTERNAL = 18  # an error of the program at that end
+    AUTH_NEXT = 19  # as AUTH; the code that the server changes to is asked for under another name
 
 
 # After these, and after a link that just broke, the session may go on over another link: the path was at fault, not a

@@ -51,6 +51,8 @@ NAMES = {HELLO: "HELLO", SERVER_HELLO: "SERVER_HELLO", CONFIRM: "CONFIRM", FAIL:
 _U32 = struct.Struct("!I")
 _CONTEXT = b"AeRO-proxy link"
 _HTTP_METHODS = b"GET POST PUT HEAD OPTIONS DELETE PATCH CONNECT PRI".split()
+#: The user name under which the code is proved that the server is about to change to; else it is the user "".
+NEXT_USER = "+next"
 _WRONG_CODE = "wrong auth code"  # and unknown user: whoever asks must not learn which
 
 
@@ -121,7 +123,11 @@ class _Handshake:
             kind = whole[5]
             body = whole[HEADER_BYTES:]
             if kind == FAIL and body:
-                raise Rejected(body[0], body[1:].decode("utf-8", "replace"), final=body[0] == Close.AUTH)
+                raise Rejected(
+                    body[0],
+                    body[1:].decode("utf-8", "replace"),
+                    final=body[0] in (Close.AUTH, Close.AUTH_NEXT),
+                )
             handle = self._table.pop((self._state, kind), None)  # once: no second guess after a wrong proof
             if handle is None:
                 raise RemoteProtocolError(

@@ -86,9 +86,13 @@ class Watch(Protocol):
 
 
 def greet_worker(
-    transport: Transport, find_verifier: Callable[[str], Verifier], backend: Backend, watch: Watch
+    transport: Transport,
+    find_verifier: Callable[[str], Verifier],
+    backend: Backend,
+    watch: Watch,
+    refusal: int = Close.AUTH,
 ) -> Keyed:
-    """Server's side.
+    """Server's side. ``refusal``: the close code for a wrong proof.
 
     Raises RemoteProtocolError, SecurityError, LinkClosed or NetworkError; the peer has been told why by then.
     """
@@ -115,7 +119,7 @@ def greet_worker(
         elif isinstance(error, RemoteProtocolError):
             say_goodbye(transport, handshake.fail(error.code, str(error)))
         elif isinstance(error, SecurityError):
-            say_goodbye(transport, handshake.fail(Close.AUTH, str(error)))
+            say_goodbye(transport, handshake.fail(refusal, str(error)))
         raise
     return Keyed(
         RecordWriter(backend, machine.secrets.ours),

@@ -20,7 +20,6 @@ from aero.core.aead.choose import choose
 from aero.core.codes import Close
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
-from aero.core.spake2plus import Verifier, stretch
 from aero.errors import AeroError, LinkClosed
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
@@ -29,6 +28,7 @@ from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.loop import event_loop
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import target_url
+from aero.server.links.codes import Codes, stretched
 from aero.server.links.gate import Gate
 from aero.server.links.sessions import Sessions
 from aero.server.present import Present
@@ -72,8 +72,7 @@ class Server:
         api_socks = _listen_for_api(config.api)
         if config.run_as:
             _become(config.run_as, config)
-        self._verifier = Verifier.of(*stretch(config.auth, ""))
-        self._nobody = Verifier.of(*(int.from_bytes(os.urandom(31), "big") + 1 for _ in range(2)))
+        self._codes = Codes(config.auth, config.auth_next)
         self._database = Database(config.state)
         leases, counters, events = Leases(self._database), Counters(), Events()
         ports = Ports(TCP, tcp.bind, config.ips, *config.ports, leases, config.lease_days * _DAY_S)
@@ -90,7 +89,7 @@ class Server:
             registry=Registry(loop, ports, events, counters),
         )
         self.sessions = Sessions(ground)
-        self.gate = Gate(ground, self.sessions, self.find_verifier)
+        self.gate = Gate(ground, self.sessions, self._codes)
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
         self._mux = self._start_mux(mux_socks)
         self._api = self._start_api(config.api, api_socks)
@@ -134,10 +133,6 @@ class Server:
         """The link port."""
         port: int = self._listeners[0].address[1]
         return port
-
-    def find_verifier(self, user: str) -> Verifier:
-        """The verifier of a user; that of a code that nobody knows for a user that there is not."""
-        return self._nobody if user else self._verifier
 
     def announce(self) -> None:
         """The first lines of the log: what this is, where it listens, and what to type at the other end."""
@@ -193,17 +188,19 @@ class Server:
             return
         present = self.ground.present
         config, changed, fixed = reloaded(present.config, new)
-        if config.auth != present.config.auth:
-            self._change_code(config.auth)
+        if {"auth", "auth-next"} & set(changed):
+            self._change_codes(config)
         present.config = config
         reload_done(config, changed, fixed)
 
-    def _change_code(self, auth: str) -> None:
-        """Ends every link: who knows the new code comes back at once and takes its session over, nobody else can."""
-        self._verifier = Verifier.of(*gevent.get_hub().threadpool.apply(stretch, (auth, "")))
+    def _change_codes(self, config: ServerConfig) -> None:
+        """Ends links whose code counts no more: who knows another comes back at once and takes its session over."""
+        pool = gevent.get_hub().threadpool
+        self._codes.change(config.auth, config.auth_next, lambda code: pool.apply(stretched, (code,)))
         self.gate.penalties.forget()
-        for link in list(self.sessions.links):
-            link.abandon(LinkClosed("the auth code was changed"))
+        for link, proved in list(self.sessions.links.items()):
+            if not self._codes.counts(proved):
+                link.abandon(LinkClosed("the auth code was changed"))
 
     def drain(self, hurry: Event) -> None:
         """Takes no new workers and visitors, and lets streams end; until drain_s is over or ``hurry`` is set."""

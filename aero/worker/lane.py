@@ -46,6 +46,7 @@ from aero.net.handshake import greet_server
 from aero.net.link import Link
 from aero.worker import patience
 from aero.worker.ground import Ground
+from aero.worker.naming import Name
 from aero.worker.patience import Patience
 from aero.worker.session import Desk, KeptSession
 
@@ -65,7 +66,7 @@ TRANSITIONS = {
     (UP, ENDED): RESTING,
 }
 
-_REFUSED = (Close.AUTH, Close.DENIED, Close.REPLACED, Close.KICKED)
+_REFUSED = (Close.AUTH, Close.AUTH_NEXT, Close.DENIED, Close.REPLACED, Close.KICKED)
 # The server answers a JOIN at once, or when a former link of ours had its two seconds to show that it lives.
 _JOIN_ANSWER_S = 10.0
 
@@ -138,6 +139,7 @@ class Lane:
         self.session: KeptSession | None = None
         self.hurry = Event()  # set when another lane has reached the server: do not wait any longer
         self.patience = Patience()
+        self._name = Name()
         self._ground = ground
         self._crew = crew
         self._desk = desk
@@ -158,6 +160,9 @@ class Lane:
             what, end, error = self._connect() or self._attend()
             if self._crew.stopping:
                 return
+            if self._name.other(error):
+                delay_s = 0.0
+                continue
             if self._ground.config.once:
                 log.warning(what, lane=self.number, why=error)
                 raise error
@@ -187,7 +192,8 @@ class Lane:
 
         try:
             transport = dial(ground.names, config.server.host, config.server.port)
-            keyed = greet_server(transport, ground.password, "", ground.backend, join)
+            keyed = greet_server(transport, ground.password, self._name.user, ground.backend, join)
+            self._name.proved = True
             self._move(KEYED)
             link = self.link = Link(
                 transport,

@@ -432,6 +432,28 @@ def test_a_changed_code_ends_links_and_lets_those_back_that_know_it(lab: Lab, ec
         assert lab.worker(server, "--once", targets={"echo": echo}, tag="late").wait() == 3
 
 
+def test_two_codes_count_while_workers_change_to_the_next(lab: Lab, echo: int) -> None:
+    file = lab.path("server.toml")
+    old, new = lab.code, "code-another-one"
+    _write(file, "server", auth=f'"{old}"')
+    server = lab.server("--config", str(file), code="")
+    first = lab.worker(server, targets={"echo": echo}, tag="first")
+    with connect(first.port("echo")) as visitor:
+        _write(file, "server", **{"auth": f'"{old}"', "auth-next": f'"{new}"'})
+        server.send(signal.SIGHUP)
+        server.says("configuration read again changed=auth-next")
+        second = lab.worker(server, "--once", targets={"echo": echo}, tag="second", code=new)
+        with connect(second.port("echo")) as other:
+            assert exchange(visitor) and exchange(other), "both codes count"
+            assert lab.worker(server, "--once", targets={"echo": echo}, tag="x", code="neither").wait() == 3
+            _write(file, "server", auth=f'"{new}"')
+            server.send(signal.SIGHUP)
+            server.says('configuration read again changed="auth, auth-next"')
+            first.says("wrong auth code")
+            assert exchange(other), "its link, which --once would end with, stays"
+    assert echoes(lab.worker(server, targets={"echo": echo}, tag="third", code=new).port("echo"))
+
+
 def test_a_reload_that_cannot_read_its_code_says_so_and_keeps_the_old_one(lab: Lab, echo: int) -> None:
     with tempfile.TemporaryDirectory(prefix="aero-") as folder:
         os.chmod(folder, 0o755)
@@ -443,7 +465,12 @@ def test_a_reload_that_cannot_read_its_code_says_so_and_keeps_the_old_one(lab: L
         )
         poll("it to change", lambda: _uid(server) != 0)
         code.write_text("code-another-one")
-        server.send(signal.SIGHUP)
+
+        def asked() -> bool:
+            server.send(signal.SIGHUP)  # ignored until the server is set up
+            return "reload failed" in server.stderr
+
+        poll("the reload", asked)
         said = server.says("reload failed, keeping the previous configuration.*").string
         assert str(code) in said and "Permission denied" in said and "needs a restart" in said
         assert "configuration read again" not in server.stderr

@@ -16,6 +16,7 @@ from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
 from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
+from aero.core.spake2plus import Verifier
 from aero.errors import (
     AeroError,
     LinkClosed,
@@ -52,11 +53,15 @@ class ArrivalGround(SessionGround, Protocol):
 class Arrival:
     """The owner of a link, which an uplink gets once it has joined."""
 
-    def __init__(self, ground: ArrivalGround, sessions: Sessions, user: str, address: str) -> None:
+    def __init__(
+        self, ground: ArrivalGround, sessions: Sessions, user: str, address: str, proved: Verifier
+    ) -> None:
+        """``proved``: of what its handshake was the proof."""
         self.link: Link  # set by the gate before start()
         self._ground = ground
         self._sessions = sessions
         self._user = user
+        self._verifier = proved
         self._address = address
         self._uplink: Uplink | None = None
         self._unproved = 0  # former selves of whom no sign of life has come yet
@@ -66,7 +71,7 @@ class Arrival:
 
     def start(self) -> None:
         """Begins to listen to the link."""
-        self._sessions.link_up(self.link)
+        self._sessions.link_up(self.link, self._verifier)
         self.link.machine.pings = Budget(Limits.PINGS_BURST, Limits.PINGS_PER_S, monotonic())
         self._deadline = self._ground.loop.timer(Limits.JOIN_S)
         self._deadline.start(self.link.close, Close.SILENT, f"no JOIN within {Limits.JOIN_S:.0f} s")

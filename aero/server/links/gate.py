@@ -11,7 +11,7 @@ import random
 import socket
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 import gevent
 from gevent.lock import Semaphore
@@ -19,6 +19,7 @@ from gevent.lock import Semaphore
 from aero import logs
 from aero.address import Address
 from aero.core.aead.backend import Backend
+from aero.core.handshake import NEXT_USER
 from aero.core.spake2plus import Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
@@ -27,6 +28,7 @@ from aero.net.handshake import greet_worker
 from aero.net.link import Link
 from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival, ArrivalGround
+from aero.server.links.codes import Codes
 from aero.server.links.sessions import Sessions
 from aero.server.policy.origin import groups_of, key_of
 from aero.server.policy.penalties import Penalties
@@ -99,14 +101,12 @@ class GateGround(ArrivalGround, Protocol):
 class Gate:
     """Lets workers in: a greenlet for each handshake."""
 
-    def __init__(
-        self, ground: GateGround, sessions: Sessions, find_verifier: Callable[[str], Verifier]
-    ) -> None:
-        """``find_verifier(user)``: what a handshake is checked against; some verifier for every user."""
+    def __init__(self, ground: GateGround, sessions: Sessions, codes: Codes) -> None:
+        """``codes``: what a handshake is checked against."""
         self.penalties = Penalties()
         self._ground = ground
         self._sessions = sessions
-        self._find_verifier = find_verifier
+        self._codes = codes
         self._results = ground.counters.handshakes
         self._guests: set[_Guest] = set()
         self._shares = Shares(Limits.HANDSHAKES, Limits.HANDSHAKES_PER_ADDRESS, of_free=0)
@@ -169,15 +169,16 @@ class Gate:
         verifiers: list[Verifier] = []
 
         def find(user: str) -> Verifier:
-            verifiers.append(self._find_verifier(user))
+            verifiers.append(self._codes.verifier(user))
             return verifiers[0]
 
         try:
-            keyed = greet_worker(transport, find, ground.backend, guest)
-            if self._find_verifier(keyed.user) is not verifiers[0]:
+            keyed = greet_worker(transport, find, ground.backend, guest, self._codes.refusal)
+            if not self._codes.counts(verifiers[0]):
                 guest.stage = _HELD  # it has given its proof, of what is no longer asked for
                 raise LinkClosed("the auth code was changed during the handshake")
-            arrival = Arrival(ground, self._sessions, keyed.user, guest.address)
+            user = "" if keyed.user == NEXT_USER else keyed.user
+            arrival = Arrival(ground, self._sessions, user, guest.address, verifiers[0])
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )

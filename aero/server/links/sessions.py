@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gevent.event import Event
 
 from aero.core.memory import Memory
+from aero.core.spake2plus import Verifier
 from aero.host.daemon import trim_memory
 from aero.net.link import Link
 from aero.net.loop import Loop
@@ -33,7 +34,9 @@ class Sessions:
 
     def __init__(self, ground: SessionsGround) -> None:
         self.uplinks: dict[str, Uplink] = {}  # by session id
-        self.links: set[Link] = set()  # those that have not joined yet included
+        self.links: dict[
+            Link, Verifier
+        ] = {}  # and what each has proved; those that have not joined yet included
         self._ground = ground
         self._quiet = Event()  # set when the last link is gone
         self._tidying: Any = None  # the timer that cleans up after sessions
@@ -67,14 +70,14 @@ class Sessions:
         frozen = (uplink for uplink in self.uplinks.values() if not uplink.alive)
         return max((uplink.session.outbox.kept_bytes for uplink in frozen), default=0)
 
-    def link_up(self, link: Link) -> None:
-        """A handshake is done; ``link_down`` ends it."""
-        self.links.add(link)
+    def link_up(self, link: Link, proved: Verifier) -> None:
+        """A handshake is done, which has proved the code of this verifier; ``link_down`` ends it."""
+        self.links[link] = proved
         self._quiet.clear()
 
     def link_down(self, link: Link) -> None:
         """A link is gone."""
-        self.links.discard(link)
+        self.links.pop(link, None)
         if not self.links:
             self._quiet.set()
 

@@ -42,7 +42,10 @@ class Lab:
     def __init__(self) -> None:
         self.counters, self.events = Counters(), Events()
         ground: Any = SimpleNamespace(counters=self.counters, events=self.events, backend=choose(""))
-        self.gate = Gate(ground, cast(Any, None), find_verifier)
+        codes: Any = SimpleNamespace(
+            verifier=find_verifier, counts=lambda verifier: verifier is VERIFIER, refusal=Close.AUTH
+        )
+        self.gate = Gate(ground, cast(Any, None), codes)
         self.guests: list[socket.socket] = []
 
     def guest(self, said: bytes = b"") -> socket.socket:
@@ -205,7 +208,7 @@ def test_an_address_is_held_back_and_never_longer_than_five_seconds(lab: Lab) ->
 
 def test_an_error_of_ours_ends_one_handshake(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(lab.gate, "_find_verifier", lambda user: 1 / 0)
+        patch.setattr(lab.gate._codes, "verifier", lambda user: 1 / 0)
         lab.guest(hello())
         until("its end", lambda: not len(lab.gate))
     assert lab.results == {"gave up": 1} and lab.failures == 0.0
