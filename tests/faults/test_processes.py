@@ -240,6 +240,26 @@ def test_out_of_descriptors_the_server_resets_visitors_and_lets_workers_in(lab: 
             assert exchange(visitor)
 
 
+def test_a_target_that_is_its_own_mapping_ends_in_resets(lab: Lab, echo: int) -> None:
+    """One visitor makes as many connections as there are descriptors, and no more: others are served."""
+    ports = free_ports(3)
+    server = lab.server(command=few_descriptors("server"), ports=f"{ports[0]}-{ports[-1]}")
+    chain = {"loop": f"{LOOPBACK}:{ports[1]}?remote={ports[1]}"}
+    looping = lab.worker(server, targets=chain, tag="loop", ping=1)
+    looping.says("loop")
+    server.says("target may lead back to a mapping of this server")
+    with connect(ports[1]) as visitor:
+        visitor.sendall(b"?")
+        server.says("visitor turned away.*descriptors are running out")
+        worker = lab.worker(server, targets={"echo": echo}, tag="other", ping=1)
+        port = worker.port("echo")
+        with pytest.raises(OSError):
+            visitor.settimeout(30)
+            if not visitor.recv(1):
+                raise ConnectionResetError
+    poll("everything to be as before", lambda: echoes(port))
+
+
 def test_out_of_descriptors_the_worker_resets_visitors_and_recovers(lab: Lab, echo: int) -> None:
     server = lab.server()
     worker = lab.worker(server, targets={"echo": echo}, ping=1, command=few_descriptors("client"))

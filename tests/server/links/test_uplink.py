@@ -15,6 +15,7 @@ from aero.errors import LinkClosed
 from aero.limits import STANDARD
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import Uplink
+from aero.server.watch.counters import Counters
 from tests.core.joined import memory_of
 
 
@@ -26,7 +27,7 @@ class Lab:
         self.memory = memory_of(self.pool)
         self.session_limits = SessionLimits()
         self.loop = gevent.get_hub().loop
-        self.counters = SimpleNamespace(error=lambda what: None)
+        self.counters = Counters()
         self.events = SimpleNamespace(fault=lambda what, **fields: None)
         self.sessions = Sessions(self)
 
@@ -100,3 +101,58 @@ def test_what_a_session_keeps_shrinks_when_it_freezes(lab: Lab) -> None:
 def test_a_frozen_session_stays_while_there_is_memory(lab: Lab) -> None:
     some = [lab.uplink(kept) for kept in (4, 2)]
     assert look(*some) == [False, False]
+
+
+class Pinged:
+    """A link that takes so many pings at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.sent = 0
+
+    def ping(self) -> int:
+        if self.sent == self.most:
+            return 0
+        self.sent += 1
+        return self.sent
+
+    def close(self, code: int, text: str) -> None:
+        return
+
+
+def test_forty_who_ping_share_what_is_under_way(lab: Lab) -> None:
+    uplink = lab.uplink(0, frozen=False)
+    link = Pinged(16)
+    uplink.link = cast(Any, link)
+    heard: list[float] = []
+    assert all(uplink.ping(heard.append) for _ in range(40))
+    assert link.sent == 1 and not heard
+    uplink.pong(1, 0.3)
+    assert heard == [0.3] * 40 and uplink.worker.ping_s == 0.3
+
+
+def test_who_needs_a_ping_of_his_own_gets_one_while_there_is_room(lab: Lab) -> None:
+    uplink = lab.uplink(0, frozen=False)
+    link = Pinged(3)
+    uplink.link = cast(Any, link)
+    heard: list[int] = []
+    for number in range(5):
+        assert uplink.ping(lambda _, number=number: heard.append(number), fresh=True)  # type: ignore[misc]
+    assert link.sent == 3
+    uplink.pong(1, 0.3)
+    assert heard == [0], "an answer is no sign of life for who asked later"
+    uplink.pong(3, 0.3)
+    assert heard == [0, 1, 2, 3, 4] and uplink.lived_at > 0
+
+
+def test_a_link_that_takes_no_ping_at_all_answers_by_any(lab: Lab) -> None:
+    uplink = lab.uplink(0, frozen=False)
+    uplink.link = cast(Any, Pinged(0))
+    heard: list[float] = []
+    assert uplink.ping(heard.append, fresh=True)
+    uplink.pong(7, 0.1)
+    assert heard == [0.1]
+
+
+def test_a_session_without_a_link_cannot_be_pinged(lab: Lab) -> None:
+    assert not lab.uplink(1).ping(lambda _: None)
