@@ -55,7 +55,6 @@ ALLOWED = {
     "net.listen._Turn.until": "names the turn of the loop: compared for being the same, never waited for",
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
     "server.api.times.rfc3339": "times as the API writes them",
-    "net.listen._Turn.until": "which turn of the loop it is: compared, never waited for",
     "server.watch.counters.Birth.now": "since when the server runs, for the API",
     "server.registry.ports.Ports.__init__": "for how long a lease was not used, also before this start",
     "server.watch.events.Events._tell": "when something happened, for the API and the page",

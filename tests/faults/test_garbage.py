@@ -67,7 +67,7 @@ def never_resumed(lab: Inside, worker: Hostile, uplink: Uplink) -> None:
     worker.sock.close()
     until("the frozen session", lambda: not uplink.alive)
     uplink._frozen_until = 0.0
-    uplink._look()
+    lab.server.sessions._look_at_frozen()
     visitor.close()
 
 

@@ -12,7 +12,7 @@ from gevent.event import Event as Flag
 from aero import logs
 from aero.limits import Limits
 from aero.server.api.times import rfc3339
-from aero.server.watch.events import Event, Events
+from aero.server.watch.events import Events, Happening
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 #: How long a listener that was cut off waits before it comes back, in ms: at once, as people see it.
@@ -39,7 +39,7 @@ class Live:
         """Ends every stream that is open now, at its next event or heartbeat."""
         self._ends += 1
 
-    def _missed(self, last_id: str) -> list[Event]:
+    def _missed(self, last_id: str) -> list[Happening]:
         """What is remembered of the events after one; everything when that one is from before our start."""
         boot, _, number = last_id.partition("-")
         known = boot == self._boot and number.isdigit() and len(number) < 19
@@ -61,13 +61,13 @@ class Live:
             if not self._readers:
                 self._events.listeners.discard(self._heard)
 
-    def _heard(self, event: Event) -> None:
+    def _heard(self, event: Happening) -> None:
         written = self._written(event)
         for reader in self._readers:
             reader.waiting.append(written)
             reader.more.set()
 
-    def _written(self, event: Event) -> bytes:
+    def _written(self, event: Happening) -> bytes:
         data = json.dumps(shown(event), ensure_ascii=False, separators=(",", ":"))
         name = event.what.replace(" ", "-")
         return f"id: {self._boot}-{event.number}\nevent: {name}\ndata: {data}\n\n".encode("utf-8", "replace")
@@ -90,7 +90,7 @@ class _Reader:
         return b"".join(taken)
 
 
-def shown(event: Event) -> dict[str, Any]:
+def shown(event: Happening) -> dict[str, Any]:
     """An event as JSON; what peers have written is cleaned."""
     fields = {
         name: value if isinstance(value, (int, float)) else logs.clean(value)

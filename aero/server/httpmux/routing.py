@@ -20,7 +20,7 @@ from aero.server.registry.mapping import Mapping
 from aero.server.registry.registry import Registry
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Leases
-from aero.server.watch.events import Event, Events
+from aero.server.watch.events import Events, Happening
 
 # Names that were here once, to tell "comes back soon" from "never heard of": as many as there are ports to lease.
 REMEMBERED = 20_000
@@ -178,7 +178,7 @@ class Router:
             fields = {**fields, "there": ", ".join(there) or "-"}
         return Page(kind, fields)
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: Happening) -> None:
         if event.what in ("worker up", "worker down"):
             self._workers.clear()
         elif event.what == "mapping up":
@@ -186,13 +186,13 @@ class Router:
         elif event.what == "mapping down":
             self._forget(event)
 
-    def _remember(self, event: Event) -> None:
+    def _remember(self, event: Happening) -> None:
         worker = self._registry.workers.get(str(event.fields.get("cid")))
         key = str(event.fields.get("tag")), str(event.fields.get("target"))
         if worker is not None and (key in self._known or len(self._known) < REMEMBERED):
             self._known.setdefault(key, set()).add(worker.host)
 
-    def _forget(self, event: Event) -> None:
+    def _forget(self, event: Happening) -> None:
         """A worker that is still here has withdrawn the target; those of one that leaves are remembered."""
         worker = self._registry.workers.get(str(event.fields.get("cid")))
         key = str(event.fields.get("tag")), str(event.fields.get("target"))

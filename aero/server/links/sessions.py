@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from time import monotonic
 from typing import Any, Protocol
 
 from gevent.event import Event
@@ -10,10 +11,12 @@ from gevent.event import Event
 from aero.core.memory import Memory
 from aero.core.spake2plus import Verifier
 from aero.host.daemon import trim_memory
+from aero.net.faults import report
 from aero.net.link import Link
-from aero.net.loop import Loop
+from aero.net.loop import Loop, Watcher, stopped
 from aero.server.links.uplink import Uplink
 
+LOOK_S = 1.0  # how often frozen sessions look at the clock and at the memory that all of them keep
 _TIDY_S = 5.0  # after a session's end: rarely enough that the tens of milliseconds it takes do not count
 
 
@@ -38,6 +41,8 @@ class Sessions:
             Link, Verifier
         ] = {}  # and what each has proved; those that have not joined yet included
         self._ground = ground
+        self._frozen: dict[str, Uplink] = {}  # those that no link carries
+        self._looking: Watcher | None = None  # the timer that looks at them
         self._quiet = Event()  # set when the last link is gone
         self._tidying: Any = None  # the timer that cleans up after sessions
 
@@ -61,14 +66,32 @@ class Sessions:
 
     def state(self) -> dict[str, object]:
         """For people who ask: links, sessions, and how many of those no link carries."""
-        frozen = sum(not uplink.alive for uplink in self.uplinks.values())
-        return {"links": len(self.links), "sessions": len(self.uplinks), "frozen": frozen}
+        return {"links": len(self.links), "sessions": len(self.uplinks), "frozen": len(self._frozen)}
 
-    @property
-    def most_frozen_bytes(self) -> int:
-        """How much that frozen session keeps which keeps the most; 0 where none is frozen."""
-        frozen = (uplink for uplink in self.uplinks.values() if not uplink.alive)
-        return max((uplink.session.outbox.kept_bytes for uplink in frozen), default=0)
+    def freeze(self, uplink: Uplink) -> None:
+        """No link carries a session: it is looked at once a second from now on."""
+        self._frozen[uplink.id] = uplink
+        if self._looking is None:
+            self._looking = self._ground.loop.timer(LOOK_S, LOOK_S)
+            self._looking.start(self._look_at_frozen)
+
+    def thaw(self, uplink: Uplink) -> None:
+        """A link carries it again, or it is over. Harmless when it was not frozen."""
+        self._frozen.pop(uplink.id, None)
+        if not self._frozen:
+            stopped(self._looking)
+            self._looking = None
+
+    def _look_at_frozen(self) -> None:
+        """All frozen sessions give up in time; and where memory has run out, the one that keeps the most does."""
+        most_bytes = max(uplink.session.outbox.kept_bytes for uplink in self._frozen.values())
+        now = monotonic() + LOOK_S / 2  # what ends before the next look ends now or then, whichever is nearer
+        for uplink in list(self._frozen.values()):
+            try:
+                uplink.look_frozen(now, most_bytes)
+            except Exception as error:
+                report(error)
+                uplink.faulted(error)
 
     def link_up(self, link: Link, proved: Verifier) -> None:
         """A handshake is done, which has proved the code of this verifier; ``link_down`` ends it."""

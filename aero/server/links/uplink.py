@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any, Callable, Protocol
+from typing import Callable, Protocol
 
 from aero import logs
 from aero.core import messages
@@ -29,7 +29,6 @@ from aero.server.watch.events import Events
 log = logs.get("link")
 
 _SECRET_BYTES = 16
-_LOOK_S = 1.0  # how often a frozen session looks at the clock and at the memory that all of them keep
 # Answers for so many targets go into one message: 64 KiB hold them with the longest names, texts and addresses.
 _ANSWERS_A_MESSAGE = 16
 
@@ -61,9 +60,11 @@ class SessionGround(Protocol):
 class Table(Protocol):
     """The table of all sessions, as one of them sees it (links/sessions.py)."""
 
-    @property
-    def most_frozen_bytes(self) -> int:
-        """How much that frozen session keeps which keeps the most."""
+    def freeze(self, uplink: Uplink) -> None:
+        """No link carries a session: its ``look_frozen`` is called once a second from now on."""
+
+    def thaw(self, uplink: Uplink) -> None:
+        """A link carries it again, or it is over. Harmless when it was not frozen."""
 
     def forget(self, uplink: Uplink) -> None:
         """A session is over."""
@@ -87,8 +88,7 @@ class Uplink:
         # The worker counts its session's links, so that one which was held up on its way cannot win over a newer one.
         self.link_number = 1
         self.ended = False
-        self._frozen: Any = None  # the timer of a session that no link carries
-        self._frozen_until = 0.0
+        self._frozen_until = 0.0  # when a session that no link carries is given up, on the monotonic clock
         self.lived_at = 0.0
         self._pongs: dict[
             int, list[Callable[[float], None]]
@@ -112,7 +112,7 @@ class Uplink:
         former, self.link = self.link, link
         if former is not None:
             former.close(Close.REPLACED, "the session goes on over a newer link")
-        self._thaw()
+        self._table.thaw(self)
         link.carry(self.session)
         pongs, self._pongs = self._pongs, {}
         self._answer(pongs, self.worker.ping_s)  # who asked the former link for a sign of life has it
@@ -135,16 +135,15 @@ class Uplink:
         self._ground.counters.error("link lost")
         self._ground.events.fault("link lost", cid=self.worker.cid, tag=self.worker.tag, why=error)
         self._frozen_until = monotonic() + self.resume_s
-        self._frozen = self._ground.loop.timer(_LOOK_S, _LOOK_S)
-        self._frozen.start(self._look)
+        self._table.freeze(self)
 
-    def _look(self) -> None:
-        """While frozen: gives up in time, and earlier where memory has run out and this session keeps the most."""
-        if monotonic() >= self._frozen_until - _LOOK_S / 2:  # timers come a little early
+    def look_frozen(self, now: float, most_bytes: int) -> None:
+        """Gives up in time, and earlier where memory has run out and no frozen session keeps more (``most_bytes``)."""
+        if now >= self._frozen_until:
             self.end(Close.SILENT, f"not resumed within {self.resume_s} s")
         elif self._ground.memory.blocks.exhausted:
             kept = self.session.outbox.kept_bytes
-            if kept and kept >= self._table.most_frozen_bytes:
+            if kept and kept >= most_bytes:
                 self.end(Close.OVERLOAD, "memory for what was not acknowledged has run out")
         else:
             self.session.outbox.shrink()  # what visitors have sent meanwhile
@@ -152,12 +151,6 @@ class Uplink:
     def faulted(self, error: Exception) -> None:
         """Ends the session after an error of this program in our timer (net/faults.py)."""
         self.end(Close.INTERNAL, "an error of the program")
-
-    def _thaw(self) -> None:
-        if self._frozen is not None:
-            self._frozen.stop()
-            self._frozen.close()
-            self._frozen = None
 
     @property
     def received_bytes(self) -> int:
@@ -201,7 +194,7 @@ class Uplink:
         if self.ended:
             return
         self.ended = True
-        self._thaw()
+        self._table.thaw(self)
         if self.link is not None:
             self.link.close(code, text)
         self.session.end(Reset.LOST, text)

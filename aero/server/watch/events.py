@@ -13,7 +13,7 @@ log = logs.get("server")
 REMEMBERED = 200  # what somebody who just came sees of the past: some screens full
 
 
-class Event(NamedTuple):
+class Happening(NamedTuple):
     """One event: its number, Unix time in seconds, what happened, its fields, and whether that is a fault."""
 
     number: int
@@ -27,8 +27,8 @@ class Events:
     """The server's events."""
 
     def __init__(self) -> None:
-        self.past: deque[Event] = deque(maxlen=REMEMBERED)
-        self.listeners: set[Callable[[Event], None]] = set()
+        self.past: deque[Happening] = deque(maxlen=REMEMBERED)
+        self.listeners: set[Callable[[Happening], None]] = set()
         self.count = 0
 
     def emit(self, what: str, **fields: Any) -> None:
@@ -44,7 +44,7 @@ class Events:
         # An error as such would keep everything that its traceback leads to, links and sessions.
         said = {key: str(value) if isinstance(value, Exception) else value for key, value in fields.items()}
         (log.warning if fault else log.info)(what, **said)
-        event = Event(self.count, time(), what, said, fault)
+        event = Happening(self.count, time(), what, said, fault)
         self.past.append(event)
         for listener in list(self.listeners):
             listener(event)

@@ -9,7 +9,7 @@ import pytest
 from aero.limits import Limits
 from aero.server.api import live as live_module
 from aero.server.api.live import Live, shown
-from aero.server.watch.events import Event, Events
+from aero.server.watch.events import Events, Happening
 
 
 def blocks(piece: bytes) -> dict[str, str]:
@@ -47,7 +47,7 @@ def test_a_listener_that_comes_back_hears_what_it_missed() -> None:
 
 
 def test_an_event_is_written_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[Event] = []
+    written: list[Happening] = []
     monkeypatch.setattr(live_module, "shown", lambda event: written.append(event) or {})
     events = Events()
     live = Live(events)
@@ -121,7 +121,7 @@ def test_only_so_many_may_listen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_peers_wrote_is_cleaned() -> None:
-    event = Event(1, 0.0, "link lost", {"why": "\x1b[2J\nevent: x\u2028" + "a" * 5000, "port": 5}, True)
+    event = Happening(1, 0.0, "link lost", {"why": "\x1b[2J\nevent: x\u2028" + "a" * 5000, "port": 5}, True)
     content = shown(event)
     assert content["why"].isprintable()
     assert len(content["why"]) < 600
