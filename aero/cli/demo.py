@@ -46,7 +46,7 @@ def run(check: bool, aead: str = "") -> int:
     ready: list[int] = []
     registered = Event()
 
-    def announce(target: Target, port: int) -> None:
+    def announce(_: Target, port: int) -> None:
         ready.append(port)
         registered.set()
 

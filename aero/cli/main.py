@@ -176,7 +176,7 @@ COMMANDS = {
     "ping": Command(run_ping),
     "kick": Command(run_kick),
     "page": Command(run_page),
-    "service": Command(lambda given: OK),  # it has two sets of options: see _dispatch
+    "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
 }
 #: Names of the file (a symlink, say) that stand for a command.
 ALIASES = {"aeros": "server", "aeroc": "client"}

@@ -91,31 +91,33 @@ def option(
     A default that is computed, None, "" or an empty list is not shown: ``help`` says what it means.
     """
     text = "" if computed is not None or default in (None, "", ()) else show(default)
-    return cast(T, Option(name, metavar, parse, default, help, text, computed=computed, live=live, part=part))
+    return cast(
+        "T", Option(name, metavar, parse, default, help, text, computed=computed, live=live, part=part)
+    )
 
 
 def flag(name: str, help: str, *, live: bool = False, part: str = "") -> bool:
     """Declares an option without a value, off by default."""
-    return cast(bool, Option(name, "", bool, False, help, live=live, part=part))
+    return cast("bool", Option(name, "", bool, False, help, live=live, part=part))
 
 
 def repeated(
     name: str, metavar: str, parse: Callable[[list[Any]], T], default: T, help: str, *, live: bool = False
 ) -> T:
     """Declares an option that may be given several times; ``parse`` gets all its values, none too."""
-    return cast(T, Option(name, metavar, parse, default, help, repeats=True, live=live))
+    return cast("T", Option(name, metavar, parse, default, help, repeats=True, live=live))
 
 
 def secret(name: str, help: str, *, live: bool = False, part: str = "") -> str:
     """Declares a code: text, or @FILE to read it from a file; "" where none is given."""
     return cast(
-        str, Option(name, "CODE", values.auth_code, values.Code(), help, live=live, secret=True, part=part)
+        "str", Option(name, "CODE", values.auth_code, values.Code(), help, live=live, secret=True, part=part)
     )
 
 
 def argument(name: str, parse: Callable[[str], T], default: T) -> T:
     """Declares a word that the command takes besides its options."""
-    return cast(T, Option(name, name.upper(), parse, default, "", positional=True))
+    return cast("T", Option(name, name.upper(), parse, default, "", positional=True))
 
 
 #: Every command has these two; they never reach a configuration.

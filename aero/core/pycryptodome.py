@@ -23,7 +23,7 @@ _SCRYPT_MAX_BYTES = 64 * 1024 * 1024
 def _load() -> None:
     """Imports pycryptodome's loader while cffi and the search for libraries are hidden, then shows them again."""
     search = ModuleType("ctypes.util")
-    search.find_library = lambda name: None  # type: ignore[attr-defined]
+    search.find_library = lambda _: None  # type: ignore[attr-defined]
     modules: dict[str, Any] = sys.modules
     hidden = {name: modules.get(name) for name in ("cffi", "ctypes.util")}
     modules.update({"cffi": None, "ctypes.util": search})

@@ -77,7 +77,7 @@ class Connector:
         done(sock, code)
 
 
-def _ignore(sock: socket.socket | None, code: int) -> None:
+def _ignore(sock: socket.socket | None, _code: int) -> None:
     if sock is not None:
         sock.close()
 

@@ -44,7 +44,7 @@ def refuse(sock: socket.socket) -> None:
     sock.close()
 
 
-def _nowhere(data: Any, flags: int) -> int:
+def _nowhere(data: Any, _flags: int) -> int:
     """In place of a socket's ``send`` once that has failed: drops ``data`` and says that it was taken."""
     return len(data)
 
