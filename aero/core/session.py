@@ -14,7 +14,6 @@ from weakref import WeakSet
 
 from aero.core import frames, messages
 from aero.core import stream as streams
-from aero.core.blocks import Block
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.flight import BULK_BYTES, UNBOUNDED, Flight
@@ -32,8 +31,6 @@ SERVER_FIRST_ID, WORKER_FIRST_ID = 1, 2
 _ID_MASK = (1 << 32) - 1
 _ROUND = 1 << 31
 MIN_ROUND_TRIP_S = 0.001  # on one machine, scheduling takes longer than the way there and back
-
-_DATA = frames.DATA << 24
 
 
 class SessionLimits(NamedTuple):
@@ -260,24 +257,6 @@ class Session:
     def burdens(self) -> bool:
         """True when this session keeps more than LITTLE_BYTES unacknowledged while the shared pool is exhausted."""
         return self.pool.exhausted and self.outbox.kept_bytes > self.pool.little_bytes
-
-    def room(self, want: int) -> Block:
-        """Where to put a DATA frame of up to ``want`` bytes: leave HEADER_BYTES at ``block.end``, then the bytes."""
-        # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
-        return self.outbox.room(frames.HEADER_BYTES + (want if want < 65_536 else 65_536))
-
-    def commit(self, stream: Stream, block: Block, count: int, heavy: bool) -> None:
-        """``count`` bytes were put where ``room`` said; ``heavy``: the stream has more where they came from."""
-        frames.HEADER.pack_into(block.data, block.end, _DATA | count, stream.id)
-        block.end += frames.HEADER_BYTES + count  # Outbox.wrote, without the call
-        self.outbox.written += frames.HEADER_BYTES + count
-        stream.sent += count
-        stream.heavy = heavy
-        if heavy:
-            self.sends_bulk = True
-        if not self.dirty:
-            self.dirty = True
-            self.on_output()
 
     @property
     def overloaded(self) -> bool:
