@@ -33,8 +33,6 @@ REGISTRY = {"aero.server.registry"}
 #: Modules that may import each other, ``TYPE_CHECKING`` counted: a session and its streams are one machine.
 FRIENDS = {
     ("aero.core.session", "aero.core.stream"),
-    # Not for long: these are being taken apart.
-    ("aero.server.httpmux.visitor", "aero.server.httpmux.server"),
 }
 #: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.
 MAY_IMPORT = {

@@ -100,7 +100,6 @@ AMBIGUOUS: dict[str, tuple[int, bytes]] = {
     "lower case version": (400, b"GET /t/web/x http/1.1\r\n" + HOST + b"\r\n"),
     "HTTP/1.10": (400, b"GET /t/web/x HTTP/1.10\r\n" + HOST + b"\r\n"),
     "HTTP/1.2": (505, b"GET /t/web/x HTTP/1.2\r\n" + HOST + b"\r\n"),
-    "HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "CONNECT": (405, b"CONNECT mux.test:443 HTTP/1.1\r\n" + HOST + b"\r\n"),
     "TLS": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200)),
     "other expectation": (417, POST + b"Expect: 200-ok\r\nContent-Length: 4\r\n\r\nabcd"),

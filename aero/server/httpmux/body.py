@@ -138,3 +138,10 @@ class Transfer:
             raise MessageError(400, "an overlong chunk extension")
         self.left = int(match[1], 16)
         self._state = _IN_DATA if self.left else _IN_TRAILERS
+
+
+def framed(body: Transfer, data: Bytes) -> bytes:
+    """``data`` of a body as it goes on, in chunks where it came in chunks; with its end, once that has come."""
+    if body.verbatim:
+        return bytes(data)
+    return b"".join([*chunk(data), last_chunk(body.trailers)] if body.done else chunk(data))

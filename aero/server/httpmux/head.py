@@ -45,7 +45,6 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 #: The same for the head of a response, whose lines may end in a lone LF (repair.py).
 _NEVER_ANSWERED = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
-_HEAD_END = re.compile(rb"\n\r?\n")
 _FIRST = re.compile(rb"\r?\Z|(?:\r\n)?(?:\Z|" + _TOKEN + rb")")
 
 #: Hop by hop (RFC 9110, section 7.6.1, and what older proxies made up), beside those that Connection names.
@@ -132,8 +131,10 @@ class Response(NamedTuple):
 
 def head_end(data: bytes | bytearray, checked: int) -> int:
     """Where a response's head ends, 0 when it has not; ``data[:checked]`` was looked at before."""
-    match = _HEAD_END.search(data, max(checked - 2, 0))
-    return match.end() if match is not None else 0
+    start = max(checked - 2, 0)
+    end = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start, len(data) if end < 0 else end)
+    return bare + 2 if bare >= 0 else end + 3 if end >= 0 else 0
 
 
 def check_answered(part: bytes | bytearray, fresh: int, most: int) -> None:

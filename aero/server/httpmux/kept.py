@@ -74,6 +74,11 @@ class KeptConnections:
         if not idle:
             return None
         since = monotonic() - longest_s
+        upstream = idle[-1]
+        if len(idle) > 1 and upstream.idle_since >= since and upstream.route.alive:
+            idle.pop()  # as below, for most
+            self._count -= 1
+            return upstream
         for upstream in reversed(idle):
             if upstream.idle_since < since:
                 break

@@ -88,9 +88,7 @@ class Router:
         """
         if not self._domain:
             by_path = _by_path if len(request.target) <= CACHED_BYTES else _by_path.__wrapped__
-            if self._hosts is not None and not vouched and not _is_own(request.host, self._hosts):
-                return Page("misdirected", {"host": request.host.decode("latin-1")})
-            found = by_path(request.target, request.host, self._strict)
+            found = by_path(request.target, request.host, self._strict, None if vouched else self._hosts)
             expected = "/<tag>/<name>/"
         else:
             found = self._by_host(request)
@@ -204,7 +202,6 @@ class Router:
                 del self._known[key]
 
 
-@lru_cache(CACHED_HEADS)
 def _is_own(host: bytes, hosts: frozenset[bytes]) -> bool:
     """Whether a request was meant for this mux: a web page whose name was made to lead here asks for that name."""
     name = _PORT.sub(b"", host).rstrip(b".").lower()
@@ -212,11 +209,15 @@ def _is_own(host: bytes, hosts: frozenset[bytes]) -> bool:
 
 
 @lru_cache(CACHED_HEADS)
-def _by_path(target: bytes, host: bytes, strict: bool) -> Wanted | Page | None:
-    """What a path asks for; a Page when a slash is missing, None when it has another form.
+def _by_path(
+    target: bytes, host: bytes, strict: bool, hosts: frozenset[bytes] | None
+) -> Wanted | Page | None:
+    """What a path asks for; a Page when a slash is missing or the host is not ours, None when it has another form.
 
     ``strict``: one spelling of each address, so that a rule of a proxy in front has to know only that one.
     """
+    if hosts is not None and not _is_own(host, hosts):
+        return Page("misdirected", {"host": host.decode("latin-1")})
     if b"@" in host or b"%" in host:
         raise MessageError(400, "bad Host")  # a worker's id with its mark stands in the path here
     match = (_STRICTLY_BY_PATH if strict else _BY_PATH).fullmatch(target)

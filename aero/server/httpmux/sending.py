@@ -37,7 +37,17 @@ class Writer(Protocol):
 class Sending:
     """The outgoing half of a visitor's connection."""
 
-    __slots__ = ("_chunked", "_credit", "_gathered", "_loop", "_pending", "_sock", "_watcher", "_writer")
+    __slots__ = (
+        "_chunked",
+        "_credit",
+        "_gathered",
+        "_loop",
+        "_pending",
+        "_sock",
+        "_watcher",
+        "_writer",
+        "busy",
+    )
 
     def __init__(self, loop: Loop, sock: socket.socket, writer: Writer) -> None:
         """``sock``: non-blocking."""
@@ -49,12 +59,8 @@ class Sending:
         self._chunked = False
         # What the socket did not take; no list of pieces: single bytes would make it hundreds of times as large.
         self._pending: bytearray | None = None
+        self.busy = False  # something waits for the socket to take it
         self._credit = 0  # owed to the stream for it
-
-    @property
-    def busy(self) -> bool:
-        """True while something waits for the socket to take it."""
-        return self._pending is not None
 
     # A response
 
@@ -64,14 +70,14 @@ class Sending:
         self._gathered.append(head)
 
     def body(self, data: Bytes) -> None:
-        """More of the message's body."""
+        """More of the message's body: one byte at least."""
         if self._chunked:
             self._gathered += chunk(data)
-        elif len(data):
+        else:
             self._gathered.append(data)
 
     def end(self, trailers: bytes) -> None:
-        """The message is whole."""
+        """The message is whole; in chunks it needs saying."""
         if self._chunked:
             self._gathered.append(last_chunk(trailers))
 
@@ -92,7 +98,7 @@ class Sending:
                 if credit:
                     self._writer.consumed(credit)
                 return
-            self._pending = bytearray()
+            self._pending, self.busy = bytearray(), True
             if self._watcher is None:
                 self._watcher = self._loop.io(self._sock.fileno(), WRITE)
             self._watcher.start(self._on_writable)
@@ -129,7 +135,7 @@ class Sending:
         if self._pending:
             self._writer.stalled()
         elif self._pending is not None:
-            self._pending = None
+            self._pending, self.busy = None, False
             if self._watcher is not None:
                 self._watcher.stop()
             self._writer.drained()
@@ -142,4 +148,5 @@ class Sending:
         """Nothing is written any more."""
         stopped(self._watcher)
         self._watcher = self._pending = None
+        self.busy = False
         self._gathered.clear()

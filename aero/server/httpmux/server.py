@@ -19,7 +19,8 @@ from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router, Rules
-from aero.server.httpmux.visitor import NEVER, Visitor, end_well
+from aero.server.httpmux.shared import NEVER, end_well
+from aero.server.httpmux.visitor import Visitor
 from aero.server.policy.shares import Shares
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Mux:
         where = str(Address(text, address[1]))
         self._visitors.add(Visitor(self, sock, where, Peer(text.encode(), trusted, counted)))
 
-    def gone(self, visitor: Visitor) -> None:
+    def gone(self, visitor: object) -> None:
         """A visitor's connection is over."""
         if visitor in self._visitors:
             self._visitors.discard(visitor)

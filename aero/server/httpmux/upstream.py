@@ -163,7 +163,8 @@ class Upstream:
         self.pinned = self.pinned or request.pins
         self._begun_at = self.stream.session.outbox.written
         self._method, self._minor, self._upgrade = request.method, request.minor, bool(request.upgrade)
-        self.send(data)
+        view = memoryview(data)
+        self._unsent = view[self.stream.send(view) :]
 
     def send(self, data: Bytes) -> None:
         """Sends more; what is not taken at once waits here: look at ``backlogged`` before giving more."""

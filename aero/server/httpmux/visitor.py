@@ -8,18 +8,16 @@ sending.py's, which tries are made for a request retry.py's.
 from __future__ import annotations
 
 import socket
-import struct
 from time import monotonic
-from typing import Callable, Protocol
+from typing import Callable
 
 from aero import logs
-from aero.core import frames
 from aero.errors import MessageError
 from aero.limits import Limits
-from aero.net.loop import READ, Loop, stopped
+from aero.net.loop import READ, stopped
 from aero.net.pipe import refuse
 from aero.server.httpmux import rewrite
-from aero.server.httpmux.body import Bytes, Transfer, chunk, last_chunk
+from aero.server.httpmux.body import Bytes, Transfer, framed
 from aero.server.httpmux.head import (
     CHUNKED,
     NO_BODY,
@@ -30,12 +28,13 @@ from aero.server.httpmux.head import (
     parse_request,
 )
 from aero.server.httpmux.http2 import PREFACE_HEAD, Refusal
-from aero.server.httpmux.kept import KeptConnections
+from aero.server.httpmux.login import Login
 from aero.server.httpmux.pages import Page, render
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
-from aero.server.httpmux.routing import Router, Wanted
+from aero.server.httpmux.routing import Wanted
 from aero.server.httpmux.sending import Sending
+from aero.server.httpmux.shared import NEVER, Shared, end_well
 from aero.server.httpmux.states import (
     ANSWERING,
     ASKED,
@@ -61,68 +60,17 @@ from aero.server.registry.lobby import Lobby
 log = logs.get("mux")
 
 READ_BYTES = 64 * 1024  # one recv of a body that has to be parsed
-NEVER = float("inf")
 _NOTHING = b""
-_LINGER_OFF = struct.pack("ii", 0, 0)
-
-
-def end_well(sock: socket.socket) -> None:
-    """Closes a socket that would otherwise end in a reset (net/pipe.py, ``make_abrupt``)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
-    sock.close()
-
-
-class Shared(Protocol):
-    """What all visitors of a mux share."""
-
-    loop: Loop
-    router: Router
-    kept: KeptConnections
-    head_bytes: int  # the longest head that a visitor may send
-    idle_s: float  # silence that ends a response, or an upgraded connection
-    draining: bool  # every response is its connection's last
-
-    def count(self, page: Page) -> None:
-        """Counts what a visitor gets in place of a target's answer."""
-
-    def gone(self, visitor: Visitor) -> None:
-        """A visitor's connection is over."""
-
-    def broken(self, error: Exception) -> None:
-        """A fault of this program's was caught."""
 
 
 class Visitor:
     """One connection to the mux."""
 
     __slots__ = (
-        "_body",
-        "_checked",
-        "_complete",
-        "_discarded",
-        "_doubted",
-        "_eof",
-        "_in",
-        "_last",
-        "_lobbies",
-        "_mux",
-        "_own",
-        "_own_for",
-        "_patience_s",
-        "_reading",
-        "_refusal",
-        "_request",
-        "_sending",
-        "_sock",
-        "_tries",
-        "_until",
-        "_upstream",
-        "_wanted",
-        "address",
-        "deadline",
-        "peer",
-        "state",
-    )
+        "_body", "_checked", "_complete", "_discarded", "_doubted", "_eof", "_in", "_last", "_lobbies",
+        "_login", "_mux", "_patience_s", "_reading", "_refusal", "_request", "_sending", "_sock",
+        "_tries", "_until", "_upstream", "_wanted", "address", "deadline", "peer", "state",
+    )  # fmt: skip
 
     def __init__(self, mux: Shared, sock: socket.socket, address: str, peer: Peer) -> None:
         """``sock``: prepared, abrupt, non-blocking; ``address``: ip:port as text. Begins to read."""
@@ -136,10 +84,7 @@ class Visitor:
         self._in = _NOTHING  # what was read and not yet used: a beginning of a head, or pipelined requests
         self._checked = 0  # how much of a beginning was looked at
         self._eof = False  # the visitor sends no more
-        # A connection to a target that has proved, once for all its requests, who this visitor is; and what was said
-        # of him then, since a proxy's connection carries many.
-        self._own: Upstream | None = None
-        self._own_for: tuple[tuple[bytes, bytes], ...] = ()
+        self._login: Login | None = None
         self._discarded = 0  # bytes thrown away while lingering
         self._until = 0.0  # when a request under way has taken too long
         self._doubted = False  # its link was found to be down
@@ -179,24 +124,27 @@ class Visitor:
 
     def _on_readable(self) -> None:
         try:
-            self._read()
-        except Exception as error:
-            self.broken(error)
-
-    def _read(self) -> None:
-        if self._body is not None and self._upstream is not None:
-            self._relay()
-            return
-        try:
+            if self._body is not None and self._upstream is not None:
+                self._relay()
+                return
             data = self._sock.recv(self._mux.head_bytes)
+            if not data:
+                self._on_eof()
+            elif self.state == WAITING:
+                self._in += data
+                self._next()
+            else:
+                self._overhear(data)
         except BlockingIOError:
             return
         except OSError:
             self.lost()
-            return
-        if not data:
-            self._on_eof()
-        elif self.state == LINGERING:
+        except Exception as error:
+            self.broken(error)
+
+    def _overhear(self, data: bytes) -> None:
+        """What the visitor says while no more is to be read into it."""
+        if self.state == LINGERING:
             self._discarded += len(data)
             if self._discarded > Limits.MUX_LINGER_BYTES:
                 self.close()
@@ -204,9 +152,7 @@ class Visitor:
             self._refuse(data)
         else:
             self._in += data
-            if self.state == WAITING:
-                self._next()
-            elif len(self._in) >= self._mux.head_bytes:
+            if len(self._in) >= self._mux.head_bytes:
                 self._reading.stop()  # so much may wait behind a request that is under way
 
     def _next(self) -> None:
@@ -240,7 +186,7 @@ class Visitor:
     def _begin(self, request: Request) -> None:
         self._request = request
         self._last = not request.keep_alive
-        if request.has_body:
+        if request.length > 0 or request.length == CHUNKED:
             self._body = Transfer(request.length)
         wanted = self._mux.router.wanted(request, self.peer.trusted and request.says_host)
         if isinstance(wanted, Page):
@@ -269,7 +215,7 @@ class Visitor:
         """Waits in the lobbies of the workers that have the target, where those lack a link only."""
         if page.kind == "link down" and self.state == WAITING:
             lobbies = self._mux.router.lobbies(wanted)
-            self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.turn_away)]
+            self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.admit)]
             if self._lobbies:
                 self._enter(STOPPED)
                 self.deadline = NEVER  # the lobby has its own
@@ -277,7 +223,7 @@ class Visitor:
         self._answer(page)
 
     def admit(self) -> None:
-        """A link is up."""
+        """A link is up; or none came in time, or the worker is gone: then there may be another by now."""
         self._leave_lobbies()
         try:
             self._go_on()
@@ -285,10 +231,6 @@ class Visitor:
             self._malformed(error)
         except Exception as error:
             self.broken(error)
-
-    def turn_away(self) -> None:
-        """No link came in time, or the worker is gone; perhaps another has come."""
-        self.admit()
 
     def _leave_lobbies(self) -> None:
         for lobby in self._lobbies:
@@ -302,16 +244,9 @@ class Visitor:
             return _NOTHING
         out, used = body.feed(self._in)
         self._in = self._in[used:]
-        return self._framed(body, out)
-
-    def _framed(self, body: Transfer, data: Bytes) -> bytes:
-        """A part of the request's body as the target gets it; its end too, once that has come."""
-        pieces = [data] if body.verbatim else chunk(data)
         if body.done:
             self._body = None
-            if not body.verbatim:
-                pieces.append(last_chunk(body.trailers))
-        return b"".join(pieces)
+        return framed(body, out)
 
     # ------------------------------------------------------------------------
     # To the target
@@ -322,12 +257,13 @@ class Visitor:
         request, wanted, tries = self._request, self._wanted, self._tries
         if request is None or wanted is None or tries is None:
             return
-        upstream = self._take_own(request, tries) or tries.next(self._mux.kept, self.address)
+        upstream = self._login.take(request, tries) if self._login is not None else None
+        upstream = upstream or tries.next(self._mux.kept, self.address)
         if upstream is None:
             kind, why = tries.failure
             self._answer(Page(kind, self._fields(why)))
             return
-        self._enter(ASKED)
+        self.state = TRANSITIONS[self.state, ASKED]
         self._doubted = False
         self._upstream = upstream
         local = upstream.mapping.local.encode()
@@ -336,9 +272,14 @@ class Visitor:
         upstream.begin(self, request, head + sent)
         if len(sent) > Limits.MUX_REPLAY_BYTES:
             tries.begun()
-        self._wait(Limits.MUX_ANSWER_S if self._body is None else Limits.MUX_BODY_S)
-        if self._body is not None and not self._reading.active:
-            self._reading.start(self._on_readable)
+        if not self._sending.busy:
+            now = monotonic()
+            self.deadline = now + Limits.MUX_LINK_S
+            self._until = now + Limits.MUX_ANSWER_S
+        if self._body is not None:
+            self._wait(Limits.MUX_BODY_S)
+            if not self._reading.active:
+                self._reading.start(self._on_readable)
         if log.debugging:
             log.debug(
                 "> request",
@@ -350,23 +291,6 @@ class Visitor:
                 stream=upstream.stream.id,
             )
 
-    def _take_own(self, request: Request, tries: Tries) -> Upstream | None:
-        """The connection that is this visitor's alone, where it leads to the target and speaks for him still."""
-        own = self._own
-        if own is None or not tries.may_use(own):
-            return None
-        self._own = None
-        if self._own_for != request.forwarded:
-            own.abort()
-            return None
-        return own
-
-    def _keep_own(self, upstream: Upstream | None) -> None:
-        own, self._own = self._own, upstream
-        self._own_for = self._request.forwarded if self._request is not None else ()
-        if own is not None:
-            own.abort()
-
     def _fields(self, why: str = "") -> dict[str, str]:
         wanted = self._wanted
         return {"tag": wanted.who, "name": wanted.name, "why": why} if wanted is not None else {"why": why}
@@ -377,11 +301,9 @@ class Visitor:
         if upstream is None or body is None:
             return
         stream = upstream.stream
-        room = (
-            None
-            if upstream.backlogged
-            else stream.reserve(body.left if body.left > 0 else frames.LENGTH_MASK)
-        )
+        room = None
+        if not upstream.backlogged:
+            room = stream.reserve(body.left) if body.left > 0 else stream.reserve()
         if room is None:
             self._reading.stop()
             self._wait(Limits.MUX_ANSWER_S)
@@ -423,10 +345,12 @@ class Visitor:
     def _feed(self, upstream: Upstream, body: Transfer, data: bytes) -> None:
         out, used = body.feed(data)
         self._in = data[used:]
-        framed = self._framed(body, out)
-        if framed:
-            self._remember(framed)
-            upstream.send(framed)
+        if body.done:
+            self._body = None
+        for_target = framed(body, out)
+        if for_target:
+            self._remember(for_target)
+            upstream.send(for_target)
         if self.state == RAW and self._body is None:  # 101 came before the request was whole; now it is
             self._body = Transfer(UNTIL_CLOSE)
             rest, self._in = self._in, _NOTHING
@@ -475,10 +399,11 @@ class Visitor:
         request, wanted, upstream, tries = self._request, self._wanted, self._upstream, self._tries
         if request is None or wanted is None or upstream is None or tries is None:
             return
-        self._enter(BEGUN)
-        tries.begun()
+        self.state = TRANSITIONS[self.state, BEGUN]
+        tries.sent = None  # there will be no other try
         self._patience_s = self._mux.idle_s
-        self._wait(NEVER)
+        if not self._sending.busy:
+            self.deadline = NEVER if self._patience_s == NEVER else monotonic() + self._patience_s
         unbounded = length in (CHUNKED, UNTIL_CLOSE)
         chunked = unbounded and request.minor == 1  # to HTTP/1.0 the connection's end ends the body
         if self._body is not None:
@@ -487,7 +412,9 @@ class Visitor:
         if self._body is not None or ended or (unbounded and not chunked) or self._mux.draining:
             self._last = True
         connection = b"close" if self._last else b"keep-alive" if request.minor == 0 else _NOTHING
-        head = rewrite.response_head(response, length, chunked, connection, self._place(response))
+        head = rewrite.response_head(
+            response, length, chunked, connection, self._place(response) if response.places else None
+        )
         self._sending.head(head, chunked)
 
     def _place(self, response: Response) -> Place | None:
@@ -522,7 +449,8 @@ class Visitor:
 
     def body(self, data: Bytes) -> None:
         """Part of the response's body, or raw bytes."""
-        self._sending.body(data)
+        if len(data):
+            self._sending.body(data)
 
     def end(self, trailers: bytes) -> None:
         """The response is whole."""
@@ -531,12 +459,13 @@ class Visitor:
 
     def flush(self, credit: int) -> None:
         """Writes what came at once."""
-        if self.closed:
+        if self.state == CLOSED:
             return
-        self._sending.flush(credit)
+        sending = self._sending
+        sending.flush(credit)
         if self._patience_s != NEVER and self.state in (ANSWERING, RAW):
             self._wait(NEVER)
-        if self._complete and not self._sending.busy and not self.closed:
+        if self._complete and not sending.busy and self.state != CLOSED:
             self._finish()
 
     def failed(self, kind: str, reached: bool, why: str) -> None:
@@ -613,7 +542,9 @@ class Visitor:
         request, body = self._request, self._body
         upstream, self._upstream = self._upstream, None
         if upstream is not None and upstream.release(clean=body is None):
-            self._keep_own(upstream)
+            if self._login is not None:
+                self._login.end()
+            self._login = Login(upstream, request.forwarded if request is not None else ())
         if self._last or (self._eof and not self._in):
             # Who has said that this was the last request sends no more. Others may just be sending the next one.
             said = request is not None and not request.keep_alive
@@ -623,7 +554,7 @@ class Visitor:
                 self._linger()
             return
         self._forget()
-        self._enter(WRITTEN)
+        self.state = TRANSITIONS[self.state, WRITTEN]
         self.deadline = monotonic() + Limits.MUX_IDLE_S
         if not self._eof and not self._reading.active:
             self._reading.start(self._on_readable)
@@ -770,8 +701,8 @@ class Visitor:
         self.deadline = NEVER
         self._drop_upstream()
         self._leave_lobbies()
-        if self._own is not None:
-            self._keep_own(None)
+        if self._login is not None:
+            self._login.end()
         stopped(self._reading)
         self._sending.stop()
         close(self._sock)

@@ -148,7 +148,9 @@ class Scene:
 
     def wanted(self, request: head.Request, vouched: bool) -> Any:
         self.requests += 1
-        return routing._by_path(request.target, request.host, False) or Page("no address", {"expected": "/"})
+        return routing._by_path(request.target, request.host, False, None) or Page(
+            "no address", {"expected": "/"}
+        )
 
     def mappings(self, _: Any) -> Any:
         return self.found if isinstance(self.found, Page) else self.found[:]

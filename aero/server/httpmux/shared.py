@@ -1,0 +1,41 @@
+"""What all visitors of a mux share: the mux as each of them sees it, and the good end of a connection."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Protocol
+
+from aero.net.loop import Loop
+from aero.server.httpmux.kept import KeptConnections
+from aero.server.httpmux.pages import Page
+from aero.server.httpmux.routing import Router
+
+NEVER = float("inf")
+_LINGER_OFF = struct.pack("ii", 0, 0)
+
+
+def end_well(sock: socket.socket) -> None:
+    """Closes a socket that would otherwise end in a reset (net/pipe.py, ``make_abrupt``)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+    sock.close()
+
+
+class Shared(Protocol):
+    """What all visitors of a mux share."""
+
+    loop: Loop
+    router: Router
+    kept: KeptConnections
+    head_bytes: int  # the longest head that a visitor may send
+    idle_s: float  # silence that ends a response, or an upgraded connection
+    draining: bool  # every response is its connection's last
+
+    def count(self, page: Page) -> None:
+        """Counts what a visitor gets in place of a target's answer."""
+
+    def gone(self, visitor: object) -> None:
+        """A visitor's connection is over."""
+
+    def broken(self, error: Exception) -> None:
+        """A fault of this program's was caught."""
