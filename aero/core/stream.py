@@ -133,12 +133,14 @@ class Stream:
     def consume(self, count: int, now: float) -> None:
         """``count`` received bytes have left for good; gives credit back when half a window has."""
         self.consumed = consumed = self.consumed + count
-        if consumed - self._announced >= self.window >> 1 and self.state < THEIRS_ENDED:
-            # The receiver holds next to nothing, and the sender used half of the window within a round trip: so the
-            # window is what limits the stream. A receiver that lags holds more, and its window stays as it is.
+        used = consumed - self._announced
+        if used >= self.window >> 1 and self.state < THEIRS_ENDED:
+            # The receiver holds next to nothing, and the sender used half a window or more in each round trip: so the
+            # window is what limits the stream. (Where a whole window comes in one piece, that takes one round trip and
+            # a bit.) A receiver that lags holds more, and its window stays as it is.
             if (
                 self.received - consumed <= self.window >> 2
-                and now - self.announced_at < self.session.round_trip_s
+                and self.window * (now - self.announced_at) < 2 * used * self.session.round_trip_s
             ):
                 self.window += self.session.grow(self.window)
             self.announce(now)

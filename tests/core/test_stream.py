@@ -437,6 +437,19 @@ def test_the_window_grows_while_the_reader_keeps_up(joined: Joined) -> None:
     assert joined.worker.session._windows == stream_of(far).window <= MAX_WINDOW_BYTES
 
 
+def test_the_window_grows_where_all_of_it_comes_in_one_piece(joined: Joined) -> None:
+    """On a long path a whole window may arrive at once: then it is announced once in a round trip and a bit."""
+    joined.worker.session.round_trip_s = 0.2
+    near, far = joined.pair(slow=True)
+    for _ in range(3):
+        before = stream_of(far).window
+        near.push(bytes(before))
+        joined.tick(0.21)
+        stream_of(far).consume(before, joined.now)
+        joined.run()
+        assert stream_of(far).window == 2 * before
+
+
 def test_the_window_stays_where_half_of_it_lasts_longer_than_a_round_trip(joined: Joined) -> None:
     joined.worker.session.round_trip_s = 0.1
     near, far = joined.pair()
