@@ -128,7 +128,7 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, default_port: int | None = None, *, listen: bool = False) -> Address:
-        """Read ``host:port``, ``[::1]:80`` or ``:8080`` (every IPv4 address).
+        """Reads ``host:port``, ``[::1]:80`` or ``:8080`` (every IPv4 address).
 
         A default port allows ``host`` alone; ``listen`` allows port 0, any free one.
         """

@@ -108,23 +108,23 @@ def get(part: str) -> Log:
 
 
 def setup(path: str = "", format: str = "text", size: int = 10 * 1024 * 1024, debug: bool = False) -> None:
-    """Say where lines go: to ``path`` or stderr (""), as "text" or "json"; ``size`` bytes fill a file.
+    """Says where lines go: to ``path`` or stderr (""), as "text" or "json"; ``size`` bytes fill a file.
 
-    May be called again; the latest call counts. Before the first one, warnings and errors go to stderr.
+    May be called again; the latest call counts. The same path is opened anew, as somebody may have moved the file away;
+    where that fails, lines go on into the old one. Before the first call, warnings and errors go to stderr.
     """
     logger = logging.getLogger("aero")
+    same = [handler for handler in _handlers() if handler.path == path]
+    if same:
+        same[0].change(format == "json", size)
     for handler in _handlers():
-        logger.removeHandler(handler)
-        handler.close()
-    logger.addHandler(Handler(path, format == "json", size))
+        if handler not in same:
+            logger.removeHandler(handler)
+            handler.close()
+    if not same:
+        logger.addHandler(Handler(path, format == "json", size))
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     Log.debugging = debug
-
-
-def reopen() -> None:
-    """Open the log file anew, after someone has moved it away (SIGHUP)."""
-    for handler in _handlers():
-        handler.reopen()
 
 
 def _handlers() -> list[Handler]:
@@ -187,9 +187,7 @@ class Handler(logging.Handler):
 
     def __init__(self, path: str, as_json: bool, size: int) -> None:
         super().__init__()
-        self._format = json_line if as_json else text_line
-        self._path = path
-        self._size = size
+        self.path = path
         self._descriptor = -1 if path else 2
         self._identity = (0, 0)
         self._limited = False
@@ -199,10 +197,10 @@ class Handler(logging.Handler):
         self._complained = False
         self._retry_at = 0.0
         self._floods = Floods()
-        self.reopen()
+        self.change(as_json, size)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one event, or lose it."""
+        """Writes one event, or loses it."""
         event = record if isinstance(record, Line) else Line(record.name, record.levelno, str(record.msg), {})
         now = time.monotonic()
         self._tell_floods(now)
@@ -233,18 +231,26 @@ class Handler(logging.Handler):
             self._complained = False
             self._retry_at = 0.0
 
-    def reopen(self) -> None:
-        """Open the file by its name again; keeps the old one where that fails."""
-        if self._path:
-            try:
-                self._open()
-            except OSError as error:
+    def change(self, as_json: bool, size: int) -> None:
+        """Opens the file by its name, perhaps again; keeps the old one where that fails."""
+        self._format = json_line if as_json else text_line
+        self._size = size
+        if not self.path:
+            return
+        try:
+            self._open()
+        except OSError as error:
+            if self._descriptor < 0:
                 self._fault(error)
+            else:
+                self._complain(
+                    f"cannot open the log {self.path} anew ({error.strerror}), the old file goes on"
+                )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Tells what is still counted, and lets go of the file."""
         self._tell_floods(float("inf"))
-        if self._path and self._descriptor >= 0:
+        if self.path and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
         super().close()
@@ -252,7 +258,7 @@ class Handler(logging.Handler):
     def _write(self, line: bytes) -> None:
         if self._torn:  # end the piece of a line that stands there
             line = b"\n" + line
-        if not self._path:
+        if not self.path:
             if not select((), (2,), (), 0)[1]:
                 raise BlockingIOError(errno.EAGAIN, "its reader is stuck")
         elif self._descriptor < 0:
@@ -268,7 +274,7 @@ class Handler(logging.Handler):
     def _open(self) -> None:
         # Never waits: neither for a reader of a FIFO, nor for a terminal that someone has stopped.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        descriptor = os.open(self._path, flags, 0o640)
+        descriptor = os.open(self.path, flags, 0o640)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
@@ -278,11 +284,11 @@ class Handler(logging.Handler):
         self._written = status.st_size if self._limited else 0
 
     def _rotate(self) -> None:
-        """Make FILE the one old file, FILE.1, unless someone else has moved it already; begin a new FILE."""
+        """Makes FILE the one old file, FILE.1, unless someone else has moved it already; begins a new FILE."""
         try:
-            status = os.stat(self._path)
+            status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self._identity:
-                real = os.path.realpath(self._path)
+                real = os.path.realpath(self.path)
                 os.replace(real, real + ".1")
         except FileNotFoundError:
             pass  # moved away, and nothing there yet
@@ -291,17 +297,15 @@ class Handler(logging.Handler):
             self._limited = False
             self._written = 0
             text = "the log is full and cannot be renamed, so it grows; have logrotate rename it, then send SIGHUP"
-            self._write(
-                self._format(Line("log", logging.WARNING, text, {"path": self._path, "error": error}))
-            )
+            self._write(self._format(Line("log", logging.WARNING, text, {"path": self.path, "error": error})))
             return
         self._open()
 
     def _fault(self, error: OSError) -> None:
-        if self._path:
+        if self.path:
             self._retry_at = time.monotonic() + RETRY_S
             self._complain(
-                f"cannot write the log {self._path} ({error.strerror}), its lines are lost until that works"
+                f"cannot write the log {self.path} ({error.strerror}), its lines are lost until that works"
             )
 
     def _complain(self, text: str) -> None:

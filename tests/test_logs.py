@@ -172,7 +172,7 @@ def test_reopened_after_it_was_moved_away(tmp_path: Path) -> None:
     log.info("one")
     path.rename(tmp_path / "moved")
     log.info("two")
-    logs.reopen()
+    logs.setup(str(path))
     log.info("three")
     assert [line[-3:] for line in lines_of(tmp_path / "moved")] == ["one", "two"]
     assert lines_of(path)[0].endswith("three")
@@ -243,7 +243,7 @@ def test_full_disk_is_said_once_and_ends_by_itself(
     assert told.count("\n") == 1
     assert "No space left on device" in told
     path.unlink()
-    logs.reopen()
+    logs.setup(str(path))
     now += logs.RETRY_S
     log.info("found")
     first, second = lines_of(path)
@@ -277,7 +277,7 @@ def test_missing_folder_neither_raises_nor_repeats_itself(
     logs.setup(str(tmp_path / "missing" / "log"))
     for _ in range(3):
         logs.get("x").error("event")
-    logs.reopen()
+    logs.setup(str(tmp_path / "missing" / "log"))
     assert capfd.readouterr().err.count("\n") == 1
 
 
@@ -383,3 +383,18 @@ def test_what_is_counted_is_bounded() -> None:
     assert passed == logs.FLOOD_LINES_OF_A_KIND
     assert len(floods._rows) <= logs.FLOOD_KINDS + 1
     assert floods.over(100.0) == [(logs.Kind("gate", 30, "x"), 9900)]
+
+
+def test_a_file_that_cannot_be_opened_anew_is_gone_on_with(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    logs.setup(str(folder / "log"))
+    logs.get("x").info("one")
+    folder.rename(tmp_path / "moved")
+    logs.setup(str(folder / "log"), format="json")
+    assert "cannot open the log" in capfd.readouterr().err
+    logs.get("x").info("two")
+    one, two = lines_of(tmp_path / "moved" / "log")
+    assert one.endswith("one") and '"event": "two"' in two

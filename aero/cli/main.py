@@ -78,7 +78,7 @@ def run_client(given: Options) -> int:
 
 
 def _run_role(config: ServerConfig | ClientConfig, start: Start) -> int:
-    """Run a role, alone if that is asked for, in the background if that is."""
+    """Runs a role, alone if that is asked for, in the background if that is."""
     if config.lock is None:
         return _run_where(config, start, None)
     from aero.host import lock
@@ -96,7 +96,7 @@ def _run_role(config: ServerConfig | ClientConfig, start: Start) -> int:
 
 
 def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Held | None) -> int:
-    """Run a role here or in the background."""
+    """Runs a role here or in the background."""
     from aero.host import daemon
 
     changes_user = isinstance(config, ServerConfig) and config.run_as != ""
@@ -183,7 +183,7 @@ ALIASES = {"aeros": "server", "aeroc": "client"}
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run a command line (without the program's name, which is ``prog``). Returns the exit code."""
+    """Runs a command line (without the program's name, which is ``prog``). Returns the exit code."""
     _open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _complain(error: AeroError) -> int:
-    """Say it on stderr; the exit code."""
+    """Says it on stderr; the exit code."""
     # A message can quote what someone else wrote; it stays one line all the same.
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"aero: {error}")
     _write(sys.stderr, line + "\n")
@@ -277,7 +277,7 @@ def _takes(word: str, argument: str) -> str:
 
 
 def _open_standard_streams() -> None:
-    """Fill closed standard descriptors, lest a socket becomes number 2 and a peer reads our log."""
+    """Fills closed standard descriptors, lest a socket becomes number 2 and a peer reads our log."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -293,7 +293,7 @@ def _print(text: str) -> int:
 
 
 def _write(stream: TextIO | None, text: str) -> OSError | None:
-    """Write and flush now; on failure send the rest to nowhere, or the interpreter would complain at exit."""
+    """Writes and flushes now; on failure sends the rest to nowhere, or the interpreter would complain at exit."""
     if stream is None:  # its descriptor was closed when Python started
         return None
     try:

@@ -120,7 +120,7 @@ class Role(NamedTuple):
 
 
 def role(word: str, wanted: Options) -> Role:
-    """Put together what the service will run with. What stands in a configuration file stays there.
+    """Puts together what the service will run with. What stands in a configuration file stays there.
 
     Raises ConfigError.
     """
@@ -145,7 +145,7 @@ def role(word: str, wanted: Options) -> Role:
 
 
 def install(wanted: ServiceConfig, role: Role) -> str:
-    """Print or write, as ``wanted``; what to tell. Raises AeroError."""
+    """Prints or writes, as ``wanted``; what to tell. Raises AeroError."""
     if wanted.systemd and wanted.cron:
         raise ConfigError("--systemd and --cron exclude each other")
     start = program(sys.argv[0])
@@ -191,7 +191,7 @@ def cron(role: Role, start: Sequence[str]) -> Plan:
 
 
 def write_cron(plan: Plan) -> str:
-    """Put the line into this user's crontab, in place of an earlier one; what to tell. Raises AeroError."""
+    """Puts the line into this user's crontab, in place of an earlier one; what to tell. Raises AeroError."""
     if not shutil.which("crontab"):
         raise HostError("there is no crontab program here, put the line where your cron reads it")
     listed = subprocess.run(["crontab", "-l"], capture_output=True, text=True)  # fails when there is none yet
@@ -256,7 +256,7 @@ def copying(name: str, folder: str, files: Mapping[str, str]) -> str:
 
 
 def write_systemd(plan: Plan) -> str:
-    """Install and start the unit; what to tell. Raises AeroError."""
+    """Installs and starts the unit; what to tell. Raises AeroError."""
     if os.geteuid() != 0:
         raise ConfigError(
             "writing a systemd unit needs root: use sudo, or --cron for a line in your own crontab"
@@ -285,7 +285,7 @@ def _in_a_home(path: str) -> bool:
 
 
 def _check_readable(path: str) -> None:
-    """Raise HostError where a user of no group cannot get to a file of the program."""
+    """Raises HostError where a user of no group cannot get to a file of the program."""
     real = os.path.realpath(path)
     above = os.path.dirname(real)
     good = os.path.isfile(real) and os.stat(real).st_mode & 0o004
@@ -311,7 +311,7 @@ def _quoted(word: str) -> str:
 
 
 def write_secrets(secrets: Iterable[Secret]) -> None:
-    """Make the files of codes that were given as text, readable for this user alone. Raises HostError."""
+    """Makes the files of codes that were given as text, readable for this user alone. Raises HostError."""
     for secret in secrets:
         if secret.code:
             _write(secret.file, secret.code + "\n", 0o600)

@@ -95,7 +95,7 @@ def reloaded(old: R, new: R) -> tuple[R, list[str], list[str]]:
 
 
 def _check_detach(config: table.RoleOptions, given: Options) -> None:
-    """Nobody sees a background process' stderr."""
+    """Raises ConfigError for a background process without a log: nobody sees its stderr."""
     if config.detach and not config.log:
         raise ConfigError(f"{given.place('detach')} needs a log file, write --log FILE too")
 

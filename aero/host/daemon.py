@@ -26,7 +26,7 @@ class Caller:
         self._stderr = stderr
 
     def release(self) -> None:
-        """Tell the caller that all is well, and let go of its terminal or pipes: stderr is the log from now on."""
+        """Tells the caller that all is well, and lets go of its terminal or pipes: stderr is the log from now on."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 if stream is not None:  # None where its descriptor was closed when Python started
@@ -45,7 +45,7 @@ class Caller:
         self.answer(0)
 
     def answer(self, code: int) -> None:
-        """Let the caller end with this exit code; later answers go nowhere."""
+        """Lets the caller end with this exit code; later answers go nowhere."""
         if self._pipe < 0:
             return
         try:
@@ -57,7 +57,7 @@ class Caller:
 
 
 def detach(log_file: str, log_later: bool = False) -> Caller:
-    """Go on as a background process: own session, no terminal, no descriptor but standard streams and our own.
+    """Goes on as a background process: own session, no terminal, no descriptor but standard streams and our own.
 
     The folder stays the caller's: relative paths of the command line are read again at a reload.
 
@@ -100,7 +100,7 @@ def _fork() -> int:
 
 
 def _wait(pipe: int) -> None:
-    """Be the old process: end as the new one says."""
+    """Is the old process: ends as the new one says."""
     _, status = os.wait()
     if status:  # the process in between could not start the new one, and has said why
         os._exit(os.waitstatus_to_exitcode(status))
@@ -111,7 +111,7 @@ def _wait(pipe: int) -> None:
 
 
 def _close_inherited() -> None:
-    """Close what came from the caller: all that an exec() would pass on, as Python's own are close-on-exec."""
+    """Closes what came from the caller: all that an exec() would pass on, as Python's own are close-on-exec."""
     try:
         numbers = [int(name) for name in os.listdir("/dev/fd")]
     except OSError:  # no /proc in a container
@@ -125,7 +125,7 @@ def _close_inherited() -> None:
 
 
 def trim_memory() -> None:
-    """Give the system back what only the start needed: 6 MB for life where the archive was unpacked just now."""
+    """Gives the system back what only the start needed: 6 MB for life where the archive was unpacked just now."""
     try:
         import ctypes  # the handshake's library has loaded it already
 
@@ -135,7 +135,7 @@ def trim_memory() -> None:
 
 
 def bound_free_memory() -> None:
-    """Have the C library give large buffers back when they are freed, and what it keeps at its heap's end bounded.
+    """Has the C library give large buffers back when they are freed, and what it keeps at its heap's end bounded.
 
     By itself glibc keeps more with each large buffer that it sees freed: up to 64 MiB. A process that once moved a
     gigabyte to somebody slow would stay 13 MB larger for life.
@@ -144,18 +144,16 @@ def bound_free_memory() -> None:
         import ctypes  # the handshake's library has loaded it already
 
         libc = ctypes.CDLL(None)
-        libc.mallopt(
-            _M_MMAP_THRESHOLD, 1 << 20
-        )  # what waits for a slow reader may be 16 MiB, and is not there often
-        libc.mallopt(
-            _M_TRIM_THRESHOLD, 4 << 20
-        )  # smaller buffers come and go all the time: their pages stay mapped
+        # What waits for a slow reader may be 16 MiB, and is not there often: it goes back when it is freed.
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        # Smaller buffers come and go all the time: their pages stay mapped, up to this.
+        libc.mallopt(_M_TRIM_THRESHOLD, 4 << 20)
     except (ImportError, AttributeError, OSError):
         pass  # a C library without it: musl, macOS
 
 
 def raise_file_limit() -> None:
-    """Raise the soft limit of open files to the hard one: every stream takes one, and cron gives 1024."""
+    """Raises the soft limit of open files to the hard one: every stream takes one, and cron gives 1024."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -30,11 +30,11 @@ class Held(NamedTuple):
     descriptor: int
 
     def sign(self) -> None:
-        """Write the process id into the file. It is there for people; the lock holds without it."""
+        """Writes the process id into the file. It is there for people; the lock holds without it."""
         self.note(f"{os.getpid()}\n")
 
     def note(self, text: str) -> None:
-        """Keep ``text`` in the file for whoever holds the lock next."""
+        """Keeps ``text`` in the file for whoever holds the lock next."""
         try:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, text.encode(), 0)
@@ -46,12 +46,12 @@ class Held(NamedTuple):
         return os.pread(self.descriptor, count, 0).decode("utf-8", "replace")
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Lets the next start have it."""
         os.close(self.descriptor)
 
 
 def take(file: str, name: str, state: str) -> Held:
-    """Lock ``file``, or with "" a file called after ``name``, in the folder ``state`` ("" for none) if possible.
+    """Locks ``file``, or with "" a file called after ``name``, in the folder ``state`` ("" for none) if possible.
 
     Raises Busy; ConfigError where ``file`` cannot be used; HostError where no folder can hold a lock.
     """
@@ -72,7 +72,7 @@ def _take_file(path: str) -> Held:
 
 
 def _take_first(paths: list[str]) -> Held:
-    """Lock the first that can be made, unless any is held: its folder may have been full when that one began."""
+    """Locks the first that can be made, unless any is held: its folder may have been full when that one began."""
     held: Held | None = None
     reasons: list[str] = []
     for path in paths:
