@@ -50,6 +50,7 @@ class ProtocolError(AeroError):
     """
 
     def __init__(self, code: int, text: str) -> None:
+        """``code``: a close code; ``text``: one line that names the rule."""
         super().__init__(text)
         self.code = code
 
@@ -73,6 +74,7 @@ class Rejected(AeroError):
     """
 
     def __init__(self, code: int, text: str, *, final: bool) -> None:
+        """``code``: a close code; ``text``: why; ``final``: asking again does not help."""
         super().__init__(text)
         self.code = code
         self.final = final
@@ -82,6 +84,7 @@ class PortError(AeroError):
     """A mapping's port cannot be had. ``final`` tells whether asking again is of no use."""
 
     def __init__(self, text: str, *, final: bool) -> None:
+        """``text``: why; ``final``: asking again does not help."""
         super().__init__(text)
         self.final = final
 
@@ -97,6 +100,7 @@ class StreamError(AeroError):
     """
 
     def __init__(self, code: int, text: str) -> None:
+        """``code``: a reset code; ``text``: why."""
         super().__init__(text)
         self.code = code
 
@@ -108,6 +112,7 @@ class MessageError(AeroError):
     """
 
     def __init__(self, status: int, text: str) -> None:
+        """``status``: of HTTP; ``text``: the rule that was broken."""
         super().__init__(text)
         self.status = status
 
@@ -119,6 +124,7 @@ class Problem(AeroError):
     """
 
     def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
+        """``status``: of HTTP; ``text``: what is wrong and what to do; ``headers``: names and values."""
         super().__init__(text)
         self.status = status
         self.headers = headers

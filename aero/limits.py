@@ -12,6 +12,7 @@ class Limits:
     """
 
     def __init__(self, **differing: float) -> None:
+        """``differing``: bounds by name that are other than the standard ones. Raises TypeError for an unknown name."""
         unknown = [name for name in differing if not hasattr(type(self), name)]
         if unknown:
             raise TypeError(f"there is no limit {', '.join(unknown)}")

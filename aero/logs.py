@@ -57,6 +57,7 @@ class Line(logging.LogRecord):
     """One event: a message, which is the program's own words, and fields, which may be anyone's."""
 
     def __init__(self, part: str, level: int, message: str, fields: dict[str, object]) -> None:
+        """``part``: of the program; ``level``: as in logging; ``message``: our own words; ``fields``: anyone's."""
         super().__init__(f"aero.{part}", level, "", 0, message, None, None)
         self.part = part
         self.fields = fields
@@ -78,6 +79,7 @@ class Log:
     debugging = False
 
     def __init__(self, part: str) -> None:
+        """``part``: the name that its lines carry."""
         self._part = part
         self._logger = logging.getLogger(f"aero.{part}")
 
@@ -144,6 +146,7 @@ class Floods:
     """Counts lines that are alike, says which are too many, and afterwards how many those were. Knows no clock."""
 
     def __init__(self) -> None:
+        """Begins with nothing counted."""
         self._rows: dict[Kind, list[float]] = {}  # kind → when its time is over, lines; the oldest first
 
     def passes(self, kind: Kind, now: float) -> bool:
@@ -186,6 +189,7 @@ class Handler(logging.Handler):
     """Writes lines to a file, or to stderr where ``path`` is "". What it cannot write it counts and loses."""
 
     def __init__(self, path: str, as_json: bool, size: int) -> None:
+        """``size``: bytes after which a new file begins, 0 for never; ``as_json``: lines for machines."""
         super().__init__()
         self.path = path
         self._descriptor = -1 if path else 2

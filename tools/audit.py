@@ -21,6 +21,7 @@ PATIENCE_S = 180
 
 
 def main() -> int:
+    """Prints what was found; the exit code."""
     try:
         report = _ask()
     except (OSError, subprocess.SubprocessError, ValueError) as error:

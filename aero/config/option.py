@@ -131,6 +131,7 @@ class Options:
     """Raw option values by name (``log-size``), and how messages call each (``--log-size``)."""
 
     def __init__(self, given: Mapping[str, Raw], places: Mapping[str, str] | None = None) -> None:
+        """``places``: for each option how messages call it, where that is not its name on the command line."""
         self._given = given
         self._places = places or {}
         #: Lines for the log: files with a code that others can read, what else is to be looked at, and what is not.

@@ -9,6 +9,7 @@ class Budget:
     __slots__ = ("_at", "_burst", "_left", "_per_s")
 
     def __init__(self, burst: int, per_s: float, now: float) -> None:
+        """``burst`` at once, then ``per_s`` a second; ``now`` in seconds, by the clock that all calls use."""
         self._burst = self._left = float(burst)
         self._per_s = per_s
         self._at = now

@@ -1,4 +1,4 @@
-"""Doubt: whether a link that says nothing still leads anywhere. Time is passed in, and what the kernel knows.
+r"""Doubt: whether a link that says nothing still leads anywhere. Time is passed in, and what the kernel knows.
 
 A path can die without a word: then nothing comes, and what is sent is taken by the kernel and never arrives. Pings find
 that out, but their interval is chosen for idle links. So while something of ours waits for an answer, silence counts:
@@ -31,6 +31,7 @@ class Doubt:
     __slots__ = ("_alive_at", "_delivered", "_looked_at", "_waits_since", "silent_s")
 
     def __init__(self, now: float) -> None:
+        """``now`` in seconds, by the clock that all calls use: the link is alive."""
         self.silent_s = 0.0  # how long something of ours has waited without a sign of life, at the last look
         self._alive_at = self._looked_at = now
         self._delivered = 0

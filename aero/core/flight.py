@@ -251,6 +251,7 @@ class Acks:
     __slots__ = ("_bulk", "_said_at", "at", "position")
 
     def __init__(self) -> None:
+        """Begins with nothing received and nothing to acknowledge."""
         self.position = 0  # what we have acknowledged of the peer's sequence
         self.at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
         self._bulk = False  # since the last acknowledgement a record of bulk has come

@@ -40,7 +40,8 @@ class LinkHandler(Protocol):
 
     def joining(self, message: Join | Joined) -> None:
         """What the table of joining lets come: the server gets a Join and owes ``joined`` or ``close``; the worker
-        gets the Joined that answers its own, and owes ``carry``."""
+        gets the Joined that answers its own, and owes ``carry``.
+        """
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         """An answer to a ping of ours."""
@@ -141,9 +142,7 @@ class LinkMachine:
             if kind == frames.ACK:
                 self._handle_ack(frames.unpack_u64(payload, kind), now)
             elif kind == frames.PING:
-                if self.pings is not None and not self.pings.spend(now):
-                    raise RemoteProtocolError(Close.OVERLOAD, "pings come faster than anybody needs them")
-                self._put(frames.PONG, frames.pack_u64(frames.unpack_u64(payload, kind)))
+                self._handle_ping(frames.unpack_u64(payload, kind), now)
             elif kind == frames.PONG:
                 self._handle_pong(frames.unpack_u64(payload, kind), now)
             elif kind == frames.JOIN:
@@ -166,6 +165,11 @@ class LinkMachine:
         session.flight.acknowledged(position, session.outbox.sent, now)
         if session.waiting:
             self.on_output()
+
+    def _handle_ping(self, number: int, now: float) -> None:
+        if self.pings is not None and not self.pings.spend(now):
+            raise RemoteProtocolError(Close.OVERLOAD, "pings come faster than anybody needs them")
+        self._put(frames.PONG, frames.pack_u64(number))
 
     def _join_moves(self, said: str) -> None:
         state = messages.JOINING.get((self._joining, said))

@@ -37,6 +37,7 @@ class Unread:
     """
 
     def __init__(self, limit_bytes: int) -> None:
+        """``limit_bytes`` for all sessions together."""
         self._limit = limit_bytes
         self.left = limit_bytes  # so much may be received before the next count; sessions count it down
         self.holders: WeakSet[Holder] = WeakSet()

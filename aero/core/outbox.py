@@ -25,6 +25,7 @@ class Outbox:
     __slots__ = ("_cursor", "_farthest", "_head", "_pool", "acked", "kept_bytes", "sent", "tail", "written")
 
     def __init__(self, pool: BlockPool) -> None:
+        """``pool`` lends the blocks."""
         self._pool = pool
         # The oldest kept, the next to send from, the next to write at.
         self._head = self._cursor = self.tail = _NO_BLOCK

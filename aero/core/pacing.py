@@ -24,6 +24,7 @@ class Pacing:
     __slots__ = ("_blocked_at", "burst_bytes")
 
     def __init__(self) -> None:
+        """Begins with the most: what is slow shows at once."""
         self.burst_bytes = MAX_BYTES
         self._blocked_at = 0.0
 

@@ -1,4 +1,4 @@
-"""A stream: one forwarded connection inside a session, and the credit of its two directions. Knows no sockets.
+r"""A stream: one forwarded connection inside a session, and the credit of its two directions. Knows no sockets.
 
 Each direction ends by itself. The state is which of the two have ended, and this table is the whole law; an
 event that is missing from it is the protocol error:
@@ -110,6 +110,7 @@ class Stream:
     def __init__(
         self, session: Session, stream_id: int, receiver: Receiver, window: int, send_limit: int, now: float
     ) -> None:
+        """``window`` and ``send_limit`` in bytes: what the peer, and what we may send at first; ``now`` in seconds."""
         self.session = session
         self.id = stream_id
         self.receiver = receiver

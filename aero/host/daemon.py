@@ -21,6 +21,7 @@ class Caller:
     """Whoever typed the command: waits until we are set up, and takes our exit code if we never are."""
 
     def __init__(self, pipe: int, log_file: str, stderr: int) -> None:
+        """``pipe``, ``stderr``: descriptors that lead to the caller; ``log_file``: where lines go from then on."""
         self._pipe = pipe
         self._log_file = log_file
         self._stderr = stderr

@@ -110,6 +110,7 @@ class OneAtATime:
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
+        """``work`` may yield; it is never called while it runs."""
         self._work = work
         self._running = self._again = False
 

@@ -198,6 +198,7 @@ class Listener:
     def __init__(
         self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None]
     ) -> None:
+        """``sock`` listens already. ``on_connection`` gets each connection and its address, on the loop's thread."""
         self.address = sock.getsockname()[:2]
         self._loop = loop
         self._sock = sock

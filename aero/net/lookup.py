@@ -77,6 +77,7 @@ class Question:
     __slots__ = ("_done", "_name")
 
     def __init__(self, name: _Name, done: Callable[[Found], None]) -> None:
+        """``done`` is called once with what was found, unless the question is withdrawn before."""
         self._name = name
         self._done = done
         name.waiting[self] = True

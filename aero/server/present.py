@@ -11,4 +11,5 @@ class Present:
     __slots__ = ("config",)
 
     def __init__(self, config: ServerConfig) -> None:
+        """``config``: as it is at the start."""
         self.config = config

@@ -1,4 +1,4 @@
-"""A lane: one of the worker's parallel links, kept up for as long as the worker runs. Dials, joins, takes over.
+r"""A lane: one of the worker's parallel links, kept up for as long as the worker runs. Dials, joins, takes over.
 
     state \\ event    dial      keyed     joined    ended
     RESTING          DIALLING  -         -         -

@@ -16,6 +16,7 @@ class Name:
     """The name of one lane's next try."""
 
     def __init__(self) -> None:
+        """Begins with no name: the code is for all."""
         self.user = ""
         self.proved = False  # whether the code was good under this name
 

@@ -1,4 +1,4 @@
-"""What the server knows of our targets, kept equal to what we have: the difference is told, and answers come back.
+r"""What the server knows of our targets, kept equal to what we have: the difference is told, and answers come back.
 
     state \\ event    told    mapped   refused   taken   due      lost
     UNTOLD           ASKED   -        -         -       -        -

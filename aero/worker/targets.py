@@ -86,6 +86,7 @@ class Services:
     """All targets of this worker, by the ids under which the server knows them."""
 
     def __init__(self, loop: Loop, targets: tuple[Target, ...]) -> None:
+        """``targets``: those to offer at first."""
         self._loop = loop
         self._names = Names(loop, Limits.NAME_THREADS)
         self._places = Places(loop, Limits.CONNECTS, Limits.CONNECTS_A_TARGET)

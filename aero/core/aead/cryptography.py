@@ -30,6 +30,7 @@ class Cryptography:
     name = "cryptography"
 
     def __init__(self) -> None:
+        """Imports the package. Raises HostError."""
         try:
             from cryptography import __version__
 
@@ -54,9 +55,11 @@ class Cryptography:
         return self._key_class(self._cipher(key), self._invalid_tag)
 
     def sealer(self, key: bytes) -> Sealer:
+        """A Sealer for a key of 16 bytes. Raises ValueError for another length."""
         return self._key(key)
 
     def opener(self, key: bytes) -> Opener:
+        """An Opener for a key of 16 bytes. Raises ValueError for another length."""
         return self._key(key)
 
 

@@ -27,6 +27,7 @@ class OpenSsl:
     name = "openssl"
 
     def __init__(self) -> None:
+        """Finds the library's functions. Raises HostError."""
         try:
             import _hashlib
             import ctypes
@@ -76,10 +77,12 @@ class OpenSsl:
         self.addressof = ctypes.addressof
 
     def sealer(self, key: bytes) -> Sealer:
+        """A Sealer for a key of 16 bytes. Raises ValueError for another length."""
         check_key(key)
         return _Sealer(self, key)
 
     def opener(self, key: bytes) -> Opener:
+        """An Opener for a key of 16 bytes. Raises ValueError for another length."""
         check_key(key)
         return _Opener(self, key)
 

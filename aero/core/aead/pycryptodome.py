@@ -28,6 +28,7 @@ class Pycryptodome:
     name = "pycryptodome"
 
     def __init__(self) -> None:
+        """Imports the package. Raises HostError."""
         try:
             from Crypto import __version__
             from Crypto.Cipher import AES
@@ -65,9 +66,11 @@ class Pycryptodome:
         return _Whole(self._aes, key)
 
     def sealer(self, key: bytes) -> Sealer:
+        """A Sealer for a key of 16 bytes. Raises ValueError for another length."""
         return self._key(key)
 
     def opener(self, key: bytes) -> Opener:
+        """An Opener for a key of 16 bytes. Raises ValueError for another length."""
         return self._key(key)
 
 

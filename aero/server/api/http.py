@@ -63,6 +63,7 @@ class Crowd:
     """All connections, by whether a whole request has come. Those that have asked nothing give way to newer ones."""
 
     def __init__(self, places: int) -> None:
+        """``places``: how many there may be."""
         self._places = places
         self._waiting: set[Handler] = set()
         self._working: set[Handler] = set()
@@ -233,6 +234,7 @@ class HttpServer:
     """Serves a WSGI application on listening sockets."""
 
     def __init__(self, socks: list[socket.socket], application: Callable[..., Any], turns: Turns) -> None:
+        """``socks`` listen already; ``application`` speaks WSGI; ``turns``: whose turn it is."""
         self._pool = Pool(Limits.API_CONNECTIONS + SPARE)
         crowd = Crowd(Limits.API_CONNECTIONS)
         shares = Shares(Limits.API_CONNECTIONS, Limits.API_CONNECTIONS_PER_ADDRESS, of_free=0)

@@ -61,6 +61,7 @@ class Lag:
     """By how much timers are late: the event loop was busy with something else."""
 
     def __init__(self, loop: Any) -> None:
+        """Begins to measure."""
         self.histogram = Histogram(LAG_BOUNDS_S)
         self._loop = loop
         self._due = 0.0

@@ -41,7 +41,8 @@ def last_chunk(trailers: bytes) -> bytes:
 
 class Transfer:
     """One body as it comes in. ``done``: its end was seen; ``left``: bytes still to come, where that is known, else -1;
-    ``trailers``: lines that came behind it, once it is done."""
+    ``trailers``: lines that came behind it, once it is done.
+    """
 
     __slots__ = ("_chunked", "_extensions", "_forgiving", "_line", "_state", "done", "left", "trailers")
 

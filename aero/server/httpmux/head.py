@@ -89,7 +89,8 @@ class Request(NamedTuple):
     """A request's head. ``kept``: the lines that go to the target as they are; ``forwarded``: name and value of what
     is said of whom it is for; ``length``: of the body, in bytes, or NO_BODY, CHUNKED; ``upgrade``: the protocols to
     change to, b"" for none; ``expects``: it waits for 100 Continue; ``pins``: it may prove who asks for the whole
-    connection; ``places``: ``kept`` has a field with an address under the prefix."""
+    connection; ``places``: ``kept`` has a field with an address under the prefix.
+    """
 
     method: bytes
     target: bytes
@@ -340,7 +341,8 @@ def _fields(block: bytes, most: int) -> list[tuple[bytes, bytes]]:
 
 def _folded(low: bytes) -> bytes:
     """A name as CGI, WSGI and their like may read it: they cannot tell one character from another that is neither
-    letter nor digit."""
+    letter nor digit.
+    """
     return low if low.replace(b"-", b"").isalnum() else _ODD.sub(b"-", low)
 
 

@@ -26,6 +26,7 @@ class Refusal:
     """One visitor's connection, from its preface on. ``done``: all is said, nothing more needs to be read."""
 
     def __init__(self) -> None:
+        """Begins before the connection's preface."""
         self.done = False
         self._left = bytearray()  # the beginning of a frame, or of the preface's end
         self._prefaced = False

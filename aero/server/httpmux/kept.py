@@ -15,11 +15,13 @@ from aero.server.registry.mapping import Mapping
 
 class Width:
     """One target's connections. ``open``: all there are, in the order in which they were opened; ``waiting``: on how
-    many of them it has not answered yet; ``known``: how many it is known to serve at once."""
+    many of them it has not answered yet; ``known``: how many it is known to serve at once.
+    """
 
     __slots__ = ("known", "open", "waiting")
 
     def __init__(self) -> None:
+        """Begins with no connection, and nothing learnt."""
         self.open: dict[Upstream, None] = {}
         self.waiting = self.known = 0
 
@@ -132,7 +134,8 @@ class KeptConnections:
 
     def sweep(self, now: float) -> None:
         """Retires what was idle for too long, what nobody may use, and what would keep a worker from leaving; ends
-        what does not end itself."""
+        what does not end itself.
+        """
         for mapping, idle in list(self._idle.items()):
             for upstream in list(idle):
                 old = now - upstream.idle_since > Limits.MUX_POOLED_S

@@ -36,7 +36,8 @@ _LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
 
 class Peer(NamedTuple):
     """Who is connected: ``ip`` as text; ``trusted``: what it says of the visitors it speaks for is believed;
-    ``counted``: the address among whose connections it counts, "" for nobody's."""
+    ``counted``: the address among whose connections it counts, "" for nobody's.
+    """
 
     ip: bytes
     trusted: bool
@@ -45,7 +46,8 @@ class Peer(NamedTuple):
 
 class Place(NamedTuple):
     """Where a visitor has found a target. ``prefix``: what was taken off the path, as he wrote it, b"" by host name;
-    ``host``: the name that he used; ``local``: the target's own address."""
+    ``host``: the name that he used; ``local``: the target's own address.
+    """
 
     prefix: bytes
     host: bytes

@@ -35,7 +35,8 @@ _PORT = re.compile(rb":[0-9]*\Z")
 
 class Wanted(NamedTuple):
     """What a request asks for. ``who``: a tag or a cid, ``name``: a target's; ``prefix``: what is taken off the
-    path, as the visitor wrote it, which leaves ``path``; ``host``: what the target gets to see as Host."""
+    path, as the visitor wrote it, which leaves ``path``; ``host``: what the target gets to see as Host.
+    """
 
     who: str
     is_cid: bool
@@ -48,7 +49,8 @@ class Wanted(NamedTuple):
 class Rules(NamedTuple):
     """How addresses are understood. ``domain``: "" for addresses by path; ``hosts``: the names that the mux answers
     to by path, besides this machine's own, None for any; ``strict``: one spelling only; ``debug``: answers tell
-    which names exist."""
+    which names exist.
+    """
 
     domain: str = ""
     hosts: frozenset[bytes] | None = None
@@ -60,6 +62,7 @@ class Router:
     """The registry as the mux asks it."""
 
     def __init__(self, registry: Registry, events: Events, leases: Leases, rules: Rules) -> None:
+        """``leases``: targets that were here before are known to be away, not unknown; ``rules``: what is taken."""
         domain = rules.domain
         self._registry = registry
         self._domain = domain
@@ -157,7 +160,8 @@ class Router:
 
     def _comes_back(self, wanted: Wanted, workers: list[Worker]) -> bool:
         """Whether some host had the target when its worker left. One whose worker is here and does not offer it has
-        it no more; a worker that offers nothing has only just come."""
+        it no more; a worker that offers nothing has only just come.
+        """
         offering = {worker.host for worker in workers if worker.mappings}
         return not self._known.get((wanted.who, wanted.name), set()) <= offering
 

@@ -202,6 +202,7 @@ def _place_of(error: Exception) -> str:
 
 def _answered_names(hosts: tuple[str, ...], socks: list[socket.socket]) -> frozenset[bytes] | None:
     """The names that the mux answers to by path, None for any. Where only this machine reaches it, and nobody has said
-    otherwise, that is this machine: else a page from anywhere, once its name leads to loopback, could read targets."""
+    otherwise, that is this machine: else a page from anywhere, once its name leads to loopback, could read targets.
+    """
     only_here = all(is_loopback(sock.getsockname()[0]) for sock in socks)
     return None if "*" in hosts or not (hosts or only_here) else frozenset(each.encode() for each in hosts)

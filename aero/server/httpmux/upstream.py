@@ -63,7 +63,8 @@ class User(Protocol):
 
     def failed(self, kind: str, reached: bool, why: str) -> None:
         """There will be no (more) response: a page's kind, whether the target may have got something of the request,
-        words. The connection is over."""
+        words. The connection is over.
+        """
 
     def broken(self, error: Exception) -> None:
         """A fault of this program's: the visitor's connection ends."""
@@ -196,7 +197,8 @@ class Upstream:
 
     def serve_last(self) -> None:
         """Do not use this connection again: the response began before the request's body was fully sent, so the target
-        may take the rest of that body for the next request."""
+        may take the rest of that body for the next request.
+        """
         self._last = True
 
     def resume(self) -> None:

@@ -309,19 +309,7 @@ class Visitor:
             self._wait(Limits.MUX_ANSWER_S)
             return
         try:
-            if body.verbatim:
-                count = self._sock.recv_into(room)
-                if count:
-                    self._remember(room[:count])
-                    body.passed(count)
-                    stream.commit(count, not body.done and count == len(room))
-                    if body.done:
-                        self._body = None
-            else:
-                data = self._sock.recv(min(len(room), READ_BYTES))
-                count = len(data)
-                if count:
-                    self._feed(upstream, body, data)
+            count = self._receive(upstream, body, room)
         except BlockingIOError:
             stream.heavy = False
             if not self._reading.active:
@@ -341,6 +329,22 @@ class Visitor:
                 self._reading.start(self._on_readable)
         else:
             self._wait(Limits.MUX_BODY_S)
+
+    def _receive(self, upstream: Upstream, body: Transfer, room: memoryview) -> int:
+        """One recv of a body; how many bytes came, 0 at the end of all. Raises OSError, MessageError."""
+        if not body.verbatim:
+            data = self._sock.recv(min(len(room), READ_BYTES))
+            if data:
+                self._feed(upstream, body, data)
+            return len(data)
+        count = self._sock.recv_into(room)
+        if count:
+            self._remember(room[:count])
+            body.passed(count)
+            upstream.stream.commit(count, not body.done and count == len(room))
+            if body.done:
+                self._body = None
+        return count
 
     def _feed(self, upstream: Upstream, body: Transfer, data: bytes) -> None:
         out, used = body.feed(data)

@@ -36,6 +36,7 @@ class Sessions:
     """The sessions by their ids, whether a link carries them or not; and all links that are up."""
 
     def __init__(self, ground: SessionsGround) -> None:
+        """``ground``: what it needs of the server."""
         self.uplinks: dict[str, Uplink] = {}  # by session id
         self.links: dict[
             Link, Verifier

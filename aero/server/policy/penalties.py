@@ -28,6 +28,7 @@ class Penalties:
     """Failures by address, forgotten with time."""
 
     def __init__(self) -> None:
+        """Begins with a clean slate."""
         self._failures: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # (how many, at), latest last
 
     def __len__(self) -> int:

@@ -29,6 +29,7 @@ class Proofs:
     """Who is being asked now, and who has answered a moment ago."""
 
     def __init__(self, loop: Loop) -> None:
+        """``loop``: for the time that an answer may take."""
         self._loop = loop
         self._under_way: dict[str, _Proof] = {}  # by cid
 

@@ -15,6 +15,7 @@ class Lobby:
     """Visitors of one worker, in the order in which they came."""
 
     def __init__(self, loop: Loop) -> None:
+        """``loop``: for the time that each may wait."""
         self._loop = loop
         self._waiting: dict[Call, tuple[float, Call]] = {}  # until when, and what to call then
         self._timer: Watcher | None = None

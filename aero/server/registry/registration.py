@@ -59,6 +59,7 @@ class Turns:
     """What all registrations share: whose turn it is, and who is asked for a sign of life."""
 
     def __init__(self, proofs: Proofs) -> None:
+        """``proofs``: of workers whose ports others claim."""
         self.proofs = proofs
         self._turnstile = Semaphore(1)
 
@@ -82,6 +83,7 @@ class Registration:
     """
 
     def __init__(self, turns: Turns) -> None:
+        """``turns``: shared with all other workers."""
         self._turns = turns
         self._asked: deque[_Register | _Unregister] = deque()
         self._waiting = 0  # targets in ``_asked``

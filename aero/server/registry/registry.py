@@ -41,6 +41,7 @@ class Registry:
     """All workers."""
 
     def __init__(self, loop: Loop, ports: Ports, events: Events, counters: Counters) -> None:
+        """``ports``: where mappings get theirs."""
         self.workers: dict[str, Worker] = {}  # by cid
         self.events = events
         self.counters = counters

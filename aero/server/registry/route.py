@@ -39,6 +39,7 @@ class LocalRoute:
     __slots__ = ("_carried", "_target_id")
 
     def __init__(self, carried: Carried, target_id: int) -> None:
+        """``carried``: the session that opens the streams."""
         self._carried = carried
         self._target_id = target_id
 

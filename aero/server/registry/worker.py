@@ -65,6 +65,7 @@ class Worker:
         address: str,
         limits: Limits = STANDARD,
     ) -> None:
+        """``address``: where it dialled from, as text; the other names are what it said of itself."""
         self.limits = limits
         self.cid = new_cid()
         self.user = user

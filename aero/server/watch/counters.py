@@ -64,6 +64,7 @@ class Total:
     """Streams and bytes of all mappings that ever led to one target: these numbers never go back."""
 
     def __init__(self) -> None:
+        """Begins with nothing counted."""
         self._parts: set[Tally] = set()  # of mappings that have streams, or may get some
         self._visitors = self._bytes_in = self._bytes_out = 0  # of the others
 
@@ -101,6 +102,7 @@ class Tally:
     """Streams and bytes of one mapping."""
 
     def __init__(self, total: Total) -> None:
+        """``total``: of the target, which goes on after the mapping."""
         self.visitors = 0  # streams since the beginning
         self._total = total
         self._closed = False
@@ -147,6 +149,7 @@ class Histogram:
     """How often a value was at most each of some bounds; ``counts`` has one place more, for all above."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
+        """``bounds``: ascending, in the unit of the values."""
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -161,6 +164,7 @@ class Counters:
     """Everything that one server counts."""
 
     def __init__(self) -> None:
+        """Begins with nothing counted."""
         self.handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
         self.errors = dict.fromkeys(ERRORS, 0)
         self.pings = Histogram(PING_BOUNDS_S)

@@ -27,6 +27,7 @@ class Events:
     """The server's events."""
 
     def __init__(self) -> None:
+        """Begins with nothing remembered."""
         self.past: deque[Happening] = deque(maxlen=REMEMBERED)
         self.listeners: set[Callable[[Happening], None]] = set()
         self.count = 0

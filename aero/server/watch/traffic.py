@@ -60,6 +60,7 @@ class Series:
     """Whole bytes a second in both directions: a ring of POINTS samples, all zero at first."""
 
     def __init__(self) -> None:
+        """Begins with a quiet past."""
         self._rates = {"in": array("I", _ZEROES), "out": array("I", _ZEROES)}
         self._quiet = 0  # samples since the last that was not zero
 
