@@ -10,8 +10,9 @@ from gevent.event import Event
 from aero.core.codes import Close
 from aero.limits import Limits
 from aero.worker.ground import Ground
-from aero.worker.lane import UP, Lane
+from aero.worker.lane import Lane
 from aero.worker.session import Desk, KeptSession
+from aero.worker.states import UP
 
 GOODBYE_S = 1.0  # what the server gets to hear that we leave
 

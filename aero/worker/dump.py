@@ -6,7 +6,7 @@ from aero import logs
 from aero.host.facts import facts
 from aero.worker.crew import Crew
 from aero.worker.ground import Ground
-from aero.worker.lane import STATE_NAMES
+from aero.worker.states import STATE_NAMES
 from aero.worker.targets import Services
 
 log = logs.get("state")

@@ -1,13 +1,5 @@
 r"""A lane: one of the worker's parallel links, kept up for as long as the worker runs. Dials, joins, takes over.
 
-    state \\ event    dial      keyed     joined    ended
-    RESTING          DIALLING  -         -         -
-    DIALLING         -         JOINING   -         RESTING
-    JOINING          -         -         UP        RESTING
-    UP               -         -         -         RESTING
-
-An event that is missing from the table is an error of this program: what the server may say when is core/messages.py's.
-
 A lane has a session or none. While it has one, every new link takes it over. Where that is refused, the lane asks for
 a session beside a sister's, or, when no lane has any, for a new worker's first.
 
@@ -25,11 +17,9 @@ from typing import NamedTuple, Protocol
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
-from aero.core import messages
 from aero.core.codes import RESUMABLE, Close
 from aero.core.doubt import DOUBTED
 from aero.core.messages import Control, Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
-from aero.core.session import Session
 from aero.errors import (
     AeroError,
     LinkClosed,
@@ -38,35 +28,19 @@ from aero.errors import (
     ProtocolError,
     Rejected,
     RemoteProtocolError,
-    SecurityError,
 )
 from aero.limits import Limits
-from aero.net.dial import dial
-from aero.net.handshake import greet_server
 from aero.net.link import Link
 from aero.worker import patience
+from aero.worker.dialling import open_link
 from aero.worker.ground import Ground
 from aero.worker.naming import Name
-from aero.worker.patience import Patience
-from aero.worker.session import Desk, KeptSession
+from aero.worker.patience import Patience, ending
+from aero.worker.session import Desk, KeptSession, Said
+from aero.worker.states import DIAL, DIALLING, ENDED, JOINED, JOINING, KEYED, RESTING, STATE_NAMES, UP, moved
 
 log = logs.get("link")
 
-RESTING, DIALLING, JOINING, UP = range(4)
-STATE_NAMES = ("resting", "dialling", "joining", "up")
-
-DIAL, KEYED, JOINED, ENDED = "dial", "keyed", "joined", "ended"
-
-TRANSITIONS = {
-    (RESTING, DIAL): DIALLING,
-    (DIALLING, KEYED): JOINING,
-    (DIALLING, ENDED): RESTING,
-    (JOINING, JOINED): UP,
-    (JOINING, ENDED): RESTING,
-    (UP, ENDED): RESTING,
-}
-
-_REFUSED = (Close.AUTH, Close.AUTH_NEXT, Close.DENIED, Close.REPLACED, Close.KICKED)
 # The server answers a JOIN at once, or when a former link of ours had its two seconds to show that it lives.
 _JOIN_ANSWER_S = 10.0
 
@@ -112,22 +86,6 @@ class _Try(NamedTuple):
 _Outcome = tuple[str, str, AeroError]
 
 
-class Said(NamedTuple):
-    """Control messages that were sent: up to where in the session's sequence, over which link, and when."""
-
-    session: Session
-    position: int
-    link: Link
-    at: float
-
-    @property
-    def processed(self) -> bool:
-        """True when the server has processed them: it says so, or where nothing is acknowledged, was heard since."""
-        if self.session.resumable:
-            return self.session.outbox.acked >= self.position
-        return self.link.machine.heard_at > self.at
-
-
 class Lane:
     """Owner of at most one link, and of at most one session."""
 
@@ -147,10 +105,7 @@ class Lane:
         self._joined_at = 0.0  # when the link that is UP got its JOINED
 
     def _move(self, event: str) -> None:
-        state = TRANSITIONS.get((self.state, event))
-        if state is None:
-            raise LocalProtocolError(Close.STATE, f"{event} on a lane that is {STATE_NAMES[self.state]}")
-        self.state = state
+        self.state = moved(self.state, event)
 
     def run(self) -> None:
         """Keeps a link up until the greenlet is killed. Raises what ends a worker that runs with --once."""
@@ -180,10 +135,8 @@ class Lane:
         ``doubted``: our link, which is up and says nothing. The new one is dialled beside it and takes its place at the
         last moment, with our proof; where it speaks before that, or the new one fails, it stays: None, too.
         """
-        config, ground = self._ground.config, self._ground
         if doubted is None:
             self._begin()
-        transport = None
 
         def join() -> bytes:
             if doubted is not None:
@@ -191,37 +144,21 @@ class Lane:
             return self._join().pack()
 
         try:
-            transport = dial(ground.names, config.server.host, config.server.port)
-            keyed = greet_server(transport, ground.password, self._name.user, ground.backend, join)
-            self._name.proved = True
-            self._move(KEYED)
-            link = self.link = Link(
-                transport,
-                self,
-                keyed.writer,
-                keyed.reader,
-                config.ping_s,
-                keyed.early,
-                messages.WE_ASKED,
-                keyed.features,
-            )
-            transport = None
-        except (AeroError, OSError) as failure:
-            error = (
-                failure if isinstance(failure, AeroError) else LinkClosed(failure.strerror or str(failure))
-            )
-            if self.state != DIALLING:
+            self.link = open_link(self._ground, self, self._name.user, join, self._keyed)
+        except AeroError as error:
+            if self.state not in (DIALLING, JOINING):
                 log.debug("= no link in place of the doubted one", lane=self.number, why=error)
                 return None
-            self._move(ENDED)
             end = self._how(error)
+            self._move(ENDED)
             return _words(end), end, error
-        finally:
-            if transport is not None:
-                transport.close()
-        link.machine.eager = True
-        link.start()
+        self.link.start()
         return None
+
+    def _keyed(self) -> None:
+        """The server has proved that it knows our code, and we that we do."""
+        self._name.proved = True
+        self._move(KEYED)
 
     def _begin(self) -> None:
         """A try begins."""
@@ -347,24 +284,17 @@ class Lane:
 
     def _how(self, error: AeroError, link: Link | None = None) -> str:
         """How a try has ended, in the words of our patience; asked while the state still tells how far it came."""
-        code = error.code if isinstance(error, Rejected) else None
-        if isinstance(error, SecurityError) or code in _REFUSED:
-            return patience.REFUSED
-        if self.state != UP:
-            asked = self._try.takes is not None or self._try.beside is not None
-            return patience.FORGOTTEN if code == Close.GONE and asked else patience.FAILED
         carried = link.sent_bytes + link.received_bytes if link is not None else 0
-        good = monotonic() - self._joined_at >= Limits.RETRY_GOOD_S or carried >= Limits.RETRY_GOOD_BYTES
-        return patience.LOST if good else patience.FAILED
+        up_s = monotonic() - self._joined_at if self.state == UP else 0.0
+        asked = self._try.takes is not None or self._try.beside is not None
+        return ending(error, asked, up_s, carried)
 
     def say(self, said: Iterable[Control]) -> Said:
         """Sends control messages; only for a lane that is UP. Raises LocalProtocolError for one that is too long."""
         session, link = self.session, self.link
         if session is None or link is None:
             raise LocalProtocolError(Close.STATE, f"a lane that is {STATE_NAMES[self.state]} says nothing")
-        for message in said:
-            session.core.control(message)
-        return Said(session.core, session.core.outbox.written, link, monotonic())
+        return session.say(link, said)
 
     # Ends
 

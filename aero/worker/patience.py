@@ -20,11 +20,30 @@ from __future__ import annotations
 import random
 from typing import Callable
 
+from aero.core.codes import Close
+from aero.errors import AeroError, Rejected, SecurityError
 from aero.limits import Limits
 
 FORGOTTEN, REFUSED, LOST, FAILED = "forgotten", "refused", "lost", "failed"
 
 _MAX_DOUBLINGS = 16  # far beyond every limit above
+
+
+_REFUSED = (Close.AUTH, Close.AUTH_NEXT, Close.DENIED, Close.REPLACED, Close.KICKED)
+
+
+def ending(error: AeroError, asked: bool, up_s: float, carried: int) -> str:
+    """How a try has ended.
+
+    ``asked``: it asked for a session that there was; ``up_s``: how long its link was up, 0 where it never was, and
+    ``carried`` how many bytes it carried.
+    """
+    code = error.code if isinstance(error, Rejected) else None
+    if isinstance(error, SecurityError) or code in _REFUSED:
+        return REFUSED
+    if not up_s:
+        return FORGOTTEN if code == Close.GONE and asked else FAILED
+    return LOST if up_s >= Limits.RETRY_GOOD_S or carried >= Limits.RETRY_GOOD_BYTES else FAILED
 
 
 class Patience:
@@ -42,6 +61,9 @@ class Patience:
         ``away_s``: how long ago its last link was lost.
         """
         if end == FORGOTTEN:
+            self.failures = (
+                1  # the server is there: should the next try fail in a crowd, another follows soon
+            )
             return 0.0
         if end == REFUSED:
             self.failures = 1

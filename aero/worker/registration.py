@@ -1,6 +1,6 @@
 r"""What the server knows of our targets, kept equal to what we have: the difference is told, and answers come back.
 
-    state \\ event    told    mapped   refused   taken   due      lost
+    state \ event    told    mapped   refused   taken   due      lost
     UNTOLD           ASKED   -        -         -       -        -
     ASKED            -       MAPPED   REFUSED   LATER   -        UNTOLD
     MAPPED           -       MAPPED   REFUSED   LATER   -        -

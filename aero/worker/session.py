@@ -5,8 +5,9 @@ The core's Session does the work. This is its handler, and what a JOIN has to sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aero import __version__, logs
 from aero.core.codes import CLOSE_NAMES, Reset
@@ -28,6 +29,22 @@ class Desk(Protocol):
 
     def answered(self, answers: tuple[Answer, ...]) -> None:
         """The server's answers to a register message, or some of them."""
+
+
+class Said(NamedTuple):
+    """Control messages that were sent: up to where in the session's sequence, over which link, and when."""
+
+    session: Session
+    position: int
+    link: Link
+    at: float
+
+    @property
+    def processed(self) -> bool:
+        """True when the server has processed them: it says so, or where nothing is acknowledged, was heard since."""
+        if self.session.resumable:
+            return self.session.outbox.acked >= self.position
+        return self.link.machine.heard_at > self.at
 
 
 class KeptSession:
@@ -58,6 +75,15 @@ class KeptSession:
         self.core.take_over(joined.received)
         self._lost_at = 0.0
         link.carry(self.core)
+
+    def say(self, link: Link, messages: Iterable[Control]) -> Said:
+        """Sends control messages over ``link``, which carries it.
+
+        Raises LocalProtocolError for one that is too long.
+        """
+        for message in messages:
+            self.core.control(message)
+        return Said(self.core, self.core.outbox.written, link, monotonic())
 
     def lose_link(self) -> None:
         """No link carries it any more."""

@@ -22,7 +22,8 @@ from aero.limits import Limits
 from aero.net import lookup
 from aero.net.lookup import Found
 from aero.server.app import Server
-from aero.worker import lane as lanes
+from aero.worker import dialling
+from aero.worker.lane import Lane
 from tests.faults.hostile import Hostile
 from tests.faults.inside import (
     DEADLINE_S,
@@ -435,14 +436,14 @@ def test_a_path_that_speaks_again_before_our_proof_is_kept(monkeypatch: pytest.M
         assert link is not None
         dialled = gevent.event.Event()
         go_on = gevent.event.Event()
-        dial = lanes.dial
+        dial = dialling.dial
 
         def slow(*arguments: Any) -> Any:
             dialled.set()
             go_on.wait()
             return dial(*arguments)
 
-        monkeypatch.setattr(lanes, "dial", slow)
+        monkeypatch.setattr(dialling, "dial", slow)
         (connection,) = lab.relay.connections
         lab.relay.change(lambda each: [setattr(way, "delay_s", 3600.0) for way in each.ways])
         visitor.sendall(b"meanwhile")
@@ -458,10 +459,8 @@ def test_a_path_that_speaks_again_before_our_proof_is_kept(monkeypatch: pytest.M
 def test_new_visitors_avoid_a_link_that_acknowledges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doubt, "SUSPECT_S", 0.4)
     replaced: list[bool] = []
-    may_replace = lanes.Lane._may_replace
-    monkeypatch.setattr(
-        lanes.Lane, "_may_replace", lambda lane, link: bool(replaced) and may_replace(lane, link)
-    )
+    may_replace = Lane._may_replace
+    monkeypatch.setattr(Lane, "_may_replace", lambda lane, link: bool(replaced) and may_replace(lane, link))
     with Inside(ping_s=60, pool=4) as lab, contextlib.ExitStack() as visitors:
         first = lab.relay.connections[0]
         lab.relay.change(lambda each: lose(each) if each is first else None)

@@ -7,7 +7,7 @@ import pytest
 
 from aero.limits import Limits
 from aero.worker.crew import Crew
-from aero.worker.lane import UP
+from aero.worker.states import UP
 from tests.worker import scene
 
 

@@ -6,12 +6,30 @@ import random
 
 import pytest
 
+from aero.core.codes import Close
+from aero.errors import AeroError, DialError, LinkClosed, Rejected, SecurityError
 from aero.limits import Limits
-from aero.worker.patience import FAILED, FORGOTTEN, LOST, REFUSED, Patience
+from aero.worker.patience import FAILED, FORGOTTEN, LOST, REFUSED, Patience, ending
 
 
 def longest(low: float, high: float) -> float:
     return high
+
+
+def test_how_a_try_ends() -> None:
+    def said(code: int) -> Rejected:
+        return Rejected(code, "no", final=False)
+
+    refused: list[AeroError] = [SecurityError("proof")]
+    refused += [
+        said(code) for code in (Close.AUTH, Close.AUTH_NEXT, Close.DENIED, Close.REPLACED, Close.KICKED)
+    ]
+    assert {ending(error, True, up_s, 0) for error in refused for up_s in (0.0, 60.0)} == {REFUSED}
+    assert ending(said(Close.GONE), True, 0.0, 0) == FORGOTTEN
+    assert ending(said(Close.GONE), False, 0.0, 0) == FAILED, "nobody asked for a session: it makes no sense"
+    assert ending(said(Close.LIMIT), True, 0.0, 0) == ending(DialError("refused"), False, 0.0, 0) == FAILED
+    assert ending(LinkClosed("cut"), False, 0.1, 1000) == FAILED
+    assert ending(LinkClosed("cut"), False, 60.0, 0) == ending(LinkClosed("cut"), True, 0.1, 1 << 20) == LOST
 
 
 def tries(resume_s: float, until_s: float, seed: int, took_s: float = 0.0) -> list[float]:
@@ -61,7 +79,16 @@ def test_what_is_forgotten_is_asked_for_once() -> None:
     patience = Patience()
     patience.after(FAILED)
     assert patience.after(FORGOTTEN) == 0.0
-    assert patience.after(FAILED) > 0.0, "and it does not count as a failure, nor as a success"
+    assert patience.after(FAILED) > 0.0, "and it does not count as a success"
+
+
+def test_a_server_that_has_forgotten_us_is_there() -> None:
+    """1,000 workers of a restarted server ask twice, and some find no place the second time."""
+    patience = Patience()
+    for _ in range(20):
+        patience.after(FAILED, 60.0, 30.0)
+    assert patience.after(FORGOTTEN) == 0.0
+    assert 0.0 < patience.after(FAILED) <= Limits.RETRY_FIRST_S
 
 
 @pytest.mark.parametrize("outage_s", [5.0, 30.0, 45.0, 55.0, 59.0])
