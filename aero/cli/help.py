@@ -211,7 +211,8 @@ run it.
 #: What stands in a role's table of the configuration file, as an example.
 FILES = {
     "server": '  auth = "@/etc/aero/code"\n  port = 443\n  debug = true',
-    "client": '  tag = "nas"\n  target = ["web@127.0.0.1:80", "ssh@127.0.0.1:22"]\n  once = false',
+    "client": '  tag = "nas"\n  target = ["web@127.0.0.1:80", "ssh@127.0.0.1:22"]\n'
+    '  once = false\n  [client.targets.db]\n  address = "[::1]:5432"\n  remote = 25432',
 }
 
 #: Command → its help text, and what may stand behind its name. "" is the whole program.

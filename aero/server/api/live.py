@@ -42,7 +42,7 @@ class Live:
     def _missed(self, last_id: str) -> list[Happening]:
         """What is remembered of the events after one; everything when that one is from before our start."""
         boot, _, number = last_id.partition("-")
-        known = boot == self._boot and number.isdigit() and len(number) < 19
+        known = boot == self._boot and number.isascii() and number.isdigit() and len(number) < 19
         return [event for event in self._events.past if not known or event.number > int(number)]
 
     def stream(self, last_id: str) -> Iterator[bytes]:

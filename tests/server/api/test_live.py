@@ -44,6 +44,9 @@ def test_a_listener_that_comes_back_hears_what_it_missed() -> None:
     next(again)
     missed = [blocks(each) for each in next(again).removesuffix(b"\n\n").split(b"\n\n")]
     assert [json.loads(each["data"])["cid"] for each in missed] == ["c1", "c2"]
+    odd = live.stream(last_id.partition("-")[0] + "-\N{SUPERSCRIPT TWO}")  # a digit that is no number
+    next(odd)
+    assert next(odd).count(b"data:") == 3
 
 
 def test_an_event_is_written_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
