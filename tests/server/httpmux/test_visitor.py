@@ -11,6 +11,8 @@ from aero.core.codes import Reset
 from aero.core.stream import OPEN, OURS_ENDED
 from aero.limits import Limits
 from aero.server.httpmux import http2, rewrite, upstream
+from aero.server.httpmux.body import Transfer
+from aero.server.httpmux.head import CHUNKED
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.states import HELD, LINGERING, WAITING
 from aero.server.httpmux.upstream import Upstream
@@ -657,4 +659,202 @@ def test_http2_gets_an_answer_that_its_program_can_show() -> None:
     scene.run()
     assert scene.sock.taken.startswith(settings) and http2.TEXT in scene.sock.taken
     assert scene.visitor.state == LINGERING and scene.counted == ["malformed"]
+    scene.finish()
+
+
+# ----------------------------------------------------------------------------
+# Bodies on their way up, ends of raw connections, time
+# ----------------------------------------------------------------------------
+
+
+def upload(size: int, chunked: bool) -> tuple[bytes, bytes]:
+    """A request, and its body as the target has to get it."""
+    body = bytes(range(256)) * (size // 256)
+    if chunked:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        framing = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    return b"POST /t/web/ HTTP/1.1\r\nHost: a\r\n" + framing, body
+
+
+def plain(scene: Scene, chunked: bool) -> bytes:
+    """The body that the target got, without its framing."""
+    data = scene.got[1].partition(b"\r\n\r\n")[2]
+    if not chunked:
+        return data
+    transfer = Transfer(CHUNKED)
+    return bytes(transfer.feed(data)[0])
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("step", [7000, 1 << 16])
+def test_a_body_beyond_the_first_credit_waits_for_the_target(chunked: bool, step: int) -> None:
+    request, body = upload(200 * 1024, chunked)
+    scene = Scene(request, b"", step=step)
+    scene.sock.ends = False
+    scene.run()
+    assert len(scene.got[1]) < len(request), "it has no more credit"
+    peer_says(scene, frames.WINDOW, frames.pack_window(0, 1 << 20))
+    scene.run()
+    assert plain(scene, chunked) == body
+    target_sends(scene, OK)
+    assert scene.sock.taken == OK
+    scene.finish()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_visitor_who_leaves_in_the_middle_of_his_body(chunked: bool) -> None:
+    request, _ = upload(100 * 1024, chunked)
+    scene = Scene(request[:50_000], b"", step=9000)
+    scene.run()
+    assert scene.visitor.closed and not scene.open
+    scene.finish()
+
+
+def test_a_body_that_turns_out_to_be_malformed() -> None:
+    scene = waiting(EXEC + b"Transfer-Encoding: chunked\r\n\r\n")
+    scene.sock.data = b"2\r\nokay\r\n"
+    scene.run()
+    assert scene.sock.taken.startswith(b"HTTP/1.1 400 ") and not scene.open
+    scene.finish()
+
+
+def test_a_socket_that_breaks_in_the_middle_of_a_body() -> None:
+    request, _ = upload(30 * 1024, False)
+    scene = waiting(request[:10_000])
+
+    def broken(*_: object) -> int:
+        raise ConnectionResetError
+
+    scene.sock.recv_into = broken  # type: ignore[method-assign]
+    scene.watchers[0].callback()
+    assert scene.visitor.closed and not scene.open
+    scene.finish()
+
+
+def test_an_answer_before_the_body_is_whole_is_the_connections_last() -> None:
+    request, _ = upload(30 * 1024, False)
+    scene = waiting(request[:10_000])
+    target_sends(scene, OK)
+    assert b"Connection: close" in scene.sock.taken
+    scene.run()
+    assert scene.visitor.state == LINGERING and not scene.open
+    scene.sock.data = request[10_000:]
+    scene.run()
+    scene.finish()
+
+
+def test_what_comes_while_lingering_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "MUX_LINGER_BYTES", 1000)
+    scene = Scene(b"bad\r\n\r\n", OK)
+    scene.sock.ends = False
+    scene.run()
+    scene.sock.data = bytes(2000)
+    scene.run()
+    assert scene.visitor.closed
+    scene.finish()
+
+
+@pytest.mark.parametrize("first", ["visitor", "target"])
+def test_both_ends_of_a_raw_connection(first: str) -> None:
+    scene = waiting(EXEC + b"\r\n")
+    target_sends(scene, SWITCHED)
+    stream = scene.open[0]
+
+    def visitor_ends() -> None:
+        scene.sock.ends = True
+        scene.run()
+
+    def target_ends() -> None:
+        scene.over.add(stream.id)
+        scene.session.receive(memoryview(frames.pack(frames.FIN, stream.id)), 0.0)
+        scene.run()
+
+    ends = [visitor_ends, target_ends] if first == "visitor" else [target_ends, visitor_ends]
+    ends[0]()
+    assert not scene.visitor.closed, "the other direction goes on"
+    if first == "visitor":
+        target_sends(scene, b"still")
+        assert scene.sock.taken.endswith(b"still")
+    ends[1]()
+    assert scene.visitor.closed and not scene.sock.reset and not scene.open
+    scene.finish()
+
+
+def test_a_raw_connection_that_is_reset() -> None:
+    scene = waiting(EXEC + b"\r\n")
+    target_sends(scene, SWITCHED)
+    peer_says(scene, frames.RESET, frames.pack_reason(Reset.CANCELLED, ""))
+    assert scene.visitor.closed and scene.sock.reset
+    scene.finish()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [(GET[:20], b"408"), (upload(1024, False)[0][:300], b"408"), (GET, b"504")],
+    ids=["head", "body", "answer"],
+)
+def test_what_takes_too_long(request_: bytes, status: bytes) -> None:
+    scene = waiting(request_)
+    scene.visitor._until = 0.0
+    scene.visitor.expired()
+    assert scene.sock.taken.startswith(b"HTTP/1.1 " + status)
+    scene.run()
+    scene.finish()
+
+
+def test_idle_connections_are_closed() -> None:
+    scene = Scene(GET, OK)
+    scene.sock.ends = False
+    scene.run()
+    assert scene.visitor.idle
+    scene.visitor.expired()
+    assert scene.visitor.closed and not scene.sock.reset
+    scene.finish()
+
+
+def test_an_old_line_end_behind_a_body_is_forgiven() -> None:
+    scene = Scene(POST + b"\r\n" + GET, OK)
+    scene.run()
+    assert scene.sock.taken.count(b"HTTP/1.1 200") == 2
+    scene.finish()
+
+
+def test_heads_beyond_the_bound() -> None:
+    for head in (GET[:-2] + b"A: " + b"b" * HEAD_BYTES, GET[:-2] + b"A: " + b"b" * HEAD_BYTES + b"\r\n\r\n"):
+        scene = Scene(head, OK)
+        scene.sock.ends = False
+        scene.run()
+        assert scene.sock.taken.startswith(b"HTTP/1.1 431 ")
+        scene.finish()
+
+
+def test_a_target_that_speaks_before_it_is_asked_is_let_go() -> None:
+    scene = Scene(GET, OK)
+    scene.sock.ends = False
+    scene.run()
+    target_sends(scene, b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+    assert not scene.open
+    scene.sock.data = GET
+    scene.run()
+    assert scene.sock.taken == OK * 2
+    scene.finish()
+
+
+@pytest.mark.parametrize("bad", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nA: \x01", SWITCHED])
+def test_what_is_no_answer(bad: bytes) -> None:
+    scene = waiting(GET)
+    target_sends(scene, bad)
+    assert scene.sock.taken.startswith(b"HTTP/1.1 502 ") and not scene.open
+    scene.finish()
+
+
+@pytest.mark.parametrize("rest", [b"xyz", b"3\r\nab"])
+def test_a_chunked_response_that_breaks_off_is_reset(rest: bytes) -> None:
+    scene = waiting(GET)
+    target_sends(scene, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + rest)
+    stream_is_over = not scene.open
+    if not stream_is_over:
+        peer_says(scene, frames.FIN, b"")
+    assert scene.visitor.closed and scene.sock.reset
     scene.finish()
