@@ -27,6 +27,14 @@ def groups_of(ip: str) -> tuple[bytes, ...]:
     return tuple(packed[:length] for length in _NETWORK_BYTES)
 
 
+def network_of(ip: str) -> str:
+    """As text, whom one address is counted as: itself, or the /64 of an IPv6 address."""
+    group, others = key_of(ip), groups_of(ip)[1:]
+    if not others:
+        return socket.inet_ntoa(group) if len(group) == 4 else ip
+    return socket.inet_ntop(socket.AF_INET6, group + bytes(8)) + "/64"
+
+
 def is_near(host: str) -> bool:
     """Whether this is loopback, as the system writes it or as people do. Imports nothing: it is asked for visitors."""
     return host.startswith("127.") or host in ("::1", "localhost")

@@ -31,7 +31,10 @@ _FREE, _TAKEN = b"\0", 1
 
 
 class Claim(NamedTuple):
-    """What is asked for, from the IP ``address``. ``remote``: a port by number; ``had``: the one it had; 0: none."""
+    """What is asked for, by a worker from ``address``, which is "" where its leases are not bounded by address.
+
+    ``remote``: a port by number; ``had``: the one it had; 0: none.
+    """
 
     owner: Owner
     identity: str
@@ -268,7 +271,11 @@ class Ports:
             (self._leases.of_identity(claim.identity), claim.identity, Limits.LEASES_PER_IDENTITY),
             (self._leases.of_address(claim.address), claim.address, Limits.LEASES_PER_ADDRESS),
         ):
-            if len(mine) < most or (known is not None and known_as in (known.identity, known.address)):
+            if (
+                not known_as
+                or len(mine) < most
+                or (known is not None and known_as in (known.identity, known.address))
+            ):
                 continue
             away = [lease for lease in mine if lease.port not in self._holders]
             if away:

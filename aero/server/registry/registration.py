@@ -55,7 +55,7 @@ class Asking(Protocol):
         """Ends every session."""
 
 
-class Turns:
+class Registrar:
     """What all registrations share: whose turn it is, and who is asked for a sign of life."""
 
     def __init__(self, proofs: Proofs) -> None:
@@ -82,9 +82,9 @@ class Registration:
     It is handed the worker with each question: if it held it, a worker that is gone would wait for the collector.
     """
 
-    def __init__(self, turns: Turns) -> None:
-        """``turns``: shared with all other workers."""
-        self._turns = turns
+    def __init__(self, registrar: Registrar) -> None:
+        """``registrar``: shared with all other workers."""
+        self._registrar = registrar
         self._asked: deque[_Register | _Unregister] = deque()
         self._waiting = 0  # targets in ``_asked``
         self._running = False
@@ -139,7 +139,7 @@ class Registration:
         def gone(target_id: int) -> Callable[[], None]:
             return lambda: None if self._over else worker.unregister_one(target_id)
 
-        self._turns.do(gone(each) for each in dict.fromkeys(ids) if each in worker.mappings)
+        self._registrar.do(gone(each) for each in dict.fromkeys(ids) if each in worker.mappings)
 
     def _register(self, worker: Asking, asked: _Register) -> None:
         until = monotonic() + Limits.LEASE_BUSY_S
@@ -148,7 +148,7 @@ class Registration:
             last = monotonic() >= until
             answers: list[Answer] = []
             waits: list[tuple[Wanted | Answer, Wait]] = []
-            self._turns.do(self._step(worker, each, last, answers, waits) for each in left)
+            self._registrar.do(self._step(worker, each, last, answers, waits) for each in left)
             if answers:
                 asked.reply(answers)
             left = [wanted for wanted, _ in waits]
@@ -188,5 +188,5 @@ class Registration:
                 done.set()
 
         for worker in workers:
-            self._turns.proofs.ask(worker, proved)
+            self._registrar.proofs.ask(worker, proved)
         done.wait()

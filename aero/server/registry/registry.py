@@ -20,12 +20,12 @@ from aero.host.holder import port_holder
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
-from aero.server.policy.origin import is_near
+from aero.server.policy.origin import is_near, network_of
 from aero.server.registry.doors.tcp import House, TcpDoor
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Claim, Ports, Wait
-from aero.server.registry.registration import Turns
+from aero.server.registry.registration import Registrar
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
@@ -47,7 +47,7 @@ class Registry:
         self.counters = counters
         self.loop = loop
         self.proofs = Proofs(loop)
-        self.turns = Turns(self.proofs)
+        self.registrar = Registrar(self.proofs)
         self._ports = ports
         self._house = House.build(loop, counters)
         # The same workers by their names, in the order in which they came.
@@ -97,7 +97,7 @@ class Registry:
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
-        claim = Claim(owner, worker.identity, worker.ip, wanted.remote, wanted.had)
+        claim = Claim(owner, worker.identity, _counted_as(worker.ip), wanted.remote, wanted.had)
         grant = self._ports.claim(claim, last)
         if isinstance(grant, Wait):
             return grant
@@ -180,6 +180,11 @@ class Registry:
         self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)
+
+
+def _counted_as(ip: str) -> str:
+    """Whose leases a worker's are counted with; "" for this machine's own: a proxy, most likely, and many workers."""
+    return "" if is_near(ip) else network_of(ip)
 
 
 def _say_who_has(port: int, worker: Worker, target: str) -> None:

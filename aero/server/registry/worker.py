@@ -18,7 +18,7 @@ from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Wait
-from aero.server.registry.registration import Registration, Turns
+from aero.server.registry.registration import Registrar, Registration
 from aero.server.registry.route import LocalRoute, Route
 from aero.server.registry.session import WorkerSession
 from aero.server.store.leases import TCP
@@ -40,7 +40,7 @@ class Home(Protocol):
     loop: Loop
     events: Events
     counters: Counters
-    turns: Turns
+    registrar: Registrar
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
@@ -82,7 +82,7 @@ class Worker:
         self.shares = Shares(limits.VISITORS_PER_WORKER, limits.VISITORS_PER_ADDRESS)
         self._by_name: dict[tuple[str, str], Mapping] = {}
         self._home = home
-        self._registration = Registration(home.turns)
+        self._registration = Registration(home.registrar)
         self._kicked: Any = None  # the timer that looks for the end of its streams
 
     @property
@@ -212,7 +212,7 @@ class Worker:
 
     def lost(self, mapping: Mapping) -> None:
         """Another worker got the port of a mapping: tells this one, which will ask for another."""
-        text = f"port {mapping.port} went to a worker that is the same and answers"
+        text = f"port {mapping.port} went to a worker with the same names: this one gave no sign of life"
         for each in self.sessions[:1]:
             each.tell([Answer(mapping.target_id, mapping.name, error=TAKEN, text=text)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aero.server.policy.origin import groups_of, is_near, key_of
+from aero.server.policy.origin import groups_of, is_near, key_of, network_of
 
 
 def test_an_ipv4_address_is_itself_however_it_is_written() -> None:
@@ -19,6 +19,12 @@ def test_an_ipv6_address_belongs_to_a_host_a_household_and_a_site() -> None:
 def test_the_key_is_the_smallest_group() -> None:
     assert key_of("2001:db8:1:2::1") == key_of("2001:db8:1:2:ffff::9") != key_of("2001:db8:1:3::1")
     assert key_of("fe80::1%eth0") == key_of("fe80::2%eth1")
+
+
+def test_the_network_that_an_address_is_counted_as() -> None:
+    assert network_of("192.0.2.1") == network_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert network_of("2001:db8:1:2:3::4") == "2001:db8:1:2::/64"
+    assert network_of("nonsense") == "nonsense"
 
 
 def test_what_is_this_machine() -> None:
