@@ -198,7 +198,7 @@ class Arrival:
         try:
             uplink.session.take_over(join.received)
         except RemoteProtocolError as error:
-            uplink.end(error.code, str(error))  # who has the secret has lost its place: nobody can go on
+            uplink.end(error.code, str(error))  # it asks for bytes that are not kept: nobody can go on
             raise
         self._uplink = uplink
         self.link.machine.joined(JoinedAgain(__version__, uplink.id, uplink.session.received))

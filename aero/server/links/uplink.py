@@ -126,7 +126,7 @@ class Uplink:
         self._pongs.clear()
         if self.ended:
             return
-        # A worker that never said a word has nothing to come back to: it is as new with its next link.
+        # A worker that has sent nothing in this session has nothing to resume: its next link begins a new one.
         silent = not self.session.received and not self.session.streams
         if final or silent or not self.resume_s:
             self.end(Close.DONE, str(error))

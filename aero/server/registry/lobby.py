@@ -45,7 +45,7 @@ class Lobby:
             serve()
 
     def close(self) -> None:
-        """There will be no link."""
+        """The worker is gone: everybody gets a reset."""
         for _, turn_away in self._empty().values():
             turn_away()
 

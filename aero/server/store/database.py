@@ -38,7 +38,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
     ),
     (
-        # A port belongs to its protocol; how long it was in use and from which address says what it is worth.
+        # A port belongs to its protocol; how long it was in use and from which address says what it is worth. How long
+        # those of layout 1 were in use is not known: an hour is put down, so that they do not go early.
         """CREATE TABLE newer (
             user TEXT NOT NULL, tag TEXT NOT NULL, host TEXT NOT NULL, name TEXT NOT NULL, proto TEXT NOT NULL,
             slot INTEGER NOT NULL, port INTEGER NOT NULL, identity TEXT NOT NULL, address TEXT NOT NULL,
@@ -46,7 +47,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (user, tag, host, name, proto, slot), UNIQUE (proto, port)
         ) WITHOUT ROWID""",
         """INSERT INTO newer
-            SELECT user, tag, host, name, 'tcp', slot, port, identity, '', used_at, 0 FROM lease""",
+            SELECT user, tag, host, name, 'tcp', slot, port, identity, '', used_at, 3600 FROM lease""",
         "DROP TABLE lease",
         "ALTER TABLE newer RENAME TO lease",
     ),

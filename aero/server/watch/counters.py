@@ -56,7 +56,8 @@ class Name(NamedTuple):
     target: str
 
 
-#: Who is counted together once there are COUNTED_TARGETS others: peers choose names, and memory is ours.
+#: Once COUNTED_TARGETS names are counted apart, all further ones are counted together: peers choose names, and each
+#: costs memory.
 OTHERS = Name("", "(others)")
 
 

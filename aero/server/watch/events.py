@@ -1,4 +1,7 @@
-"""What happens on the server, told once: to the log, and to whoever listens. Knows nothing of what it tells."""
+"""Events: each is told once, to the log and to whoever listens, and the last ones are remembered.
+
+Knows no event by its name, and nothing of where events come from.
+"""
 
 from __future__ import annotations
 

@@ -58,6 +58,7 @@ def test_a_file_of_the_first_layout_keeps_every_lease(old: Path, open_store: Ope
         (Owner("", "büro", "kiste", "drucker", "tcp"), 0, 30000, "c" * 32),
     ]
     assert [lease.used_at for lease in kept] == [1_700_000_000 + 3600 * hours for hours in range(4)]
+    assert {lease.held_s for lease in kept} == {3600}, "none goes early for want of a number"
     kept.save(WEB, 20003, "d")
     assert (layout(old), said) == (LAYOUT, [])
     assert sorted(open_store()) == sorted(kept)
