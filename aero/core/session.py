@@ -44,6 +44,9 @@ class SessionLimits(NamedTuple):
     min_window_bytes: int = 16 * 1024
     # All windows of a session together: four streams at their largest, or 256 that never grew.
     windows_bytes: int = 64 * 1024 * 1024
+    # OPENs that the peer has not acknowledged. Opening one takes a worker some 150 us, and all else that was sent waits
+    # behind them: 80 ms. Acknowledgements come every 100 ms, so 5,000 streams a second can still be opened.
+    rush_opens: int = 512
     # Kept until acknowledged: 1 Gbit/s at 250 ms.
     kept_bytes: int = 32 * 1024 * 1024
     # Answers (windows, resets, control) may go past it by this much; a peer that takes none of them is cut off.
@@ -124,6 +127,9 @@ class Session:
         self._their_last = 0
         self._round = self._their_round = False  # ids have gone round once: every id was given before
         self._told_to_go = False  # the peer said goaway
+        # OPENs below this position of our sequence, and those behind it: when the peer has acknowledged it, the first
+        # ones are done.
+        self._opens_mark = self._opens_before = self._opens_behind = 0
         self._windows = 0  # sum of all streams' receive windows
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
         # Closed streams whose receivers have not consumed everything yet. Weak: they go when their receivers do.
@@ -152,7 +158,17 @@ class Session:
         self._windows += stream.window
         self.streams[stream.id] = stream
         self.put(frames.OPEN, stream.id, frames.pack_open(stream.window, target_id, visitor))
+        self._opens_behind += 1
         return stream
+
+    @property
+    def rushed(self) -> bool:
+        """True while so many OPENs are on their way that new visitors had better wait in front of the door."""
+        outbox = self.outbox
+        if outbox.acked >= self._opens_mark:
+            self._opens_before = self._opens_behind if outbox.acked < outbox.written else 0
+            self._opens_mark, self._opens_behind = outbox.written, 0
+        return self._opens_before + self._opens_behind >= self.limits.rush_opens
 
     def _take_id(self) -> int:
         stream_id = self._next_id

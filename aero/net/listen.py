@@ -24,6 +24,7 @@ BACKLOG = 1024  # visitors that wait for one turn of the loop; the kernel cuts i
 # Each listener takes one visitor a turn in any case.
 ACCEPT_S = 0.002
 ACCEPTS_A_TURN = 64
+BUSY_S = 0.01  # how soon a door that is busy looks again: little beside the 100 ms that make it so
 PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only burn the processor
 # A port that the system chose for one address may be taken on the next: so often another one is asked for.
 ANY_PORT_TRIES = 5
@@ -176,6 +177,11 @@ def close_all(socks: list[socket.socket]) -> None:
         sock.close()
 
 
+def _never() -> bool:
+    """A door that is never busy."""
+    return False
+
+
 class _Turn:
     """How long the listeners of a process may still accept in this turn of the loop."""
 
@@ -196,13 +202,20 @@ class Listener:
     _turn = _Turn()
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, on_connection: Callable[[socket.socket, Any], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        on_connection: Callable[[socket.socket, Any], None],
+        busy: Callable[[], bool] = _never,
     ) -> None:
-        """``sock`` listens already. ``on_connection`` gets each connection and its address, on the loop's thread."""
+        """``sock`` listens already. ``on_connection`` gets each connection and its address, on the loop's thread;
+        ``busy()`` is asked before each of them: while it is true, visitors wait in the kernel's queue.
+        """
         self.address = sock.getsockname()[:2]
         self._loop = loop
         self._sock = sock
         self._on_connection = on_connection
+        self._busy = busy
         self._timer: Watcher | None = None
         self._watcher = loop.io(sock.fileno(), READ)
         self._watcher.start(self._on_readable)
@@ -210,6 +223,9 @@ class Listener:
     def _on_readable(self) -> None:
         until = self._turn.until(self._loop)
         for _ in range(ACCEPTS_A_TURN):
+            if self._busy():
+                self._rest(BUSY_S)
+                return
             try:
                 sock, address = self._sock.accept()
             except BlockingIOError:
@@ -236,8 +252,11 @@ class Listener:
             listen=Address(*self.address),
             error=error.strerror,
         )
+        self._rest(PAUSE_S)
+
+    def _rest(self, seconds: float) -> None:
         self._watcher.stop()
-        self._timer = self._loop.timer(PAUSE_S)
+        self._timer = self._loop.timer(seconds)
         self._timer.start(self._go_on)
 
     def _go_on(self) -> None:

@@ -782,6 +782,24 @@ def test_who_was_away_itself_does_not_blame_the_peer_for_it() -> None:
     stall(joined, 1.0)
 
 
+def test_a_rush_of_opens_is_told_until_they_are_acknowledged() -> None:
+    joined = Joined(limits=SessionLimits(rush_opens=8))
+    session = joined.server.session
+    rushed = []
+    for _ in range(10):
+        rushed.append(session.rushed)
+        joined.server.open()
+    assert rushed == [False] * 8 + [True] * 2
+    for _ in range(4):
+        joined.settle()
+        session.rushed  # noqa: B018 - what it is asked for by every visitor
+    assert not session.rushed
+    for _ in range(20):  # nor does a trickle that is acknowledged ever become one
+        assert not session.rushed
+        joined.server.open()
+        joined.settle()
+
+
 # The end
 
 

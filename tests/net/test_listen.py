@@ -150,3 +150,22 @@ def test_without_descriptors_visitors_wait_in_the_kernel(monkeypatch: pytest.Mon
         until("the visitor", lambda: came)
         listener.close()
         came[0].close()
+
+
+def test_while_a_door_is_busy_visitors_wait_in_the_kernel() -> None:
+    busy = True
+    came: list[Any] = []
+    (sock,) = listen_all(("127.0.0.1",), 0)
+    listener = Listener(
+        gevent.get_hub().loop, sock, lambda sock, address: came.append(sock), lambda: busy or len(came) == 1
+    )
+    visitors = [socket.create_connection(sock.getsockname()) for _ in range(3)]
+    gevent.sleep(0.05)
+    assert not came
+    busy = False
+    until("one", lambda: came)
+    gevent.sleep(0.05)
+    assert len(came) == 1
+    listener.close()
+    for each in (*visitors, *came):
+        each.close()

@@ -40,6 +40,10 @@ class Provider(Protocol):
     def links(self) -> int:
         """Links that are up."""
 
+    @property
+    def rushed(self) -> bool:
+        """True while visitors had better wait in front of the doors: its sessions have enough streams to open."""
+
     def holder(self) -> Holder:
         """How it is."""
 

@@ -147,6 +147,12 @@ class Worker:
             raise StreamError(Reset.LOST, "the worker is leaving")
         return min(ready, key=lambda each: (not each.alive, each.doubtful, len(each.session.streams)))
 
+    @property
+    def rushed(self) -> bool:
+        """True while visitors had better wait in front of the doors: its sessions have enough streams to open."""
+        alive = [each.session for each in self.sessions if each.alive]
+        return bool(alive) and all(each.rushed for each in alive)
+
     def holder(self) -> Holder:
         """Whether it is there, for whoever claims a port of its."""
         now = monotonic()

@@ -57,7 +57,10 @@ class TcpDoor:
         self._mapping = mapping
         for sock in socks:
             make_abrupt(sock)
-        self._listeners = [Listener(house.loop, sock, self._on_visitor) for sock in socks]
+        self._listeners = [Listener(house.loop, sock, self._on_visitor, self._busy) for sock in socks]
+
+    def _busy(self) -> bool:
+        return self._mapping.worker.rushed
 
     @property
     def addresses(self) -> list[str]:
