@@ -61,7 +61,7 @@ class Sessions:
     def _tidy(self) -> None:
         """Gives back what sessions that are over have left: after a crowd came and went, some ten megabytes."""
         self._tidying = None
-        gc.collect()
+        gc.collect(1)  # the young ones: a whole collection would keep the loop for tens of milliseconds
         self._ground.memory.blocks.trim()
         trim_memory()
 
