@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Iterator
 from time import monotonic
@@ -10,16 +11,19 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.socket import wait_read
 
-from aero.core import frames, record
+from aero.core import frames, record, spake2plus
 from aero.core.codes import Close
+from aero.core.handshake import CONFIRM, HELLO, SERVER_HELLO, fail, message
+from aero.core.spake2plus import stretch
 from aero.errors import AeroError, Rejected
 from aero.limits import Limits
 from aero.server.policy import penalties
 from aero.server.policy.origin import key_of
 from aero.server.registry.worker import Worker
 from tests.faults.hostile import JOIN, Hostile, connect
-from tests.faults.inside import ECHO, Inside, ask, exchange, until
+from tests.faults.inside import CODE, DEADLINE_S, ECHO, Inside, ask, exchange, until
 
 MIB = 1024 * 1024
 
@@ -93,6 +97,37 @@ def test_wrong_codes_make_their_address_slow_and_let_the_right_one_in(
     gevent.joinall(flood)
 
 
+@pytest.mark.parametrize("code", [CODE, "wrong"], ids=["right", "wrong"])
+def test_a_guess_by_a_bare_mask_is_answered_like_any_other_and_costs_as_much(
+    lab: Inside, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """A share that is a multiple of M alone made the server say whether the guess was right, before any proof."""
+    monkeypatch.setattr(penalties, "FIRST_S", 0.05)
+    monkeypatch.setattr(penalties, "MAX_S", 0.3)
+    results = lab.server.ground.counters.handshakes
+    before = dict(results)
+    hello = message(HELLO, spake2plus._encode(spake2plus._M * stretch(code, "")[0]) + bytes(5))
+    for number in range(8):
+        sock = connect(lab.server.port)
+        sock.send(hello)
+        assert _heard(sock)[5] == SERVER_HELLO
+        if number % 2:
+            sock.send(message(CONFIRM, bytes(32)))
+            assert _heard(sock) == fail(Close.AUTH, "wrong auth code")
+        sock.close()
+        until("the guest's end", lambda: not len(lab.server.gate))
+    assert lab.server.gate.penalties.delay_s(key_of("127.0.0.1"), monotonic()) == 0.3
+    assert (results["wrong code"] - before["wrong code"], results["no proof"] - before["no proof"]) == (4, 4)
+    with Hostile(lab.server.port) as worker:
+        assert worker.join()["cid"]
+
+
+def _heard(sock: socket.socket) -> bytes:
+    """One message of the handshake."""
+    wait_read(sock.fileno(), timeout=DEADLINE_S)
+    return sock.recv(4096)
+
+
 def _guess(port: int) -> None:
     try:
         Hostile(port, code="wrong").sock.close()
@@ -107,9 +142,9 @@ def _guess(port: int) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01" + bytes(600),
         b"SSH-2.0-x\r\n",
-        b"AeRO\x01\x01\xff\xff" + bytes(5000),
-        b"AeRO\x01\x01\x00\x47" + bytes(71),  # a share that is no point of the curve
-        b"AeRO\x01\x03\x00\x20" + bytes(32),  # CONFIRM before HELLO
+        b"AeRO\x02\x01\xff\xff" + bytes(5000),
+        b"AeRO\x02\x01\x00\x46" + bytes(70),  # a share that is no point of the curve
+        b"AeRO\x02\x03\x00\x20" + bytes(32),  # CONFIRM before HELLO
         b"AeRO\x07\x01\x00\x00",
     ],
 )
@@ -124,7 +159,7 @@ def test_handshakes_byte_by_byte_have_a_deadline(lab: Inside, monkeypatch: pytes
     monkeypatch.setattr("aero.net.handshake.TIMEOUT_S", 0.3)
     sock = connect(lab.server.port)
     began = monotonic()
-    for byte in b"AeRO\x01\x01\x00\x47":
+    for byte in b"AeRO\x02\x01\x00\x47":
         sock.send(bytes((byte,)))
         gevent.sleep(0)
     until("the deadline", lambda: not len(lab.server.gate))
