@@ -17,7 +17,7 @@ from aero import logs
 from aero.errors import AeroError, SourceError
 from aero.host.daemon import bound_free_memory, raise_file_limit
 
-log = logs.get("host")
+log = logs.get("config")
 
 
 class Settings(Protocol):
