@@ -198,6 +198,7 @@ def _sum(path: Path) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.programs
 def test_a_gibibyte_each_way_in_flat_memory(stage: Stage) -> None:
     file, back = stage.nginx.root / "gib", stage.lab.path("back")
     block = hashlib.sha512(b"a").digest() * (1 << 14)

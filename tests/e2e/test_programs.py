@@ -8,6 +8,8 @@ import shlex
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.e2e import services
 from tests.e2e.harness import LOOPBACK, Lab, Program, connect, poll, read_all
 from tests.e2e.services import find
@@ -128,6 +130,7 @@ def test_ssh_scp_and_rsync(lab: Lab) -> None:
     lab.check(["diff", "-r", str(tree), str(returned)])
 
 
+@pytest.mark.programs
 def test_git_over_ssh_and_http(lab: Lab) -> None:
     git = find("git")
     who = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
@@ -157,6 +160,7 @@ def test_git_over_ssh_and_http(lab: Lab) -> None:
     assert heads[0] == heads[1]
 
 
+@pytest.mark.programs
 def test_pgbench_against_postgresql(lab: Lab) -> None:
     database = services.postgres(lab)
     _, worker = lab.tunnel({"db": database})

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import stat
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 
-from aero.address import Address
+from aero.address import Address, UnixPath
 from aero.errors import ListenError
 from aero.net import listen
-from aero.net.listen import ACCEPT_S, Listener, close_all, listen_all, listen_at, listen_or_explain, needed
+from aero.net.listen import (
+    ACCEPT_S,
+    Listener,
+    close_all,
+    listen_all,
+    listen_at,
+    listen_or_explain,
+    listen_unix,
+    needed,
+)
 from tests.faults.inside import until
 
 
@@ -169,3 +181,32 @@ def test_while_a_door_is_busy_visitors_wait_in_the_kernel() -> None:
     listener.close()
     for each in (*visitors, *came):
         each.close()
+
+
+# ----------------------------------------------------------------------------
+# A path in the file system
+# ----------------------------------------------------------------------------
+
+
+def test_a_path_is_for_its_owner_and_what_is_dead_there_is_replaced(tmp_path: Path) -> None:
+    where = UnixPath(str(tmp_path / "api"))
+    first = listen_unix(where, "--api")
+    assert stat.S_IMODE(os.stat(where.path).st_mode) == 0o600
+    with pytest.raises(ListenError, match=r"unix:.*api: it is taken; choose another path with --api"):
+        listen_unix(where, "--api")
+    first.close()  # its file stays, as after a kill
+    second = listen_unix(where, "--api")
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(where.path)
+    second.close()
+
+
+def test_a_path_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "api").write_text("mine")
+    for path in (tmp_path / "api", tmp_path, tmp_path / "nowhere" / "api"):
+        with pytest.raises(ListenError, match="--api"):
+            listen_unix(UnixPath(str(path)), "--api")
+    assert (tmp_path / "api").read_text() == "mine"
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert mask != 0o177, "the process' own mask is as it was"
