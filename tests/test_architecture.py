@@ -22,18 +22,11 @@ COMMON = {
     "aero.logs": {"aero.errors"},
 }
 ROLES = {*COMMON, "aero.config", "aero.core", "aero.host", "aero.net"}
-BELOW_REGISTRY = {
-    *ROLES,
-    "aero.server.present",
-    "aero.server.watch",
-    "aero.server.store",
-    "aero.server.policy",
-}
-REGISTRY = {"aero.server.registry"}
+# What the server's rooms stand on. None of them knows an option but through aero.server.present.
+GROUND = {*COMMON, "aero.core", "aero.host", "aero.net"}
+REGISTRY = {*GROUND, "aero.server.watch", "aero.server.policy", "aero.server.registry"}
 #: Modules that may import each other, ``TYPE_CHECKING`` counted: a session and its streams are one machine.
-FRIENDS = {
-    ("aero.core.session", "aero.core.stream"),
-}
+FRIENDS = {("aero.core.session", "aero.core.stream")}
 #: Layer → layers that it may import besides itself. A module belongs to the longest name that it begins with.
 MAY_IMPORT = {
     **COMMON,
@@ -45,18 +38,20 @@ MAY_IMPORT = {
     # The rooms of the server, from the ground up. Nobody but the app knows ground.py or another part as a whole.
     "aero.server": set(),
     "aero.server.present": {"aero.config"},
-    "aero.server.watch": ROLES,
-    "aero.server.store": ROLES,
-    "aero.server.policy": {*COMMON},
-    "aero.server.registry": REGISTRY | BELOW_REGISTRY,
-    "aero.server.links": REGISTRY | BELOW_REGISTRY,
-    "aero.server.httpmux": REGISTRY | BELOW_REGISTRY | {"aero.server.api"},
+    "aero.server.watch": GROUND,
+    "aero.server.store": {*COMMON},
+    "aero.server.policy": set(),
+    "aero.server.registry": REGISTRY | {"aero.server.store"},
+    "aero.server.links": REGISTRY | {"aero.config", "aero.server.present"},
+    "aero.server.httpmux": REGISTRY | {"aero.server.store", "aero.server.present"},
     "aero.server.httpmux.urls": {*COMMON},
-    "aero.server.api": REGISTRY | BELOW_REGISTRY | {"aero.server.httpmux.urls"},
-    "aero.server.ground": REGISTRY | BELOW_REGISTRY,
+    "aero.server.api": REGISTRY | {"aero.server.present", "aero.server.httpmux.urls"},
+    "aero.server.ground": REGISTRY | {"aero.server.store", "aero.server.present"},
     "aero.server.app": {
         *REGISTRY,
-        *BELOW_REGISTRY,
+        "aero.config",
+        "aero.server.present",
+        "aero.server.store",
         "aero.server.ground",
         "aero.server.links",
         "aero.server.httpmux",
