@@ -18,6 +18,9 @@ from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import MIN_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
 
+# Acknowledge at once after so many OPENs: a server lets visitors wait in front of its doors while
+# SessionLimits.rush_opens of them are not acknowledged.
+ACK_OPENS = 64
 MAX_PINGS = 16  # unanswered at once
 # When a deadline is handled later than this, it was we who were away (stopped, or without the processor), not the
 # peer. What the peer has sent meanwhile may still be unread. So it is pinged once more and has SECOND_CHANCE_S to
@@ -127,7 +130,7 @@ class LinkMachine:
                 raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and acknowledges none")
             if not session.resumable:
                 self.acks.position = session.received
-            elif self.acks.received(session.received, session.gets_bulk, now):
+            elif self.acks.received(session.received, session.gets_bulk, now) or session.opened >= ACK_OPENS:
                 self._acknowledge(session, now)
         return start
 
@@ -267,6 +270,7 @@ class LinkMachine:
 
     def _acknowledge(self, session: Session, now: float) -> None:
         session.gets_bulk = False
+        session.opened = 0
         self.acks.said(session.received, now)
         self._put(frames.ACK, frames.pack_u64(session.received))
 

@@ -10,6 +10,7 @@ from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.flight import ACK_BYTES, ACK_DELAY_S
 from aero.core.link import (
+    ACK_OPENS,
     LATE_S,
     MAX_LINK_FRAMES_BYTES,
     MAX_PINGS,
@@ -201,6 +202,16 @@ def test_a_lot_is_acknowledged_at_once(joined: Joined) -> None:
     outbox = joined.server.session.outbox
     assert acked + 4 * ACK_BYTES - ACK_BYTES - BLOCK_BYTES <= outbox.acked
     assert outbox.kept_bytes <= ACK_BYTES + 2 * BLOCK_BYTES
+
+
+def test_a_rush_of_opens_is_acknowledged_at_once(joined: Joined) -> None:
+    for _ in range(ACK_OPENS):
+        joined.server.open()
+    began = joined.now
+    joined.run()
+    assert joined.now == began
+    assert joined.server.session.outbox.acked == joined.server.session.outbox.sent
+    assert joined.worker.session.opened == 0
 
 
 def test_nothing_is_acknowledged_twice(joined: Joined) -> None:

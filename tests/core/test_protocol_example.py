@@ -238,6 +238,7 @@ def test_the_page_names_every_code(section: str, names: dict[int, str]) -> None:
         ("Handshake", handshake.MAX_USER_BYTES),
         ("Credit", session.OPEN_CREDIT_BYTES),
         ("Credit", session.MAX_WINDOW_BYTES),
+        ("Acknowledgement and takeover", link.ACK_OPENS),
         ("Acknowledgement and takeover", flight.ACK_BYTES),
         ("Acknowledgement and takeover", flight.ACK_DELAY_S),
         ("Acknowledgement and takeover", flight.BULK_BYTES),

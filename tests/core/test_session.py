@@ -792,7 +792,6 @@ def test_a_rush_of_opens_is_told_until_they_are_acknowledged() -> None:
     assert rushed == [False] * 8 + [True] * 2
     for _ in range(4):
         joined.settle()
-        session.rushed  # noqa: B018 - what it is asked for by every visitor
     assert not session.rushed
     for _ in range(20):  # nor does a trickle that is acknowledged ever become one
         assert not session.rushed
