@@ -162,6 +162,10 @@ class Options:
             return self._placed(option, option.parse, value)
         return option.default if option.computed is None else option.computed()
 
+    def has(self, option: Option) -> bool:
+        """Whether some source gives the option."""
+        return isinstance(self._given.get(option.name), (str, list))
+
     def idle(self, option: Option) -> bool:
         """Whether an option is given while what it is for is switched off by ``--part off``."""
         return self._given.get(option.part) == "off" and bool(self._given.get(option.name))
@@ -190,6 +194,8 @@ class Config:
     #: Lines for the log: to be looked at, and for whoever looks for a fault.
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    #: Fields that nobody gave and the host knew; another user of the host may find others. Not compared.
+    computed: frozenset[str] = frozenset()
 
     def __init_subclass__(cls) -> None:
         own = [value._replace(field=field) for field, value in vars(cls).items() if isinstance(value, Option)]
@@ -240,11 +246,17 @@ class Config:
             for each in cls.OPTIONS
             if each.part and given.idle(each)
         ]
-        return cls(**fields, warnings=(*given.exposed, *given.warnings, *idle), notes=tuple(given.notes))
+        config = cls(**fields, warnings=(*given.exposed, *given.warnings, *idle), notes=tuple(given.notes))
+        config.__dict__["computed"] = frozenset(
+            each.field for each in cls.OPTIONS if each.computed is not None and not given.has(each)
+        )
+        return config
 
     def replace(self: C, **changes: Any) -> C:
         """The same with other values in some fields."""
-        return type(self)(**{**self.fields(), **changes})
+        other = type(self)(**{**self.fields(), **changes})
+        other.__dict__["computed"] = self.computed - changes.keys()
+        return other
 
     def fields(self) -> dict[str, Any]:
         """Every field and its value."""

@@ -84,7 +84,12 @@ class ServiceConfig(table.ServiceOptions):
 
 def reloaded(old: R, new: R) -> tuple[R, list[str], list[str]]:
     """``old`` with what is ``new`` where that can change while it runs; which options did, and which need a restart."""
-    differ = [each for each in old.OPTIONS if getattr(old, each.field) != getattr(new, each.field)]
+    differ = [
+        each
+        for each in old.OPTIONS
+        if getattr(old, each.field) != getattr(new, each.field)
+        and not (each.field in old.computed and each.field in new.computed)
+    ]
     live = {each.field: getattr(new, each.field) for each in differ if each.live}
     config = old.replace(warnings=new.warnings, notes=new.notes, **live)
     return (

@@ -142,3 +142,15 @@ def test_a_reload_takes_over_what_can_change_and_names_the_rest() -> None:
     assert (config.port, config.auth, config.warnings) == (1, "b", ("w",))
     assert (changed, fixed) == (["auth"], ["port"])
     assert reloaded(old, old) == (old, [], [])
+
+
+def test_what_another_user_would_choose_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has become somebody else finds another folder for its state, and keeps the one that it has."""
+    old = ServerConfig.parse(Options({"port": "1"}))
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    new = ServerConfig.parse(Options({"port": "1", "drain": "7"}))
+    assert new.state == "/elsewhere/aero" != old.state
+    config, changed, fixed = reloaded(old, new)
+    assert (config.state, changed, fixed) == (old.state, ["drain"], [])
+    assert reloaded(config, new)[1:] == ([], [])
+    assert reloaded(config, ServerConfig.parse(Options({"port": "1", "state": "/given"})))[2] == ["state"]
