@@ -48,7 +48,7 @@ class Places:
     def enter(self, approach: Approach) -> bool:
         """True when the approach may connect now, and owes ``leave``; else it stands in line: ``connect`` comes."""
         way = approach.way
-        if self._has_room(way):
+        if way not in self._lines and self._has_room(way):
             self._take(way)
             return True
         self._lines.setdefault(way, OrderedDict())[approach] = None
@@ -208,9 +208,8 @@ class Approach:
     def _connected(self, sock: socket.socket | None, failed: list[tuple[SockAddr, int]]) -> None:
         if sock is not None:
             if self._tried:
-                log.info(
-                    "the target has moved to another address", name=self.way.host, at=sock.getpeername()[0]
-                )
+                at = ", ".join(address[0] for _, address in self._where)
+                log.info("the target has moved to another address", name=self.way.host, at=at)
             self._finish(sock, 0, "")
             return
         self._leave_place()

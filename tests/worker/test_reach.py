@@ -186,3 +186,15 @@ def test_several_addresses_are_all_named_when_none_answers(
     visitor = answers(Visitor(way(places, port, "svc.test")))
     assert visitor.code == Reset.REFUSED
     assert visitor.why == f"{LOOPBACK}: Connection refused, {ELSEWHERE}: Connection refused"
+
+
+def test_a_newcomer_does_not_overtake_the_line(places: Places, slow: int) -> None:
+    target = way(places, slow)
+    crowd = [Visitor(target) for _ in range(5)]
+    crowd[0].approach.cancel()  # a place is free, and the fifth has not been told yet
+    late = Visitor(target)
+    assert list(places._lines[target]) == [crowd[4].approach, late.approach]
+    until("the fifth to begin", lambda: list(places._lines[target]) == [late.approach])
+    for visitor in [*crowd, late]:
+        visitor.approach.cancel()
+    until("the end", lambda: idle(places))
