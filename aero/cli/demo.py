@@ -23,6 +23,7 @@ from aero.core.codes import Close
 from aero.errors import AeroError, NetworkError
 from aero.server.app import Server
 from aero.worker.app import WorkerApp
+from aero.worker.identity import once
 
 TIMEOUT_S = 15.0
 _BULK_BYTES = 8 * 1024 * 1024
@@ -59,7 +60,7 @@ def run(check: bool, aead: str = "") -> int:
         auth=code,
         aead=aead,
     )
-    worker = WorkerApp(config, announce)
+    worker = WorkerApp(config, announce, once())
     worker.start()
     try:
         return _show(server, service.server_port, registered, ready, bulk, check)

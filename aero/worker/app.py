@@ -29,20 +29,28 @@ log = logs.get("worker")
 class WorkerApp:
     """Puts one worker together; starts, reloads and stops it."""
 
-    def __init__(self, config: ClientConfig, announce: Callable[[Target, int], None]) -> None:
-        """``announce(target, port)``: a target can be reached at the server's ``port``. Raises HostError."""
+    def __init__(
+        self,
+        config: ClientConfig,
+        announce: Callable[[Target, int], None],
+        identity: Identity | None = None,
+    ) -> None:
+        """``announce(target, port)``: a target can be reached at the server's ``port``.
+
+        ``identity``: who it is; None: what the host has kept for it, from the start on. Raises HostError.
+        """
         self.ground = Ground(config)
         self.services = Services(self.ground.loop, config.targets)
         self.registration = Registration(self.ground.loop, self.services, announce)
         self.outcome: AsyncResult[int] = AsyncResult()
-        self._identity: Identity | None = None
+        self._identity = identity
         self.crew = Crew(self.ground, self.registration, self.outcome.set_exception)
         self.registration.speaker = self.crew.speaker
 
     def start(self) -> None:
         """Takes an identity, and begins to dial."""
         config = self.ground.config
-        self._identity = take(config)
+        self._identity = self._identity or take(config)
         self.ground.identity = self._identity.text
         log.info(
             f"AeRO-proxy {__version__} worker",

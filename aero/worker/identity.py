@@ -48,12 +48,19 @@ class Identity:
             held.release()
 
 
+def once() -> Identity:
+    """An identity that no other worker ever has, and nobody keeps."""
+    return Identity(os.urandom(_SEED_BYTES).hex(), None)
+
+
 def take(config: ClientConfig) -> Identity:
     """The identity of a worker that starts now."""
     seed = _kept_seed(config.state) or _machine_seed()
     names = {target.name for target in config.targets}
     place, held = _take_place(config, names)
-    text = "\0".join((config.tag, config.host, str(place))) if place >= 0 else os.urandom(_SEED_BYTES).hex()
+    if place < 0:
+        return once()
+    text = "\0".join((config.tag, config.host, str(place)))
     identity = Identity(_digest(seed + b"\0" + text.encode("utf-8", "surrogatepass")), held)
     identity.remember(names)
     return identity

@@ -27,6 +27,7 @@ from aero.core.codes import Close
 from aero.host.facts import facts
 from aero.server.app import Server
 from aero.worker.app import WorkerApp
+from aero.worker.identity import once
 from tests.faults.relay import LOOPBACK, Connection, Relay
 
 CODE = "a code for tests"
@@ -225,6 +226,7 @@ class Inside:
             ping_s=ping_s,
             pool=pool,
         )
+        self._identity = once()  # of every worker of this lab
         self.worker = self.new_worker()
         if start:
             self.start()
@@ -236,7 +238,7 @@ class Inside:
         )
 
     def new_worker(self) -> WorkerApp:
-        return WorkerApp(self.config, self._announce)
+        return WorkerApp(self.config, self._announce, self._identity)
 
     def _announce(self, target: Target, port: int) -> None:
         self.port = port

@@ -21,6 +21,7 @@ from aero.limits import Limits
 from aero.server.app import Server
 from aero.server.httpmux import server as mux_server
 from aero.worker.app import WorkerApp
+from aero.worker.identity import once
 
 IP = "127.0.0.1"
 GET = b"GET /t/web/%b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -53,7 +54,7 @@ class Stage:
         config = ClientConfig(
             tag="t", host="host", server=Address(IP, self.server.port), targets=(target,), auth="a"
         )
-        self.worker = WorkerApp(config, lambda *_: ready.set())
+        self.worker = WorkerApp(config, lambda *_: ready.set(), once())
         self.worker.start()
         assert ready.wait(30)
         self.visits: list[Any] = []
