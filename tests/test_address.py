@@ -11,7 +11,7 @@ from aero.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    "text, host, port, shown",
+    ("text", "host", "port", "shown"),
     [
         ("example.org:8080", "example.org", 8080, "example.org:8080"),
         ("[::1]:80", "::1", 80, "[::1]:80"),
@@ -42,7 +42,7 @@ def test_port_0_only_to_listen() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, hint",
+    ("text", "hint"),
     [
         ("", "HOST:PORT"),
         ("localhost", "localhost:PORT"),

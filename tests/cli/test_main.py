@@ -52,7 +52,7 @@ def roles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roles]:
         monkeypatch.setitem(sys.modules, name, module)
     for variable in [variable for variable in os.environ if variable.startswith("AERO_")]:
         monkeypatch.delenv(variable)
-    yield stand_in
+    return stand_in
 
 
 def slip(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -161,7 +161,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    "argv, line",
+    ("argv", "line"),
     [
         ("", "say what to run: aero server, aero client or aero demo"),
         ("sever", "unknown command sever: did you mean server? (aero --help)"),
@@ -240,7 +240,7 @@ def test_environment(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "variable, value, line",
+    ("variable", "value", "line"),
     [
         ("AERO_AUTH", "", "AERO_AUTH is empty, give it a value or unset it"),
         ("AERO_DEBUG", "", "AERO_DEBUG is empty, give it a value or unset it"),
@@ -295,7 +295,7 @@ def test_the_server_has_a_table_of_its_own(roles: Roles, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content, line",
+    ("content", "line"),
     [
         ("[sever]\n", "unknown table [sever]: did you mean server?"),
         ("port = 1\n", "unknown table [port]: known are server, client"),
@@ -370,7 +370,7 @@ def test_a_file_that_is_no_text(roles: Roles, capsys: pytest.CaptureFixture[str]
     assert "is not UTF-8 text" in slip(capsys, "server", "--config", str(file))
 
 
-@pytest.mark.parametrize("mode, code, warnings", [(0o644, "geheim", 1), (0o600, "geheim", 0)])
+@pytest.mark.parametrize(("mode", "code", "warnings"), [(0o644, "geheim", 1), (0o600, "geheim", 0)])
 def test_a_file_with_a_code_that_others_can_read_is_a_warning(
     roles: Roles, tmp_path: Path, mode: int, code: str, warnings: int
 ) -> None:
@@ -382,7 +382,7 @@ def test_a_file_with_a_code_that_others_can_read_is_a_warning(
 
 
 @pytest.mark.parametrize(
-    "error, code",
+    ("error", "code"),
     [
         (ConfigError("x"), 2),
         (Rejected(1, "x", final=True), 3),

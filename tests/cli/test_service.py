@@ -281,7 +281,7 @@ def test_a_unit_needs_root(host: Host, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    "argv, line",
+    ("argv", "line"),
     [
         ("", "say what to install: aero service install server, or client, and its options"),
         ("install", "say what to install"),

@@ -10,7 +10,7 @@ KNOWN = ("log-size", "server", "target")
 
 
 @pytest.mark.parametrize(
-    "word, meant",
+    ("word", "meant"),
     [("taget", "target"), ("LOG_SIZE", "log-size"), ("sever", "server"), ("xyzzy", ""), ("se", "")],
 )
 def test_the_nearest_word(word: str, meant: str) -> None:

@@ -92,7 +92,7 @@ def test_code_from_a_file(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "given, warnings",
+    ("given", "warnings"),
     [
         ({"mux": "off", "domain": "a.org"}, ["--domain does nothing while --mux is off"]),
         ({"mux": "off", "trust-proxy": "::1"}, ["--trust-proxy does nothing while --mux is off"]),
@@ -116,7 +116,7 @@ def test_code_file_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, hint",
+    ("content", "hint"),
     [
         (b"", "is empty"),
         (b"\n", "is empty"),

@@ -19,7 +19,7 @@ def lock_of(*argv: str, environ: dict[str, str] | None = None) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "argv, lock",
+    ("argv", "lock"),
     [
         ("", None),
         ("--lock", ""),
@@ -44,13 +44,13 @@ def test_the_last_word_may_be_the_option_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "value, lock", [("1", ""), ("on", ""), ("TRUE", ""), ("0", None), ("off", None), ("/l", "/l")]
+    ("value", "lock"), [("1", ""), ("on", ""), ("TRUE", ""), ("0", None), ("off", None), ("/l", "/l")]
 )
 def test_environment(value: str, lock: str | None) -> None:
     assert lock_of(environ={"AERO_LOCK": value}) == lock
 
 
-@pytest.mark.parametrize("value, lock", [("true", ""), ("false", None), ('"/l"', "/l")])
+@pytest.mark.parametrize(("value", "lock"), [("true", ""), ("false", None), ('"/l"', "/l")])
 def test_file(tmp_path: Path, value: str, lock: str | None) -> None:
     file = tmp_path / "aero.toml"
     file.write_text(f"[client]\nlock = {value}\n")

@@ -15,7 +15,7 @@ from aero.limits import Limits
 
 
 @pytest.mark.parametrize(
-    "text, expected",
+    ("text", "expected"),
     [
         ("web@127.0.0.1:80", ("web", "127.0.0.1", 80, 0)),
         ("web:127.0.0.1:80", ("web", "127.0.0.1", 80, 0)),
@@ -34,7 +34,7 @@ def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, hint",
+    ("text", "hint"),
     [
         ("web", "write name@host:port"),
         ("127.0.0.1:80", "write name@host:port"),
@@ -75,7 +75,7 @@ def test_a_list_of_targets() -> None:
 
 
 @pytest.mark.parametrize(
-    "texts, hint",
+    ("texts", "hint"),
     [
         ([], "no target is given"),
         ([","], "no target is given"),
@@ -97,7 +97,7 @@ def test_a_table_is_the_same_target() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys, hint",
+    ("keys", "hint"),
     [
         ({}, 'write where it is, as in address = "127.0.0.1:80"'),
         ({"adress": "h:1"}, "write where it is"),

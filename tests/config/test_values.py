@@ -73,7 +73,7 @@ def test_ranges_of_ports() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, count",
+    ("text", "count"),
     [
         ("65536", 65536), ("512K", 512 << 10), ("10M", 10 << 20), ("1G", 1 << 30), ("2KiB", 2048),
         ("3MiB", 3 << 20), ("1GiB", 1 << 30), ("2KB", 2000), ("3MB", 3_000_000), ("1GB", 10**9),
@@ -112,14 +112,14 @@ def test_sizes_that_cannot_be(text: str) -> None:
         values.size(1, 1 << 40)(text)
 
 
-@pytest.mark.parametrize("text, hint", [("0", "too small"), ("15K", "too small"), ("2G", "too large")])
+@pytest.mark.parametrize(("text", "hint"), [("0", "too small"), ("15K", "too small"), ("2G", "too large")])
 def test_sizes_of_a_log_file(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"{hint}, write 16K to 1G"):
         values.size(*values.LOG_BYTES)(text)
 
 
 @pytest.mark.parametrize(
-    "text, seconds", [("0", 0), ("30", 30), ("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 604800)]
+    ("text", "seconds"), [("0", 0), ("30", 30), ("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 604800)]
 )
 def test_durations(text: str, seconds: int) -> None:
     parse = values.duration(0, 30 * 86400)
@@ -133,7 +133,7 @@ def test_durations_that_cannot_be(text: str) -> None:
         values.duration(0, 60)(text)
 
 
-@pytest.mark.parametrize("text, hint", [("0", "too short"), ("2h", "too long"), ("3601", "too long")])
+@pytest.mark.parametrize(("text", "hint"), [("0", "too short"), ("2h", "too long"), ("3601", "too long")])
 def test_durations_out_of_bounds(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"{hint}, write 1s to 1h"):
         values.duration(1, 3600)(text)
@@ -178,7 +178,7 @@ def test_code_from_a_pipe_or_an_endless_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "environ, uid, folder",
+    ("environ", "uid", "folder"),
     [
         ({"HOME": "/home/a"}, 1000, "/home/a/.local/state/aero"),
         ({"HOME": "/home/a", "XDG_STATE_HOME": "/x"}, 1000, "/x/aero"),
@@ -217,7 +217,7 @@ def test_a_relative_path_in_a_folder_that_is_gone(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "raw, name", [("nas", "nas"), ("my nas\n", "my-nas"), ("", "localhost"), ("-.-", "localhost")]
+    ("raw", "name"), [("nas", "nas"), ("my nas\n", "my-nas"), ("", "localhost"), ("-.-", "localhost")]
 )
 def test_machine_host(monkeypatch: pytest.MonkeyPatch, raw: str, name: str) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: raw)
@@ -225,7 +225,7 @@ def test_machine_host(monkeypatch: pytest.MonkeyPatch, raw: str, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "data, plain, said",
+    ("data", "plain", "said"),
     [
         (b"geheim\n", b"geheim", False),
         (b"geheim", b"geheim", False),
@@ -255,7 +255,7 @@ def test_the_log_hears_of_invisible_bytes_and_not_of_the_code(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text, hint",
+    ("text", "hint"),
     [
         ("10.0.0.1/8", "the network of that address is 10.0.0.0/8"),
         ("10.0.0.0/33", "write for example 127.0.0.1 or 10.0.0.0/8"),

@@ -85,7 +85,7 @@ NO_TOKENS = [..., None, 7, "", "x" * 65, "two words", "é", "tab\t", "\x1b[2J", 
 
 @pytest.mark.parametrize("value", NO_TOKENS)
 @pytest.mark.parametrize(
-    "join, key",
+    ("join", "key"),
     [
         (NEW, "identity"),
         (TAKE_OVER, "secret"),
@@ -100,7 +100,7 @@ def test_what_is_no_token(join: messages.Join, key: str, value: Any) -> None:
         messages.parse_join(changed(join, **{key: value}))
 
 
-@pytest.mark.parametrize("half", ["\ud800", "web\udfff", "\udc80"])
+@pytest.mark.parametrize("half", ["\ud800", "web\udfff", "\udc80"])  # noqa: PT014 - three different halves
 def test_half_a_surrogate_pair_is_refused_wherever_it_stands(half: str) -> None:
     """It could be neither logged nor stored nor sent on."""
     for message, parse in ((NEW, messages.parse_join), (Unregister(()), messages.parse_control)):
@@ -112,7 +112,7 @@ def test_half_a_surrogate_pair_is_refused_wherever_it_stands(half: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key, value",
+    ("key", "value"),
     [("tag", "../../etc"), ("tag", "c" + "0" * 12), ("tag", "\u212aeyser"), ("tag", "")]
     + [
         ("host", "\x1b[2J<script>"),
@@ -149,7 +149,7 @@ def test_versions_are_short_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    "target, text",
+    ("target", "text"),
     [
         (None, "needs an id"),
         ({}, "needs an id"),

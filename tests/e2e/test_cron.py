@@ -232,7 +232,7 @@ def test_without_a_home_nothing_is_lost_but_a_folder(lab: Lab, cron: Crontab, ec
 
 
 @pytest.mark.parametrize(
-    "options, code, message",
+    ("options", "code", "message"),
     [
         (["--lock", "/dev/null/lock"], 2, "--lock: cannot lock /dev/null/lock: Not a directory"),
         (["--lock", "/dev/null"], 2, "--lock: cannot lock /dev/null: it is not a regular file"),

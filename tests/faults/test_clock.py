@@ -165,7 +165,7 @@ _LIBFAKETIME = glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
     ]
 )
 def clock(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Clock]:
-    yield Clock(lab.new_folder("clock"), request.param == "system")
+    return Clock(lab.new_folder("clock"), request.param == "system")
 
 
 DAY_S = 86_400

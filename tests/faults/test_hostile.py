@@ -184,7 +184,7 @@ _LONG = frames.HEADER.pack(frames.DATA << 24 | 0xFFFF, 2)
 
 
 @pytest.mark.parametrize(
-    "kind, plaintext, code",
+    ("kind", "plaintext", "code"),
     [
         (record.SESSION, b"\0", Close.FRAME),
         (record.SESSION, bytes(8), Close.FRAME),

@@ -55,7 +55,7 @@ class Background:
 
 @pytest.fixture
 def background(tmp_path: Path) -> Iterator[Background]:
-    yield Background(tmp_path)
+    return Background(tmp_path)
 
 
 def test_the_caller_ends_with_0_when_all_is_set_up(background: Background) -> None:

@@ -110,7 +110,7 @@ def test_a_strangers_file_by_name_is_a_slip(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "name, reason",
+    ("name", "reason"),
     [
         ("missing/lock", "No such file or directory"),
         ("folder", "Is a directory"),

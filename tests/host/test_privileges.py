@@ -63,7 +63,7 @@ def test_a_log_that_leads_elsewhere_is_refused(folder: Path, tmp_path: Path, kin
     assert owner(victim) == 0
 
 
-@pytest.mark.parametrize("mode, uid", [(0o757, 0), (0o1777, 0), (0o755, STRANGER.pw_uid)])
+@pytest.mark.parametrize(("mode", "uid"), [(0o757, 0), (0o1777, 0), (0o755, STRANGER.pw_uid)])
 def test_a_folder_that_others_can_write_is_refused(folder: Path, mode: int, uid: int) -> None:
     folder.chmod(mode)
     os.chown(folder, uid, -1)

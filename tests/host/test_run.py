@@ -102,7 +102,7 @@ def reload_lines(tmp_path: Path, tell: Callable[[], None]) -> str:
 
 
 @pytest.mark.parametrize(
-    "changed, fixed, said, not_said",
+    ("changed", "fixed", "said", "not_said"),
     [
         (["auth", "drain"], [], 'configuration read again changed="auth, drain"', "restart"),
         (["auth"], ["port"], "these need a restart options=port", "unchanged"),

@@ -89,7 +89,7 @@ def test_an_address_that_is_not_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "ips, sockets",
+    ("ips", "sockets"),
     [
         (("0.0.0.0",), ("0.0.0.0",)),
         (("0.0.0.0", "127.0.0.1"), ("0.0.0.0",)),

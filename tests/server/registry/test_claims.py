@@ -41,7 +41,7 @@ def test_the_table_speaks_of_what_there_is_only() -> None:
         assert kinship in names(Kin) and condition in names(State) and verdict in names(Verdict)
 
 
-@pytest.mark.parametrize("kinship, condition", list(itertools.product(names(Kin), names(State))))
+@pytest.mark.parametrize(("kinship", "condition"), list(itertools.product(names(Kin), names(State))))
 def test_what_the_table_promises(kinship: str, condition: str) -> None:
     verdict = TABLE.get((kinship, condition), Verdict.REFUSE)
     if condition == State.ALIVE:
@@ -57,7 +57,7 @@ def test_what_the_table_promises(kinship: str, condition: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "owner, identity, expected",
+    ("owner", "identity", "expected"),
     [
         (OWNER, "i", Kin.SELF),
         (OWNER, "j", Kin.REBORN),
@@ -74,7 +74,7 @@ def test_what_a_claimant_is_to_the_lease(owner: Owner, identity: str, expected: 
 
 
 @pytest.mark.parametrize(
-    "now, started, expected",
+    ("now", "started", "expected"),
     [
         (1_000_001, START, State.ABSENT),
         (1_000_000 + SILENCE_S - 1, START, State.ABSENT),

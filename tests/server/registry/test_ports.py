@@ -236,7 +236,7 @@ def test_a_leased_port_that_is_busy_is_waited_for_and_then_done_without() -> Non
     assert isinstance(other, Grant) and other.port != port and other.busy == (port,)
 
 
-@pytest.mark.parametrize("low, high, wanted", [(LOW, HIGH, 0), (LOW, HIGH, 8005), (0, 0, 0)])
+@pytest.mark.parametrize(("low", "high", "wanted"), [(LOW, HIGH, 0), (LOW, HIGH, 8005), (0, 0, 0)])
 def test_out_of_descriptors_is_an_answer_and_nothing_is_held(low: int, high: int, wanted: int) -> None:
     """The worker is told so and asks again; anything else that rises from here would end its link."""
     lab = Lab(low, high)

@@ -61,7 +61,7 @@ class Fake:
 
 @pytest.fixture
 def registration() -> Iterator[Registration]:
-    yield Registration(Registrar(Proofs(gevent.get_hub().loop)))
+    return Registration(Registrar(Proofs(gevent.get_hub().loop)))
 
 
 def wanted(*names: str) -> list[Wanted]:
