@@ -128,6 +128,9 @@ class Response(NamedTuple):
     upgrade: bytes
     pins: bool
     places: bool
+    may_be_whole: (
+        bool  # its body may have come with it: no status without one, nor one that changes the protocol
+    )
 
 
 def head_end(data: bytes | bytearray, checked: int) -> int:
@@ -317,6 +320,7 @@ def _strict_response(head: bytes, max_fields: int) -> Response:
         b", ".join(special.get(b"upgrade", [])),
         pins,
         places,
+        status >= 200 and status not in (204, 304),
     )
 
 

@@ -45,6 +45,10 @@ class Wanted(NamedTuple):
     path: bytes
     host: bytes
 
+    def said(self, why: str = "") -> dict[str, str]:
+        """What a page says of it."""
+        return {"tag": self.who, "name": self.name, "why": why}
+
 
 class Rules(NamedTuple):
     """How addresses are understood. ``domain``: "" for addresses by path; ``hosts``: the names that the mux answers

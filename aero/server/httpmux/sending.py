@@ -76,6 +76,11 @@ class Sending:
         else:
             self._gathered.append(data)
 
+    @property
+    def gathering(self) -> bool:
+        """True when something was gathered and is not written yet."""
+        return bool(self._gathered)
+
     def end(self, trailers: bytes) -> None:
         """The message is whole; in chunks it needs saying."""
         if self._chunked:
@@ -86,6 +91,10 @@ class Sending:
         gathered = self._gathered
         data: Bytes = gathered[0] if len(gathered) == 1 else b"".join(gathered)
         gathered.clear()
+        self.put(data, credit)
+
+    def put(self, data: Bytes, credit: int) -> None:
+        """Writes ``data`` at once; as ``flush``, where nothing was gathered."""
         if self._pending is None:
             try:
                 count = self._sock.send(data) if len(data) else 0

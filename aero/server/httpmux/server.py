@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aero import logs
 from aero.address import Address, is_loopback
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.net.listen import Listener
 from aero.net.loop import Loop
 from aero.net.pipe import make_abrupt, refuse
@@ -145,7 +146,7 @@ class Mux:
     def broken(self, error: Exception) -> None:
         """A fault of this program's was caught, and cost a visitor his connection."""
         self._counters.error("mux: fault")
-        log.error("a fault of our own ended a visitor's connection", error=repr(error), at=_place_of(error))
+        report(error)
 
     def count(self, page: Page) -> None:
         """Counts what a visitor gets in place of a target's answer."""
@@ -190,14 +191,6 @@ def notice_absence(sock: socket.socket) -> None:
         option = getattr(socket, name, None)  # Linux calls the first one so, macOS the second
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _place_of(error: Exception) -> str:
-    """File and line in which an error was raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
 
 
 def _answered_names(hosts: tuple[str, ...], socks: list[socket.socket]) -> frozenset[bytes] | None:

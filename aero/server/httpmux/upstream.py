@@ -55,6 +55,9 @@ class User(Protocol):
     def end(self, trailers: bytes) -> None:
         """The response is whole; ``trailers``: the lines behind its body."""
 
+    def whole(self, response: Response, body: Bytes, credit: int) -> None:
+        """All of a response at once, as most are: ``head``, ``body``, ``end`` and ``flush`` in one."""
+
     def flush(self, credit: int) -> None:
         """That is all for now. Owes ``stream.consume`` of ``credit`` when what was gathered is written."""
 
@@ -252,7 +255,11 @@ class Upstream:
             data = bytes(view)
         credit = len(view)
         while True:
-            end = head_end(data, self._checked)
+            # The first empty line, whatever ends it (head_end, without the call).
+            start = max(self._checked - 2, 0)
+            end = data.find(b"\n\r\n", start) + 3
+            if end < 3 or data.find(b"\n\n", start, end) >= 0:
+                end = head_end(data, self._checked)
             if end > self._keeper.head_bytes:
                 raise MessageError(502, f"the head is longer than {self._keeper.head_bytes} bytes")
             if not end:
@@ -273,6 +280,20 @@ class Upstream:
                 raise MessageError(502, "too many interim responses")
             if self._minor == 1:
                 user.interim(response)
+        if not self.answered:
+            self.answered = True
+            self._keeper.answered(self)
+        self.pinned = self.pinned or response.pins
+        if (
+            0 < response.length == len(data)
+            and not self._last
+            and self._method != b"HEAD"
+            and response.may_be_whole
+        ):
+            self._transfer = _DONE
+            self._reusable = response.keep_alive
+            user.whole(response, data, credit)
+            return
         self._take_final(user, response, data)
         user.flush(credit)
 
@@ -285,21 +306,12 @@ class Upstream:
             user.switched(response)
             user.body(rest)
             return
-        if not self.answered:
-            self.answered = True
-            self._keeper.answered(self)
-        self.pinned = self.pinned or response.pins
         length = body_length(self._method, response)
         user.head(response, length)
-        # Small bodies mostly come with their head: then there is nothing to follow.
-        whole = length == len(rest) > 0
-        self._transfer = transfer = _DONE if whole else Transfer(length, forgiving=True)
+        self._transfer = transfer = Transfer(length, forgiving=True)
         self._reusable = response.keep_alive and length != UNTIL_CLOSE and not self._last
         used = 0
-        if whole:
-            user.body(rest)
-            used = length
-        elif rest and not transfer.done:
+        if rest and not transfer.done:
             data, used = transfer.feed(rest)
             user.body(data)
         self._end_if_done(user, transfer, used < len(rest))

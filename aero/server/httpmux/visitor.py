@@ -118,9 +118,7 @@ class Visitor:
     def _enter(self, event: str) -> None:
         self.state = TRANSITIONS[self.state, event]
 
-    # ------------------------------------------------------------------------
     # From the visitor: heads
-    # ------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
         try:
@@ -176,10 +174,11 @@ class Visitor:
                 raise MessageError(431, f"the head is longer than {self._mux.head_bytes} bytes")
             self._in = data[end:]
             self._checked = 0
-            if data[:end] == PREFACE_HEAD:
+            head = data[:end]
+            if head == PREFACE_HEAD:
                 self._begin_refusal()
                 return
-            self._begin(parse_request(data[:end], Limits.MUX_HEAD_FIELDS))
+            self._begin(parse_request(head, Limits.MUX_HEAD_FIELDS))
         except MessageError as error:
             self._malformed(error)
 
@@ -248,9 +247,7 @@ class Visitor:
             self._body = None
         return framed(body, out)
 
-    # ------------------------------------------------------------------------
     # To the target
-    # ------------------------------------------------------------------------
 
     def _ask(self) -> None:
         """Sends the request to the next mapping, as far as it has come; answers when there is none left to try."""
@@ -261,7 +258,7 @@ class Visitor:
         upstream = upstream or tries.next(self._mux.kept, self.address)
         if upstream is None:
             kind, why = tries.failure
-            self._answer(Page(kind, self._fields(why)))
+            self._answer(self._page(kind, why))
             return
         self.state = TRANSITIONS[self.state, ASKED]
         self._doubted = False
@@ -281,19 +278,13 @@ class Visitor:
             if not self._reading.active:
                 self._reading.start(self._on_readable)
         if log.debugging:
+            cid, stream = upstream.mapping.worker.cid, upstream.stream.id
             log.debug(
-                "> request",
-                visitor=self.address,
-                method=request.method.decode(),
-                tag=wanted.who,
-                target=wanted.name,
-                cid=upstream.mapping.worker.cid,
-                stream=upstream.stream.id,
+                "> request", visitor=self.address, tag=wanted.who, target=wanted.name, cid=cid, stream=stream
             )
 
-    def _fields(self, why: str = "") -> dict[str, str]:
-        wanted = self._wanted
-        return {"tag": wanted.who, "name": wanted.name, "why": why} if wanted is not None else {"why": why}
+    def _page(self, kind: str, why: str = "") -> Page:
+        return Page(kind, self._wanted.said(why) if self._wanted is not None else {"why": why})
 
     def _relay(self) -> None:
         """The request's body, or raw bytes: one recv."""
@@ -390,9 +381,7 @@ class Visitor:
         elif not (stream.waiting or stream.starved or upstream.backlogged):
             self._reading.start(self._on_readable)
 
-    # ------------------------------------------------------------------------
     # From the target
-    # ------------------------------------------------------------------------
 
     def interim(self, response: Response) -> None:
         """A 1xx other than 101."""
@@ -400,26 +389,43 @@ class Visitor:
 
     def head(self, response: Response, length: int) -> None:
         """The target's final head."""
-        request, wanted, upstream, tries = self._request, self._wanted, self._upstream, self._tries
-        if request is None or wanted is None or upstream is None or tries is None:
+        chunked = length in (CHUNKED, UNTIL_CLOSE) and self._request is not None and self._request.minor == 1
+        # To HTTP/1.0 the connection's end ends what is not counted.
+        self._last = self._last or (length in (CHUNKED, UNTIL_CLOSE) and not chunked)
+        self._sending.head(self._head_of(response, length, chunked), chunked)
+
+    def whole(self, response: Response, body: Bytes, credit: int) -> None:
+        """A response that came whole."""
+        head = self._head_of(response, len(body), chunked=False)
+        if self.state != ANSWERING or self._sending.gathering:
+            self._sending.head(head, chunked=False)
+            self._sending.body(body)
+            self._complete = True
+            self.flush(credit)
             return
+        self._complete = True
+        self._sending.put(b"".join((head, body)), credit)
+        if not self._sending.busy and self.state == ANSWERING:
+            self._finish()
+
+    def _head_of(self, response: Response, length: int, chunked: bool) -> bytes:
+        """The response begins: its head for the visitor."""
+        upstream, tries, request = self._upstream, self._tries, self._request
+        if upstream is None or tries is None or request is None:
+            return _NOTHING
         self.state = TRANSITIONS[self.state, BEGUN]
         tries.sent = None  # there will be no other try
-        self._patience_s = self._mux.idle_s
+        self._patience_s = patience_s = self._mux.idle_s
         if not self._sending.busy:
-            self.deadline = NEVER if self._patience_s == NEVER else monotonic() + self._patience_s
-        unbounded = length in (CHUNKED, UNTIL_CLOSE)
-        chunked = unbounded and request.minor == 1  # to HTTP/1.0 the connection's end ends the body
+            self.deadline = NEVER if patience_s == NEVER else monotonic() + patience_s
         if self._body is not None:
             upstream.serve_last()
-        ended = self._eof and not self._in
-        if self._body is not None or ended or (unbounded and not chunked) or self._mux.draining:
+            self._last = True
+        elif self._mux.draining or (self._eof and not self._in):
             self._last = True
         connection = b"close" if self._last else b"keep-alive" if request.minor == 0 else _NOTHING
-        head = rewrite.response_head(
-            response, length, chunked, connection, self._place(response) if response.places else None
-        )
-        self._sending.head(head, chunked)
+        place = self._place(response) if response.places else None
+        return rewrite.response_head(response, length, chunked, connection, place)
 
     def _place(self, response: Response) -> Place | None:
         """Where the visitor has found the target, for a response that has addresses in it."""
@@ -484,16 +490,14 @@ class Visitor:
             self._ask()
         else:
             kind, why = tries.failure
-            self._answer(Page(kind, self._fields(why)))
+            self._answer(self._page(kind, why))
 
     def broken(self, error: Exception) -> None:
         """A fault of this program's: it costs this visitor his connection, and nobody else anything."""
         self._mux.broken(error)
         self._abort()
 
-    # ------------------------------------------------------------------------
     # To the visitor
-    # ------------------------------------------------------------------------
 
     def consumed(self, count: int) -> None:
         """So many of the target's bytes were written."""
@@ -534,9 +538,7 @@ class Visitor:
         self._body = Transfer(UNTIL_CLOSE)  # whatever follows belongs to nothing
         self._answer(Page("malformed", {"why": str(error)}), error.status)
 
-    # ------------------------------------------------------------------------
     # Ends
-    # ------------------------------------------------------------------------
 
     def _finish(self) -> None:
         """The response is written."""
@@ -639,7 +641,7 @@ class Visitor:
             self._answer(Page("visitor slow", {}))
         else:
             self._drop_upstream()
-            self._answer(Page("target slow", self._fields()))
+            self._answer(self._page("target slow"))
 
     def _look_at_link(self) -> None:
         """The answer takes long: where the link has been down for a while, the request goes elsewhere if it may."""
@@ -655,36 +657,26 @@ class Visitor:
                 self._drop_upstream()
                 self._ask()
 
-    # ------------------------------------------------------------------------
     # HTTP/2
-    # ------------------------------------------------------------------------
 
     def _begin_refusal(self) -> None:
         self._enter(PREFACED)
         self._mux.count(Page("malformed", {}))
-        self._refusal = refusal = Refusal()
+        self._refusal = Refusal()
         self.deadline = monotonic() + Limits.MUX_HEAD_S
-        self._sending.head(refusal.start(), chunked=False)
-        rest, self._in = self._in, _NOTHING
-        self._refuse(rest)
+        self._sending.put(self._refusal.start(), 0)
+        self._refuse(self._in)
 
     def _refuse(self, data: bytes) -> None:
-        refusal = self._refusal
-        if refusal is None:
-            return
-        self._sending.body(refusal.feed(data))
-        self._sending.flush(0)
-        if refusal.done and not self.closed:
-            self._linger()
+        if self._refusal is not None:
+            self._sending.put(self._refusal.feed(data), 0)
+            if self._refusal.done and not self.closed:
+                self._linger()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-
-    def lost(self) -> None:
-        """The visitor's socket is broken, or he left in the middle of what he was saying."""
-        self.close()
 
     def _abort(self) -> None:
         """The response cannot be completed: a reset, so that it does not look complete."""
@@ -697,6 +689,8 @@ class Visitor:
     def close(self) -> None:
         """Closes the connection."""
         self._end(end_well)
+
+    lost = close  # the visitor's socket is broken, or he left in the middle of what he was saying
 
     def _end(self, close: Callable[[socket.socket], None]) -> None:
         if self.closed:
