@@ -81,11 +81,14 @@ class Tries:
 
     def may_move(self, upstream: Upstream) -> bool:
         """Whether the request may be made elsewhere although it is under way at ``upstream``."""
-        return self.sent is not None and (self._idempotent or upstream.nothing_left)
+        if self.sent is None or self._count >= Limits.MUX_TRIES:
+            return False
+        return self._idempotent or upstream.nothing_left
 
     def move(self, upstream: Upstream, mappings: list[Mapping]) -> None:
         """The request leaves ``upstream``, whose link is down, for one of ``mappings``."""
-        self._reached = self._reached or not upstream.nothing_left
+        if not upstream.nothing_left:
+            self._reached, self._failed = True, ("link lost", "")
         self._left = mappings
         self._new_only = False
 

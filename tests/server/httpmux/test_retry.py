@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from aero.core.codes import Reset
+from aero.errors import StreamError
 from aero.limits import Limits
 from aero.server.httpmux import retry
 from aero.server.httpmux.retry import Tries
@@ -105,3 +107,25 @@ def test_where_a_request_may_move_to() -> None:
     assert tries(b"GET").may_move(upstream("a"))
     made.move(upstream("a", nothing_left=True), ["c"])
     assert made.next(Kept(), "").name == "new c"
+
+
+def test_a_request_that_moved_and_finds_nobody_may_have_reached_somebody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> Any:
+        raise StreamError(Reset.LOST, "leaving")
+
+    monkeypatch.setattr(retry, "Upstream", refused)
+    made = tries()
+    made.move(upstream("a"), ["b"])
+    assert made.next(Kept(), "") is None and made.failure == ("link lost", ""), "502, not 503"
+    unsent = tries()
+    unsent.move(upstream("a", nothing_left=True), ["b"])
+    assert unsent.next(Kept(), "") is None and unsent.failure == ("no worker", "")
+
+
+def test_who_has_no_try_left_stays_where_he_is() -> None:
+    made = tries(b"GET", *"abcdefgh")
+    for _ in range(Limits.MUX_TRIES):
+        made.next(Kept(), "")
+    assert not made.may_move(upstream("a"))
