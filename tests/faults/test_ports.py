@@ -138,8 +138,11 @@ def test_clones_keep_their_own_ports_where_the_system_chooses(lab: Lab) -> None:
         assert lab.peer().register(had=port)["port"] == port
 
 
-def test_forty_clones_at_once_replace_nobody(lab: Lab) -> None:
+def test_forty_clones_at_once_replace_nobody(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link takes 16 pings at once, and each takes 300 ms: who cannot be pinged is not dead."""
+    monkeypatch.setattr(
+        Limits, "PROOF_OF_LIFE_S", 10.0
+    )  # forty handshakes keep the one loop of this test busy
     living = [lab.peer(delay_s=0.3) for _ in range(4)]
     ports = [peer.register()["port"] for peer in living]
     newcomers = [gevent.spawn(lab.peer, delay_s=0.3) for _ in range(36)]
@@ -152,7 +155,7 @@ def test_forty_clones_at_once_replace_nobody(lab: Lab) -> None:
 def test_a_former_self_that_is_silent_gives_its_port_to_the_same_host(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Limits, "PROOF_OF_LIFE_S", 0.3)
+    monkeypatch.setattr(Limits, "PROOF_OF_LIFE_S", 1.0)
     former = lab.peer("before")
     port = former.register()["port"]
     former.silent = True
@@ -164,7 +167,7 @@ def test_a_former_self_that_is_silent_gives_its_port_to_the_same_host(
 def test_the_same_worker_with_other_targets_has_its_ports_at_once(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Limits, "PROOF_OF_LIFE_S", 0.3)
+    monkeypatch.setattr(Limits, "PROOF_OF_LIFE_S", 1.0)
     former = lab.peer()
     ports = lab.server.ground.present.config.ports
     assert former.register("web", remote=ports[0])["port"] == ports[0]
