@@ -71,9 +71,11 @@ class Server:
         socks = listen_or_explain(config.ips, config.port, "--port")
         mux_socks = listen_at(config.mux, "--mux") if config.mux is not None else []
         api_socks = _listen_for_api(config.api)
+        # Both load libraries, which an archive keeps where only root may look.
+        backend = choose(config.aead)
+        self._codes = Codes(config.auth, config.auth_next)
         if config.run_as:
             _become(config.run_as, config)
-        self._codes = Codes(config.auth, config.auth_next)
         self._database = Database(config.state)
         leases, counters, events = Leases(self._database), Counters(), Events()
         ports = Ports(TCP, tcp.bind, config.ips, *config.ports, leases, config.lease_days * _DAY_S)
@@ -81,7 +83,7 @@ class Server:
             loop=loop,
             present=Present(config),
             birth=Birth.now(),
-            backend=choose(config.aead),
+            backend=backend,
             memory=Memory(config.memory or memory_share()),
             session_limits=SessionLimits(),
             counters=counters,

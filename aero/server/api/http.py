@@ -238,7 +238,16 @@ class HttpServer:
         self._pool = Pool(Limits.API_CONNECTIONS + SPARE)
         crowd = Crowd(Limits.API_CONNECTIONS)
         shares = Shares(Limits.API_CONNECTIONS, Limits.API_CONNECTIONS_PER_ADDRESS, of_free=0)
-        settings = {"spawn": self._pool, "log": None, "error_log": _Faults(), "handler_class": Handler}
+        named = {
+            "SERVER_NAME": "localhost"
+        }  # else pywsgi asks a resolver for our own name, and nobody reads it
+        settings = {
+            "environ": named,
+            "spawn": self._pool,
+            "log": None,
+            "error_log": _Faults(),
+            "handler_class": Handler,
+        }
         self._servers = [_Server(sock, application, **settings) for sock in socks]
         for server in self._servers:
             server.turns, server.crowd, server.shares = turns, crowd, shares

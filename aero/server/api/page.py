@@ -6,9 +6,7 @@ import base64
 import hashlib
 import pkgutil
 import re
-from urllib.parse import quote
 
-from aero.address import Address
 from aero.server.api.replies import Reply
 
 PACKAGE = "aero.server.api"
@@ -22,28 +20,20 @@ def page(link_port: int, has_auth: bool) -> Reply:
 
     It tells how to start a first worker: where to dial, and whether that needs a code.
     """
-    style = "\n".join(map(_part, STYLES))
-    script = '"use strict";\n' + "\n".join(map(_part, SCRIPTS))
-    html = _part("ui/page.html")
+    html = _HTML
     for mark, content in (
         ("%LINK_PORT%", str(link_port)),
         ("%AUTH%", "yes" if has_auth else ""),
-        ("/*STYLE*/", style),
-        ("/*SCRIPT*/", script),
+        ("/*STYLE*/", _STYLE),
+        ("/*SCRIPT*/", _SCRIPT),
     ):
         html = html.replace(mark, content)
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'; "
-        f"img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; require-trusted-types-for 'script'"
+        f"img-src data:; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; require-trusted-types-for 'script'"
     )
     headers = (("Content-Security-Policy", policy), ("Cross-Origin-Opener-Policy", "same-origin"))
     return Reply(200, "text/html; charset=utf-8", html.encode(), headers)
-
-
-def address_with(secret: str, api: Address) -> str:
-    """Where the page is, with what it may change things by. The fragment never leaves the browser."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)
-    return f"http://{Address(host, api.port)}/#key={quote(secret, safe='')}"
 
 
 def _part(name: str) -> str:
@@ -57,3 +47,9 @@ def _part(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# Read once, with the module: a server that gives up root's rights may not get to its files any more.
+_STYLE = "\n".join(map(_part, STYLES))
+_SCRIPT = '"use strict";\n' + "\n".join(map(_part, SCRIPTS))
+_HTML = _part("ui/page.html")
