@@ -166,13 +166,18 @@ class Lane:
         self._try = self._aim()
 
     def _step_in(self, doubted: Link) -> None:
-        """The doubted link goes: nothing that it brings may count any more. Raises LinkClosed where it has spoken."""
+        """The doubted link goes: nothing that it brings may count any more.
+
+        Raises LinkClosed where it has spoken, or has ended our session.
+        """
         if self.link is doubted:
             if doubted.machine.trust != DOUBTED:
                 raise LinkClosed("the doubted link has spoken")
             silent_s = round(doubted.machine.silent_s, 1)
             log.info("link is silent, a newer one takes its place", lane=self.number, silent_s=silent_s)
             doubted.abandon(LinkClosed(f"nothing came for {silent_s} s"))
+        if self.session is None:  # the server's last word over the doubted link, a kick perhaps, ended it
+            raise LinkClosed("there is no session to go on with any more")
         self._begin()
 
     def _attend(self) -> _Outcome:
