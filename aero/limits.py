@@ -122,6 +122,9 @@ class Limits:
     # rack's. What is beyond gets ports that are not kept for it.
     LEASES_PER_IDENTITY = 256
     LEASES_PER_ADDRESS = 1024
+    # Leases of others with the same owner, its clones, that one claim looks at: it may bind or ask each of them, and
+    # whoever has the code can make as many clones as there are workers.
+    LEASES_A_CLAIM = 64
     # Leases in use are put down as in use once an hour, some each minute: so many, that 32,768 have their turn in time,
     # cost 2 ms.
     LEASE_REFRESH_S = 3600

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import socket
 from collections.abc import Iterator
+from itertools import islice
 from time import time
 from typing import Callable, NamedTuple, Protocol, Union
 
@@ -151,11 +152,12 @@ class Ports:
         """The ports that the owner had, the likeliest to be this worker's first."""
         if claim.had and self._may_have_had(claim.had):
             yield claim.had
-        leases = [lease for lease in self._leases.of(claim.owner) if self._in_range(lease.port)]
-        leases.sort(key=lambda lease: (lease.identity != claim.identity, lease.slot))
-        for lease in leases:
-            if lease.port != claim.had:
-                yield lease.port
+        mine = [lease for lease in self._leases.of_identity(claim.identity) if lease.owner == claim.owner]
+        clones = (lease for lease in self._leases.of(claim.owner) if lease.identity != claim.identity)
+        for leases in (mine, list(islice(clones, Limits.LEASES_A_CLAIM))):
+            for lease in sorted(leases, key=lambda lease: lease.slot):
+                if lease.port != claim.had and self._in_range(lease.port):
+                    yield lease.port
 
     def _may_have_had(self, port: int) -> bool:
         """Without a range we have ourselves given out only what the system chooses from, or what is leased."""

@@ -133,6 +133,17 @@ def test_clones_get_a_port_each_and_each_its_own_again() -> None:
     assert {identity: lab.port("web", identity) for identity in ("i3", "i1", "i2")} == had
 
 
+def test_a_crowd_of_clones_makes_no_claim_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "LEASES_A_CLAIM", 3)
+    lab = Lab()
+    own = {identity: lab.port("web", identity, last=True) for identity in "abcdefgh"}
+    lab.start()
+    for identity, port in reversed(own.items()):  # each one's own comes first, however many clones it has
+        assert lab.port("web", identity) == port
+    waits = lab.ask("web", "new")
+    assert isinstance(waits, Wait) and len(waits.holders) == 3
+
+
 def test_clones_that_say_which_port_they_had_never_swap() -> None:
     lab = Lab()
     first, second = (lab.port("web", last=True) for _ in range(2))
