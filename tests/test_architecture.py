@@ -184,6 +184,17 @@ def test_errors_live_in_one_tree() -> None:
     assert not strays, f"these belong into aero/errors.py: {strays}"
 
 
+def test_every_class_has_a_name_of_its_own() -> None:
+    """Server and worker each have their half of a registration and a ground; all else that is alike gets two names."""
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module_name(path))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert set(twice) <= {"Ground", "Registration"}, f"one word for two things: {twice}"
+
+
 def test_boot_needs_the_standard_library_only() -> None:
     """It is imported here without a single installed package in reach."""
     names = [module_name(path) for path in sorted((PACKAGE / "boot").rglob("*.py"))]

@@ -92,9 +92,9 @@ def adopt(archive: str, tree: str) -> None:
 
 def adopt_memory(mine: parts.Parts) -> None:
     """Import from memory from now on. Raises OSError or ImportError where that cannot be."""
-    from aero.boot.memory import Memory
+    from aero.boot.memory import Importer
 
-    memory = Memory(mine)
+    memory = Importer(mine)
     sys.meta_path.insert(0, memory)
     try:
         import_module(TOUCHSTONE)

@@ -53,7 +53,7 @@ def _memfd_create(name: str, flags: int) -> int:
     return descriptor
 
 
-class Memory(Loader, MetaPathFinder):
+class Importer(Loader, MetaPathFinder):
     """A finder and loader for sys.meta_path: modules by byte code or library, packages, and their data files."""
 
     def __init__(self, parts: Parts) -> None:

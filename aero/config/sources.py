@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Union
 
 from aero.config.hints import instead, nearest, shown
 from aero.config.option import Config, Option
-from aero.config.targets import Table
+from aero.config.targets import TargetTable
 from aero.config.values import FILE_BYTES, path, visible
 from aero.errors import ConfigError, SourceError
 
@@ -69,7 +69,10 @@ def from_argv(
         if name not in known:
             _check_moved(kind, name, place)
             if name in elsewhere:
-                raise ConfigError(f"{place} is an option of aero {elsewhere[name]}, not of aero {command}")
+                where = ": write it before that word" if elsewhere[name] == "service" else ""
+                raise ConfigError(
+                    f"{place} is an option of aero {elsewhere[name]}, not of aero {command}{where}"
+                )
             meant = nearest(name, {**elsewhere, **known})
             whose = "" if meant in known else f", an option of aero {elsewhere.get(meant)}"
             hint = f"did you mean --{meant}{whose}?" if meant else f"aero {command} --help lists them"
@@ -224,12 +227,14 @@ def _toml_value(place: str, option: Option, value: object) -> Value:
     raise ConfigError(f'{place}: write a string, for example {option.name} = "{option.metavar}"')
 
 
-def _tables(place: str, value: object) -> list[Table]:
+def _tables(place: str, value: object) -> list[TargetTable]:
     """Tables below a table: ``[client.targets.web]`` and the like."""
     if not isinstance(value, dict) or not all(isinstance(keys, dict) for keys in value.values()):
         raise ConfigError(f"{place}: write a table for each, for example [client.targets.web]")
     return [
-        Table(name, {key: _text(f"{place}.{shown(name)} {shown(key)}", each) for key, each in keys.items()})
+        TargetTable(
+            name, {key: _text(f"{place}.{shown(name)} {shown(key)}", each) for key, each in keys.items()}
+        )
         for name, keys in value.items()
     ]
 

@@ -22,7 +22,7 @@ _EXAMPLE = "web@127.0.0.1:80"
 _UDP = "/udp"
 
 
-class Table(NamedTuple):
+class TargetTable(NamedTuple):
     """A target as the configuration file has it: a table of its own, with texts for its keys."""
 
     name: str
@@ -46,7 +46,7 @@ def target(text: str) -> Target:
         raise ConfigError(f"target {shown(text)!r}: {error}") from None
 
 
-def from_table(table: Table) -> Target:
+def from_table(table: TargetTable) -> Target:
     """A target as the configuration file has it. Raises ConfigError."""
     try:
         if "address" not in table.keys:
@@ -57,11 +57,11 @@ def from_table(table: Table) -> Target:
         raise ConfigError(f"[client.targets.{shown(table.name)}]: {error}") from None
 
 
-def target_list(given: Iterable[str | Table]) -> tuple[Target, ...]:
+def target_list(given: Iterable[str | TargetTable]) -> tuple[Target, ...]:
     """Targets from comma-separated lists and tables; each name, and each port asked for, once."""
     targets: list[Target] = []
     for each in given:
-        if isinstance(each, Table):
+        if isinstance(each, TargetTable):
             targets.append(from_table(each))
         else:
             targets += [target(part.strip()) for part in each.split(",") if part.strip()]

@@ -18,7 +18,7 @@ MIN_BYTES = 48 * 1024 * 1024
 _FREE_BYTES = 8 * 1024 * 1024
 
 
-class Holder(Protocol):
+class UnreadHolder(Protocol):
     """A session, as the incoming half knows it."""
 
     @property
@@ -40,7 +40,7 @@ class Unread:
         """``limit_bytes`` for all sessions together."""
         self._limit = limit_bytes
         self.left = limit_bytes  # so much may be received before the next count; sessions count it down
-        self.holders: WeakSet[Holder] = WeakSet()
+        self.holders: WeakSet[UnreadHolder] = WeakSet()
 
     def bound(self) -> None:
         """Counts what is unread; over the limit, sessions give way until a quarter of it is free again.
@@ -53,11 +53,11 @@ class Unread:
         if total > self._limit:
             excess = total - (self._limit - (self._limit >> 2))
             while excess > 0:
-                most = max(held, key=lambda each: held[each])
-                freed = most.give_way(min(excess, (held[most] + 1) // 2))
+                largest = max(held, key=lambda each: held[each])
+                freed = largest.give_way(min(excess, (held[largest] + 1) // 2))
                 if not freed:
                     break
-                held[most] -= freed
+                held[largest] -= freed
                 excess -= freed
             total = sum(held.values())
         self.left = max(self._limit - total, self._limit >> 3)

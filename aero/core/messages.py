@@ -89,27 +89,27 @@ def _token(message: str, data: dict[str, Any], key: str) -> str:
     return value
 
 
-def _text(message: str, data: dict[str, Any], key: str, most: int) -> str:
+def _text(message: str, data: dict[str, Any], key: str, maximum: int) -> str:
     """A text for people; "" where there is none."""
     value = data.get(key, "")
-    if not isinstance(value, str) or len(value) > most:
-        raise _wrong(message, key, f"a text of at most {most} characters")
+    if not isinstance(value, str) or len(value) > maximum:
+        raise _wrong(message, key, f"a text of at most {maximum} characters")
     return value
 
 
-def _count(message: str, data: dict[str, Any], key: str, least: int, most: int) -> int:
+def _count(message: str, data: dict[str, Any], key: str, minimum: int, maximum: int) -> int:
     value = data.get(key)
-    if type(value) is not int or not least <= value <= most:
-        raise _wrong(message, key, f"a number from {least} to {most}")
+    if type(value) is not int or not minimum <= value <= maximum:
+        raise _wrong(message, key, f"a number from {minimum} to {maximum}")
     return value
 
 
 def _seconds(
-    message: str, data: dict[str, Any], key: str, default: float, least: float, most: float
+    message: str, data: dict[str, Any], key: str, default: float, minimum: float, maximum: float
 ) -> float:
     value: float = data.get(key, default)
-    if type(value) not in (int, float) or not least <= value <= most:
-        raise _wrong(message, key, f"a number of seconds from {least} to {most}")
+    if type(value) not in (int, float) or not minimum <= value <= maximum:
+        raise _wrong(message, key, f"a number of seconds from {minimum} to {maximum}")
     return value
 
 

@@ -156,8 +156,8 @@ class Stream:
     # From a socket into the session: every byte of data that this end sends goes through ``reserve`` and ``commit``,
     # whoever it comes from. So this is the place where a rate or a quota says how much, and where bytes are compressed.
 
-    def reserve(self, most: int = frames.LENGTH_MASK) -> memoryview | None:
-        """Memory to receive up to ``most`` of the stream's next bytes into, as many as it may send now.
+    def reserve(self, maximum: int = frames.LENGTH_MASK) -> memoryview | None:
+        """Memory to receive up to ``maximum`` of the stream's next bytes into, as many as it may send now.
 
         Valid until anything else is sent on the session, so: receive at once, then ``commit``, or drop it. None: stop
         receiving, the receiver's ``resume`` will be called.
@@ -166,8 +166,8 @@ class Stream:
         want = session.allowance(self)
         if not want:
             return None
-        if most < want:
-            want = most
+        if maximum < want:
+            want = maximum
         # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
         pool = session.pool
         room = _ROOM_BYTES if pool.taken_bytes < pool.half_bytes else _SHORT_ROOM_BYTES

@@ -1,4 +1,4 @@
-"""What the machine has and what this process costs: the one reader of /proc and of the cgroups."""
+"""What the machine has and what this process costs: reads /proc and the cgroups."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from aero.net.link import Link
 from aero.worker import patience
 from aero.worker.dialling import open_link
 from aero.worker.ground import Ground
-from aero.worker.naming import Name
+from aero.worker.naming import Naming
 from aero.worker.patience import Patience, ending
 from aero.worker.session import Desk, KeptSession, Said
 from aero.worker.states import DIAL, DIALLING, ENDED, JOINED, JOINING, KEYED, RESTING, STATE_NAMES, UP, moved
@@ -45,7 +45,7 @@ log = logs.get("link")
 _JOIN_ANSWER_S = 10.0
 
 
-class Crew(Protocol):
+class Sisters(Protocol):
     """What a lane asks and tells the worker's other lanes. Only ``wait_turn`` may block; nothing may raise."""
 
     stopping: bool
@@ -89,7 +89,7 @@ _Outcome = tuple[str, str, AeroError]
 class Lane:
     """Owner of at most one link, and of at most one session."""
 
-    def __init__(self, ground: Ground, crew: Crew, desk: Desk, number: int) -> None:
+    def __init__(self, ground: Ground, crew: Sisters, desk: Desk, number: int) -> None:
         """``desk``: where its sessions' events go; ``number``: what the log calls this lane."""
         self.number = number
         self.state = RESTING
@@ -97,7 +97,7 @@ class Lane:
         self.session: KeptSession | None = None
         self.hurry = Event()  # set when another lane has reached the server: do not wait any longer
         self.patience = Patience()
-        self._name = Name()
+        self._name = Naming()
         self._ground = ground
         self._crew = crew
         self._desk = desk

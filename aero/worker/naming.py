@@ -12,7 +12,7 @@ from aero.core.handshake import NEXT_USER
 from aero.errors import AeroError, Rejected
 
 
-class Name:
+class Naming:
     """The name of one lane's next try."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aero.config import targets
-from aero.config.targets import Table
+from aero.config.targets import TargetTable
 from aero.errors import ConfigError
 from aero.limits import Limits
 
@@ -90,7 +90,7 @@ def test_lists_of_targets_that_cannot_be(texts: list[str], hint: str) -> None:
 
 
 def test_a_table_is_the_same_target() -> None:
-    table = Table("db", {"address": "127.0.0.1:5432", "remote": "15432"})
+    table = TargetTable("db", {"address": "127.0.0.1:5432", "remote": "15432"})
     assert targets.target_list([table, "web@h:1"]) == targets.target_list(
         ["db@127.0.0.1:5432?remote=15432", "web@h:1"]
     )
@@ -109,13 +109,16 @@ def test_a_table_is_the_same_target() -> None:
 )
 def test_tables_that_cannot_be(keys: dict[str, str], hint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape("[client.targets.db]: ")) as error:
-        targets.from_table(Table("db", keys))
+        targets.from_table(TargetTable("db", keys))
     assert hint in str(error.value)
 
 
 @given(st.text())
 def test_any_text_is_a_target_or_a_config_error(text: str) -> None:
-    for read in (lambda: targets.target(text), lambda: targets.from_table(Table(text, {"address": text}))):
+    for read in (
+        lambda: targets.target(text),
+        lambda: targets.from_table(TargetTable(text, {"address": text})),
+    ):
         try:
             read()
         except ConfigError as error:

@@ -250,14 +250,14 @@ def test_a_join_that_cannot_be_is_refused(lab: Inside, join: dict[str, Any]) -> 
 
 def test_a_session_cannot_be_stolen(lab: Inside) -> None:
     (uplink,) = lab.server.sessions.uplinks.values()
-    carrier = uplink.link
+    carrying = uplink.link
     place = {"session": uplink.id, "received": 0, "link": 1 << 40}
     for secret in ("0" * 32, uplink.secret[:-1], uplink.secret[:-1] + "G"):
         with Hostile(lab.server.port, {**place, "secret": secret}) as thief:
             assert thief.close_code() == Close.GONE
         with Hostile(lab.server.port, {"beside": uplink.id, "secret": secret}) as thief:
             assert thief.close_code() == Close.GONE
-    assert uplink.link is carrier
+    assert uplink.link is carrying
 
 
 def test_a_recorded_link_is_worth_nothing(lab: Inside) -> None:

@@ -178,10 +178,10 @@ def test_a_link_that_was_held_up_cannot_take_the_session_back() -> None:
         lab.relay.cut()
         until("the takeover", lambda: lab.resumed and uplink.link_number > stale.link)
         exchange(visitor, b"two")
-        carrier = uplink.link
+        carrying = uplink.link
         with Hostile(lab.server.port, json.loads(stale.pack())) as late:
             assert late.close_code() == Close.REPLACED
-        assert uplink.link is carrier
+        assert uplink.link is carrying
         exchange(visitor, b"three")
 
 

@@ -12,7 +12,7 @@ from aero.worker import session as sessions
 from tests.worker import scene
 
 
-class Carrier:
+class CarryingLink:
     """A link that carries what it is given."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ def test_it_is_kept_longer_than_the_server_said(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_link_that_takes_it_over_ends_the_waiting() -> None:
-    kept, link = scene.session(), Carrier()
+    kept, link = scene.session(), CarryingLink()
     kept.lose_link()
     kept.go_on(cast(Any, link), JoinedAgain("1", "s1", 0))
     assert link.carried == [kept.core] and kept.away_s == 0.0

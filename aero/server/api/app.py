@@ -352,17 +352,17 @@ class Api:
         return worker
 
 
-def _key(folder: str) -> guard.Key:
+def _key(folder: str) -> guard.ApiKey:
     """The key of a server that keeps its state in ``folder``; one that nobody can have where it keeps none."""
     if folder:
         path = keyfile.path_in(folder)
         try:
-            return guard.Key(keyfile.make(folder), path)
+            return guard.ApiKey(keyfile.make(folder), path)
         except OSError as error:
             log.warning(
                 "cannot keep the API's key, so calls that change something are off", path=path, error=error
             )
-    return guard.Key(keyfile.new_key(), "")
+    return guard.ApiKey(keyfile.new_key(), "")
 
 
 def _written(traffic: Throughput) -> Iterator[str]:

@@ -33,7 +33,7 @@ def host_of(header: str) -> str:
         return ""
 
 
-class Key(NamedTuple):
+class ApiKey(NamedTuple):
     """The secret that changes need; ``path``: the file that has it, "" where it is in memory only."""
 
     text: str
@@ -43,7 +43,7 @@ class Key(NamedTuple):
 class Guard:
     """The rules of one API."""
 
-    def __init__(self, address: Address, token: str, key: Key) -> None:
+    def __init__(self, address: Address, token: str, key: ApiKey) -> None:
         """``address``: what --api says; ``token``: "" for none; ``key``: what changes need where there is no token."""
         self._own = address.host.lower().rstrip(".")
         self._everyone = not is_loopback(address.host)

@@ -65,10 +65,10 @@ class Crowd:
     def __init__(self, places: int) -> None:
         """``places``: how many there may be."""
         self._places = places
-        self._waiting: set[Handler] = set()
-        self._working: set[Handler] = set()
+        self._waiting: set[Exchange] = set()
+        self._working: set[Exchange] = set()
 
-    def enter(self, handler: Handler) -> bool:
+    def enter(self, handler: Exchange) -> bool:
         """One more. False where all places are held by connections that are being answered."""
         if len(self._waiting) + len(self._working) >= self._places:
             if not self._waiting:
@@ -80,23 +80,23 @@ class Crowd:
         self._waiting.add(handler)
         return True
 
-    def waits(self, handler: Handler) -> None:
+    def waits(self, handler: Exchange) -> None:
         """The next request has to come first."""
         self._working.discard(handler)
         self._waiting.add(handler)
 
-    def works(self, handler: Handler) -> None:
+    def works(self, handler: Exchange) -> None:
         """A whole request is there."""
         self._waiting.discard(handler)
         self._working.add(handler)
 
-    def leave(self, handler: Handler) -> None:
+    def leave(self, handler: Exchange) -> None:
         """A connection ends."""
         self._waiting.discard(handler)
         self._working.discard(handler)
 
 
-class Handler(WSGIHandler):
+class Exchange(WSGIHandler):
     """One connection. Takes a whole request, head and body, before it hands it on."""
 
     greenlet: gevent.Greenlet
@@ -238,15 +238,13 @@ class HttpServer:
         self._pool = Pool(Limits.API_CONNECTIONS + SPARE)
         crowd = Crowd(Limits.API_CONNECTIONS)
         shares = Shares(Limits.API_CONNECTIONS, Limits.API_CONNECTIONS_PER_ADDRESS, of_free=0)
-        named = {
-            "SERVER_NAME": "localhost"
-        }  # else pywsgi asks a resolver for our own name, and nobody reads it
+        named = {"SERVER_NAME": "localhost"}  # else pywsgi asks a resolver for our own name, and nobody reads it
         settings = {
             "environ": named,
             "spawn": self._pool,
             "log": None,
             "error_log": _Faults(),
-            "handler_class": Handler,
+            "handler_class": Exchange,
         }
         self._servers = [_Server(sock, application, **settings) for sock in socks]
         for server in self._servers:

@@ -141,23 +141,23 @@ def head_end(data: bytes | bytearray, checked: int) -> int:
     return bare + 2 if bare >= 0 else end + 3 if end >= 0 else 0
 
 
-def check_answered(part: bytes | bytearray, fresh: int, most: int) -> None:
+def check_answered(part: bytes | bytearray, fresh: int, maximum: int) -> None:
     """As ``check_beginning``, for a response's head."""
     if not part.startswith(b"HTTP/1."[: len(part)]):
         raise MessageError(502, "bad status line")
-    if len(part) > most:
-        raise MessageError(502, f"the head is longer than {most} bytes")
+    if len(part) > maximum:
+        raise MessageError(502, f"the head is longer than {maximum} bytes")
     if _NEVER_ANSWERED.search(part, max(fresh - 1, 0)):
         raise MessageError(502, _fault(part))
 
 
-def check_beginning(part: bytes | bytearray, fresh: int, most: int) -> None:
+def check_beginning(part: bytes | bytearray, fresh: int, maximum: int) -> None:
     """Refuses the beginning of a request's head that cannot become one any more; ``part[:fresh]`` was checked before.
 
     Raises MessageError.
     """
-    if len(part) > most:
-        raise MessageError(431, f"the head is longer than {most} bytes")
+    if len(part) > maximum:
+        raise MessageError(431, f"the head is longer than {maximum} bytes")
     if not _FIRST.match(part) or _NEVER.search(part, max(fresh - 1, 0)):
         raise MessageError(400, _fault(part))
 
@@ -333,13 +333,13 @@ _cached_response = lru_cache(CACHED_HEADS)(_parse_response)
 # ----------------------------------------------------------------------------
 
 
-def _fields(block: bytes, most: int) -> list[tuple[bytes, bytes]]:
+def _fields(block: bytes, max_fields: int) -> list[tuple[bytes, bytes]]:
     """Names and values as written. Raises MessageError."""
     if not _FIELDS.fullmatch(block):
         raise MessageError(400, _fault(block))
     fields = _FIELD.findall(block)
-    if len(fields) > most:
-        raise MessageError(431, f"more than {most} header fields")
+    if len(fields) > max_fields:
+        raise MessageError(431, f"more than {max_fields} header fields")
     return fields
 
 

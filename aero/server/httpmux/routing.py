@@ -33,7 +33,7 @@ _LOOPBACK = re.compile(rb"(?:.+\.)?localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 _PORT = re.compile(rb":[0-9]*\Z")
 
 
-class Wanted(NamedTuple):
+class Destination(NamedTuple):
     """What a request asks for. ``who``: a tag or a cid, ``name``: a target's; ``prefix``: what is taken off the
     path, as the visitor wrote it, which leaves ``path``; ``host``: what the target gets to see as Host.
     """
@@ -88,7 +88,7 @@ class Router:
         """Stops listening to the registry."""
         self._events.listeners.discard(self._on_event)
 
-    def wanted(self, request: Request, vouched: bool) -> Wanted | Page:
+    def wanted(self, request: Request, vouched: bool) -> Destination | Page:
         """What the request is for, or why it is for nothing here. Raises MessageError.
 
         ``vouched``: a trusted proxy says which host the visitor asked for.
@@ -104,7 +104,7 @@ class Router:
             return self._nothing("wrong host" if self._domain else "no address", {"expected": expected})
         return found
 
-    def _by_host(self, request: Request) -> Wanted | None:
+    def _by_host(self, request: Request) -> Destination | None:
         host = _PORT.sub(b"", request.host).rstrip(b".").lower()
         match = _BY_HOST.fullmatch(host[: 1 - len(self._ending)]) if host.endswith(self._ending) else None
         if match is None:
@@ -114,9 +114,9 @@ class Router:
         is_cid = mark is not None or CID.fullmatch(text) is not None
         # The mark would look like user information to a target that takes its own address from Host.
         shown = request.host.replace(mark, b"", 1) if mark else request.host
-        return Wanted(text, is_cid, name.decode(), b"", request.target, shown)
+        return Destination(text, is_cid, name.decode(), b"", request.target, shown)
 
-    def mappings(self, wanted: Wanted) -> list[Mapping] | Page:
+    def mappings(self, wanted: Destination) -> list[Mapping] | Page:
         """The mappings that lead there: those of workers with a link, whose turn it is first."""
         name = wanted.name
         workers = self._named(wanted)
@@ -130,12 +130,12 @@ class Router:
             return self._turned(wanted, ready)
         return ready or self._why_not(wanted, workers)
 
-    def lobbies(self, wanted: Wanted) -> list[Lobby]:
+    def lobbies(self, wanted: Destination) -> list[Lobby]:
         """Where to wait for a link that leads there: of workers with the target, the first few."""
         workers = (worker for worker in self._named(wanted) if worker.mapping(wanted.name) is not None)
         return [worker.lobby for worker in islice(workers, Limits.MUX_TRIES)]
 
-    def _named(self, wanted: Wanted) -> list[Worker]:
+    def _named(self, wanted: Destination) -> list[Worker]:
         """The workers that the address names."""
         if not wanted.is_cid:
             return self._tagged(wanted.who)
@@ -151,7 +151,7 @@ class Router:
                 self._workers[tag] = workers
         return workers
 
-    def _why_not(self, wanted: Wanted, workers: list[Worker]) -> Page:
+    def _why_not(self, wanted: Destination, workers: list[Worker]) -> Page:
         fields = {"tag": wanted.who, "name": wanted.name}
         if any(worker.mapping(wanted.name) is not None for worker in workers):
             return Page("link down", fields)
@@ -162,14 +162,14 @@ class Router:
             return self._nothing("unknown name", fields, there)
         return self._nothing("unknown cid" if wanted.is_cid else "unknown tag", fields)
 
-    def _comes_back(self, wanted: Wanted, workers: list[Worker]) -> bool:
+    def _comes_back(self, wanted: Destination, workers: list[Worker]) -> bool:
         """Whether some host had the target when its worker left. One whose worker is here and does not offer it has
         it no more; a worker that offers nothing has only just come.
         """
         offering = {worker.host for worker in workers if worker.mappings}
         return not self._known.get((wanted.who, wanted.name), set()) <= offering
 
-    def _turned(self, wanted: Wanted, mappings: list[Mapping]) -> list[Mapping]:
+    def _turned(self, wanted: Destination, mappings: list[Mapping]) -> list[Mapping]:
         key = wanted.who, wanted.name
         turn = self._turns.get(key, 0) % len(mappings)
         if len(self._turns) >= REMEMBERED:
@@ -219,7 +219,7 @@ def _is_own(host: bytes, hosts: frozenset[bytes]) -> bool:
 @lru_cache(CACHED_HEADS)
 def _by_path(
     target: bytes, host: bytes, strict: bool, hosts: frozenset[bytes] | None
-) -> Wanted | Page | None:
+) -> Destination | Page | None:
     """What a path asks for; a Page when a slash is missing or the host is not ours, None when it has another form.
 
     ``strict``: one spelling of each address, so that a rule of a proxy in front has to know only that one.
@@ -241,4 +241,4 @@ def _by_path(
     is_cid = bool(mark) or CID.fullmatch(text) is not None
     called = name.decode().lower()
     # As this visitor wrote it: under another spelling his browser would not find its cookies again.
-    return Wanted(text, is_cid, called, target[: match.end(3)], path, host)
+    return Destination(text, is_cid, called, target[: match.end(3)], path, host)

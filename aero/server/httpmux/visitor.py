@@ -32,7 +32,7 @@ from aero.server.httpmux.login import Login
 from aero.server.httpmux.pages import Page, render
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
-from aero.server.httpmux.routing import Wanted
+from aero.server.httpmux.routing import Destination
 from aero.server.httpmux.sending import Sending
 from aero.server.httpmux.shared import NEVER, Shared, end_well
 from aero.server.httpmux.states import (
@@ -108,7 +108,7 @@ class Visitor:
     def _forget(self) -> None:
         """No request is under way."""
         self._request: Request | None = None
-        self._wanted: Wanted | None = None
+        self._wanted: Destination | None = None
         self._body: Transfer | None = None  # of the request, while it is incomplete
         self._tries: Tries | None = None
         self._upstream: Upstream | None = None
@@ -210,7 +210,7 @@ class Visitor:
             return
         self._ask()
 
-    def _hold(self, page: Page, wanted: Wanted) -> None:
+    def _hold(self, page: Page, wanted: Destination) -> None:
         """Waits in the lobbies of the workers that have the target, where those lack a link only."""
         if page.kind == "link down" and self.state == WAITING:
             lobbies = self._mux.router.lobbies(wanted)

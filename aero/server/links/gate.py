@@ -1,8 +1,8 @@
 """The gate: connections on the link port until their handshake is done. Bounded in number, time and bytes.
 
-Nobody can be told apart here but by how far they have come and how their address has behaved. So when places run
-out, one of those who have come least far goes, by lot: whoever speaks displaces whoever is silent, and no flood can
-be timed so that a particular newcomer always loses.
+When all places are taken, a newcomer takes the place of a connection that is chosen by lot among those that are least
+far in their handshake. So whoever speaks displaces whoever is silent, and no flood can be timed so that a particular
+newcomer always loses.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ class Gate:
         guest.greenlet.start()
 
     def _make_place(self, guests: list[_Guest]) -> None:
-        least = min(guest.stage for guest in guests)
-        loser = random.choice([guest for guest in guests if guest.stage == least])
+        lowest = min(guest.stage for guest in guests)
+        loser = random.choice([guest for guest in guests if guest.stage == lowest])
         self._forget(loser)
         loser.greenlet.kill(block=False)
 

@@ -57,7 +57,7 @@ class SessionGround(Protocol):
         """What happens on the server."""
 
 
-class Table(Protocol):
+class SessionTable(Protocol):
     """The table of all sessions, as one of them sees it (links/sessions.py)."""
 
     def freeze(self, uplink: Uplink) -> None:
@@ -73,7 +73,7 @@ class Table(Protocol):
 class Uplink:
     """One session of one worker: the core's session handler, and the registry's WorkerSession."""
 
-    def __init__(self, ground: SessionGround, table: Table, worker: Worker, resume_s: int) -> None:
+    def __init__(self, ground: SessionGround, table: SessionTable, worker: Worker, resume_s: int) -> None:
         """``resume_s``: how long the session waits for its next link when one breaks; 0: not at all."""
         self.worker = worker
         self._ground = ground

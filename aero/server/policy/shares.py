@@ -15,11 +15,11 @@ from aero.server.policy.origin import groups_of
 class Shares:
     """Places by the addresses that hold them."""
 
-    def __init__(self, places: int, least: int, of_free: float = 0.5) -> None:
-        """``least``: what each address may hold even when little is free; ``of_free`` 0: that and never more."""
+    def __init__(self, places: int, minimum: int, of_free: float = 0.5) -> None:
+        """``minimum``: what each address may hold even when little is free; ``of_free`` 0: that and never more."""
         self.places = places
         self.taken = 0  # by addresses of all kinds, those of whom no share is asked included
-        self._least = least
+        self._minimum = minimum
         self._of_free = of_free
         self._held: Counter[bytes] = Counter()  # by group
 
@@ -27,7 +27,7 @@ class Shares:
         """The group of ``ip`` that may hold no more, as ``groups_of`` names it; None where there is a place."""
         free = max(self.places - self.taken, 0)
         for level, group in enumerate(groups_of(ip)):
-            share = max(self._least, int(free * self._of_free)) << level
+            share = max(self._minimum, int(free * self._of_free)) << level
             if self._held[group] >= share:
                 return group
         return None

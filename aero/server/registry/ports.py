@@ -269,13 +269,13 @@ class Ports:
         Raises PortError where it is not and more than half of the ports are taken: nobody gets them all.
         """
         known = self._leases.at(port, self._proto)
-        for mine, known_as, most in (
+        for mine, known_as, maximum in (
             (self._leases.of_identity(claim.identity), claim.identity, Limits.LEASES_PER_IDENTITY),
             (self._leases.of_address(claim.address), claim.address, Limits.LEASES_PER_ADDRESS),
         ):
             if (
                 not known_as
-                or len(mine) < most
+                or len(mine) < maximum
                 or (known is not None and known_as in (known.identity, known.address))
             ):
                 continue
@@ -283,7 +283,7 @@ class Ports:
             if away:
                 self._forget(min(away, key=lambda lease: lease.used_at))
             elif self._low and self._free < len(self._map) // 2:
-                raise PortError(f"{most} ports are in use from there, the most there may be", final=False)
+                raise PortError(f"{maximum} ports are in use from there, the most there may be", final=False)
             else:
                 return False
         return True

@@ -64,7 +64,7 @@ class Change(NamedTuple):
     rows: Iterable[Row]
 
 
-class Table(Protocol):
+class LeaseTable(Protocol):
     """What the database asks of whoever keeps rows in it. All of it is called on the loop's thread."""
 
     def changes(self, keys: Collection[Any] | None) -> list[Change]:
@@ -85,7 +85,7 @@ class Database:
         """Opens the file, makes it where there is none, and brings it to today's layout."""
         self._directory = directory
         self._db: sqlite3.Connection | None = None
-        self._table: Table | None = None
+        self._table: LeaseTable | None = None
         self._changed: dict[Any, None] = {}  # keys in the order in which they changed
         self._thread: ThreadPool | None = None
         self._job: Any = None  # what the thread does now
@@ -108,7 +108,7 @@ class Database:
         if db is not None:
             db.close()
 
-    def attach(self, table: Table, select: str) -> list[Row]:
+    def attach(self, table: LeaseTable, select: str) -> list[Row]:
         """Every row that ``select`` finds, none where there is no file; changes are ``table``'s from now on."""
         self._table = table
         if self._db is None:

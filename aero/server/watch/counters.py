@@ -49,7 +49,7 @@ class Birth(NamedTuple):
         return monotonic() - self.monotonic_s
 
 
-class Name(NamedTuple):
+class TargetName(NamedTuple):
     """Whose bytes are counted together: those of all workers with a tag that have the target, now and before."""
 
     tag: str
@@ -58,7 +58,7 @@ class Name(NamedTuple):
 
 #: Once COUNTED_TARGETS names are counted apart, all further ones are counted together: peers choose names, and each
 #: costs memory.
-OTHERS = Name("", "(others)")
+OTHERS = TargetName("", "(others)")
 
 
 class Total:
@@ -169,7 +169,7 @@ class Counters:
         self.handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
         self.errors = dict.fromkeys(ERRORS, 0)
         self.pings = Histogram(PING_BOUNDS_S)
-        self.totals: dict[Name, Total] = {}
+        self.totals: dict[TargetName, Total] = {}
 
     def expect(self, kinds: Iterable[str]) -> None:
         """More kinds of errors that can happen, at 0."""
@@ -181,7 +181,7 @@ class Counters:
 
     def tally(self, tag: str, target: str) -> Tally:
         """Where a new mapping counts its streams."""
-        name = Name(tag, target)
+        name = TargetName(tag, target)
         if name not in self.totals and len(self.totals) >= Limits.COUNTED_TARGETS:
             name = OTHERS
         return self.totals.setdefault(name, Total()).part()

@@ -49,7 +49,7 @@ class Source(Protocol):
         """Its mappings by target id."""
 
 
-class Key(NamedTuple):
+class Scope(NamedTuple):
     """What a series is of: everything ("", 0), a worker (its cid, 0), or a target of it (its cid, its id)."""
 
     cid: str = ""
@@ -123,8 +123,8 @@ class Traffic:
         """``workers``: those that are here now, by cid."""
         self.number = 0  # of the last sample
         self._workers = workers
-        self._series: dict[Key, Series] = {Key(): Series()}
-        self._before: dict[Key, tuple[int, int]] = {}  # every mapping's bytes at the last sample
+        self._series: dict[Scope, Series] = {Scope(): Series()}
+        self._before: dict[Scope, tuple[int, int]] = {}  # every mapping's bytes at the last sample
         self._at = monotonic()
         self._timer = loop.timer(STEP_S, STEP_S)
         self._timer.start(self.sample)
@@ -139,23 +139,23 @@ class Traffic:
         now = monotonic()
         elapsed_s, self._at = max(now - self._at, 1e-3), now
         self.number += 1
-        counted: dict[Key, tuple[int, int]] = {}
-        rates: dict[Key, tuple[float, float]] = {Key(): (0.0, 0.0)}
+        counted: dict[Scope, tuple[int, int]] = {}
+        rates: dict[Scope, tuple[float, float]] = {Scope(): (0.0, 0.0)}
         for cid, worker in self._workers.items():
             for target_id, mapping in worker.mappings.items():
-                key = Key(cid, target_id)
+                key = Scope(cid, target_id)
                 counted[key] = mapping.bytes_in, mapping.bytes_out
                 before = self._before.get(key, (0, 0))
                 if counted[key] == before and key not in self._series:
                     continue
                 rate = [(after - earlier) / elapsed_s for after, earlier in zip(counted[key], before)]
-                for each in (key, Key(key.cid), Key()):
+                for each in (key, Scope(key.cid), Scope()):
                     sums = rates.get(each, (0.0, 0.0))
                     rates[each] = (sums[0] + rate[0], sums[1] + rate[1])
         self._before = counted
         self._keep(rates)
 
-    def _keep(self, rates: dict[Key, tuple[float, float]]) -> None:
+    def _keep(self, rates: dict[Scope, tuple[float, float]]) -> None:
         for key in [key for key in self._series if key not in rates]:
             del self._series[key]  # its worker is gone
         for key, (rate_in, rate_out) in rates.items():
@@ -164,14 +164,14 @@ class Traffic:
                 if len(self._series) >= Limits.TRAFFIC_SERIES:
                     continue
                 series = self._series[key] = Series()
-            if not series.put(self.number, rate_in, rate_out) and key != Key():
+            if not series.put(self.number, rate_in, rate_out) and key != Scope():
                 del self._series[key]
 
     def since(self, number: int | None) -> Throughput:
         """All samples after sample ``number``; the last POINTS for None, or where that is too long ago or to come."""
         known = number is not None and max(0, self.number - POINTS) <= number <= self.number
         count = self.number - number if number is not None and known else POINTS
-        found = Throughput(self.number, self._series[Key()].last(self.number, count))
+        found = Throughput(self.number, self._series[Scope()].last(self.number, count))
         for key, series in self._series.items():
             if key.target_id:
                 worker = self._workers.get(key.cid)

@@ -6,9 +6,9 @@ import pytest
 
 from aero.address import Address
 from aero.errors import Problem
-from aero.server.api.guard import Guard, Key, check_empty_json, parameters
+from aero.server.api.guard import ApiKey, Guard, check_empty_json, parameters
 
-KEY = Key("k" * 32, "/var/lib/aero/api-key")
+KEY = ApiKey("k" * 32, "/var/lib/aero/api-key")
 LOCAL = Guard(Address("localhost", 3000), "", KEY)
 NAMED = Guard(Address("box.localdomain", 3000), "t", KEY)
 OPEN = Guard(Address("0.0.0.0", 3000), "t", KEY)
@@ -77,7 +77,7 @@ def test_changes_need_the_key_where_there_is_no_token_and_the_token_where_there_
 
 def test_who_lacks_the_key_hears_where_it_is() -> None:
     assert KEY.path in str(LOCAL.no_key())
-    assert "--state" in str(Guard(Address("localhost", 1), "", Key("k", "")).no_key())
+    assert "--state" in str(Guard(Address("localhost", 1), "", ApiKey("k", "")).no_key())
     problem = Guard(Address("localhost", 1), "sesame", KEY).no_key()
     assert KEY.path not in str(problem), "the token holds for all, and the key for nothing"
     assert problem.status == 401

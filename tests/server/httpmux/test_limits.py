@@ -221,7 +221,7 @@ def test_connections_from_one_address(stage: Stage, monkeypatch: pytest.MonkeyPa
         assert sock.recv(65536) == OK
     mux = stage.server._mux
     assert mux is not None
-    monkeypatch.setattr(mux._shares, "_least", 2)
+    monkeypatch.setattr(mux._shares, "_minimum", 2)
     ends = [plain.socketpair() for _ in range(3)]
     try:
         for ours, theirs in ends:

@@ -10,7 +10,7 @@ import pytest
 from aero.errors import MessageError
 from aero.server.httpmux.head import parse_request
 from aero.server.httpmux.pages import Page
-from aero.server.httpmux.routing import Router, Rules, Wanted
+from aero.server.httpmux.routing import Destination, Router, Rules
 from aero.server.watch.events import Events
 
 
@@ -68,7 +68,7 @@ def router(rules: Rules) -> Router:
     return Router(Registry(), Events(), Leases(), rules)  # type: ignore[arg-type]
 
 
-def asked(rules: Rules, target: str, host: str = "localhost", vouched: bool = False) -> Wanted | Page:
+def asked(rules: Rules, target: str, host: str = "localhost", vouched: bool = False) -> Destination | Page:
     request = parse_request(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), 9)
     return router(rules).wanted(request, vouched)
 
@@ -84,7 +84,7 @@ def asked(rules: Rules, target: str, host: str = "localhost", vouched: bool = Fa
 )
 def test_the_prefix_is_as_the_visitor_wrote_it(target: str, who: str, name: str, prefix: bytes) -> None:
     wanted = asked(Rules(), target)
-    assert isinstance(wanted, Wanted)
+    assert isinstance(wanted, Destination)
     assert (wanted.who, wanted.name, wanted.prefix) == (who, name, prefix)
 
 
@@ -96,7 +96,7 @@ def test_the_prefix_is_as_the_visitor_wrote_it(target: str, who: str, name: str,
 def test_strict_takes_one_spelling(target: str) -> None:
     found = asked(Rules(strict=True), target)
     assert isinstance(found, Page) and found.kind == "no address"
-    assert isinstance(asked(Rules(strict=True), "/nas/web/a"), Wanted)
+    assert isinstance(asked(Rules(strict=True), "/nas/web/a"), Destination)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_strict_takes_one_spelling(target: str) -> None:
     ],
 )
 def test_names_that_a_mux_on_loopback_answers_to(host: str) -> None:
-    assert isinstance(asked(Rules(hosts=frozenset((b"aero.test",))), "/t/web/", host), Wanted)
+    assert isinstance(asked(Rules(hosts=frozenset((b"aero.test",))), "/t/web/", host), Destination)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,12 @@ def test_a_page_whose_name_was_made_to_lead_to_loopback_reads_nothing(host: str)
     for target in ("/t/web/", "/t/web", "/"):
         found = asked(rules, target, host)
         assert isinstance(found, Page) and found.kind == "misdirected" and found.fields["host"] == host
-    assert isinstance(asked(rules, "/t/web/", host, vouched=True), Wanted), (
+    assert isinstance(asked(rules, "/t/web/", host, vouched=True), Destination), (
         "a trusted proxy knows what it asks"
     )
-    assert isinstance(asked(Rules(), "/t/web/", host), Wanted), "and where anybody may come, any name will do"
+    assert isinstance(asked(Rules(), "/t/web/", host), Destination), (
+        "and where anybody may come, any name will do"
+    )
 
 
 def test_a_worker_s_id_does_not_stand_in_a_host_by_path() -> None:
@@ -137,7 +139,7 @@ def test_a_worker_s_id_does_not_stand_in_a_host_by_path() -> None:
 
 def test_by_host_the_domain_is_the_rule() -> None:
     rules = Rules(domain="aero.test", hosts=frozenset())
-    assert isinstance(asked(rules, "/", "t.web.aero.test"), Wanted)
+    assert isinstance(asked(rules, "/", "t.web.aero.test"), Destination)
     found = asked(rules, "/", "t.web.rebound.test")
     assert isinstance(found, Page) and found.kind == "wrong host"
 
@@ -152,7 +154,7 @@ def test_the_router_stops_listening() -> None:
 
 def said(router: Router, name: str = "web") -> str:
     """The kind of the page for a target, "" where there is one."""
-    found = router.mappings(Wanted("t", False, name, b"", b"/", b""))
+    found = router.mappings(Destination("t", False, name, b"", b"/", b""))
     return found.kind if isinstance(found, Page) else ""
 
 
@@ -207,6 +209,6 @@ def test_where_to_wait_for_a_link() -> None:
         registry.comes(f"c{number}", "a", "web").links = 0
     registry.comes("c9", "a", "other")
     assert said(router) == "link down"
-    assert router.lobbies(Wanted("t", False, "web", b"", b"/", b"")) == ["c0", "c1", "c2", "c3"]
-    assert router.lobbies(Wanted("c2", True, "web", b"", b"/", b"")) == ["c2"]
-    assert router.lobbies(Wanted("c8", True, "web", b"", b"/", b"")) == []
+    assert router.lobbies(Destination("t", False, "web", b"", b"/", b"")) == ["c0", "c1", "c2", "c3"]
+    assert router.lobbies(Destination("c2", True, "web", b"", b"/", b"")) == ["c2"]
+    assert router.lobbies(Destination("c8", True, "web", b"", b"/", b"")) == []

@@ -18,7 +18,7 @@ def fill(shares: Shares, ip: str) -> int:
 
 
 def test_one_address_gets_a_third_of_an_empty_house_and_the_next_gets_its_part() -> None:
-    shares = Shares(900, least=10)
+    shares = Shares(900, minimum=10)
     assert fill(shares, "192.0.2.1") == 300
     assert fill(shares, "192.0.2.2") == 200
     assert fill(shares, "192.0.2.3") == 133
@@ -26,17 +26,17 @@ def test_one_address_gets_a_third_of_an_empty_house_and_the_next_gets_its_part()
 
 
 def test_a_few_places_are_everybodys_even_when_little_is_free() -> None:
-    shares = Shares(100, least=10)
+    shares = Shares(100, minimum=10)
     for number in range(30):
         assert fill(shares, f"192.0.2.{number}") >= 10
 
 
 def test_a_fixed_share_does_not_grow() -> None:
-    assert fill(Shares(1000, least=32, of_free=0), "192.0.2.1") == 32
+    assert fill(Shares(1000, minimum=32, of_free=0), "192.0.2.1") == 32
 
 
 def test_a_household_and_a_site_get_more_than_a_host_but_not_all() -> None:
-    shares = Shares(10_000, least=10, of_free=0)
+    shares = Shares(10_000, minimum=10, of_free=0)
     assert fill(shares, "2001:db8:0:1::1") == 10
     assert fill(shares, "2001:db8:0:2::1") == 10
     assert fill(shares, "2001:db8:0:3::1") == 0, "the household has its 20"
@@ -47,7 +47,7 @@ def test_a_household_and_a_site_get_more_than_a_host_but_not_all() -> None:
 
 
 def test_which_group_is_full() -> None:
-    shares = Shares(100, least=1, of_free=0)
+    shares = Shares(100, minimum=1, of_free=0)
     shares.take("2001:db8::1")
     assert shares.full("2001:db8::2") == bytes.fromhex("20010db800000000")
     shares.take("2001:db8:0:1::1")
@@ -55,7 +55,7 @@ def test_which_group_is_full() -> None:
 
 
 def test_nobodys_place_counts_for_the_house_only() -> None:
-    shares = Shares(30, least=1)
+    shares = Shares(30, minimum=1)
     for _ in range(20):
         shares.take("")
     assert fill(shares, "192.0.2.1") == 3
@@ -68,7 +68,7 @@ addresses = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:
 
 @given(st.lists(addresses, max_size=60))
 def test_what_was_taken_can_be_given_back_and_leaves_nothing(ips: list[str]) -> None:
-    shares = Shares(40, least=3)
+    shares = Shares(40, minimum=3)
     taken = []
     for ip in ips:
         if not ip or shares.full(ip) is None:

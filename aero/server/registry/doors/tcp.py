@@ -38,10 +38,10 @@ class House(NamedTuple):
     @classmethod
     def build(cls, loop: Loop, counters: Counters) -> House:
         """As many places as this process may have descriptors, less those kept back."""
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if most == resource.RLIM_INFINITY:
-            most = 1 << 20
-        line = most - min(most // 4, Limits.KEPT_DESCRIPTORS)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY:
+            limit = 1 << 20
+        line = limit - min(limit // 4, Limits.KEPT_DESCRIPTORS)
         return cls(loop, counters, Shares(line, Limits.VISITORS_PER_ADDRESS), line)
 
 

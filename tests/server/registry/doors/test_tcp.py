@@ -34,11 +34,11 @@ class FakePipe:
 class Lab:
     """A door without listening sockets; visitors come from where the test says."""
 
-    def __init__(self, places: int, least: int) -> None:
+    def __init__(self, places: int, minimum: int) -> None:
         self.line = 1 << 30
         self.error: StreamError | None = None
         self.counters = Counters()
-        self.house = House(cast(Any, None), self.counters, Shares(places, least), self.line)
+        self.house = House(cast(Any, None), self.counters, Shares(places, minimum), self.line)
         self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.streams = 0
         lobby = SimpleNamespace(wait=lambda *waiting: self.waiting.append(waiting) is None)
@@ -81,7 +81,7 @@ def pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakePipe]]:
 
 
 def test_one_address_cannot_use_up_a_mapping(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=30, least=2)
+    lab = Lab(places=30, minimum=2)
     assert [lab.come("192.0.2.1") for _ in range(15)].count(True) == 10
     assert lab.come("192.0.2.2"), "there is room for others"
     assert lab.counters.errors["visitor turned away"] == 5
@@ -90,19 +90,19 @@ def test_one_address_cannot_use_up_a_mapping(pipes: list[FakePipe]) -> None:
 
 
 def test_a_network_is_no_crowd_of_hosts(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=1, least=2)
+    lab = Lab(places=1, minimum=2)
     came = [lab.come(f"2001:db8:0:{number:x}::1") for number in range(20)]
     assert came.count(True) == 4, "a household has twice the share of a host"
 
 
 def test_visitors_of_this_machine_are_not_counted_by_address(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=4, least=1)
+    lab = Lab(places=4, minimum=1)
     assert all(lab.come(ip) for ip in ("127.0.0.1", "::1", "127.0.0.2") for _ in range(5))
     assert lab.house.shares.taken == 15
 
 
 def test_above_the_line_of_descriptors_everybody_is_reset_and_nobody_parked(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=30, least=2)
+    lab = Lab(places=30, minimum=2)
     lab.door._house = lab.house._replace(line=3)
     lab.worker.links = 0
     assert not lab.come("127.0.0.1") and not lab.waiting
@@ -115,7 +115,7 @@ def test_a_part_of_the_descriptors_is_kept_back(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=30, least=2)
+    lab = Lab(places=30, minimum=2)
     lab.worker.links = 0
     assert lab.come("192.0.2.1") and lab.come("192.0.2.1") and not pipes
     (serve, _), (_, refused) = lab.waiting
@@ -128,14 +128,14 @@ def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
 
 
 def test_a_full_lobby_gives_the_place_back(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=30, least=2)
+    lab = Lab(places=30, minimum=2)
     lab.worker.links, lab.worker.lobby.wait = 0, lambda *_: False
     assert not lab.come("192.0.2.1")
     assert not lab.house.shares.taken and not lab.worker.shares.taken
 
 
 def test_a_session_that_takes_no_stream_gives_the_place_back(pipes: list[FakePipe]) -> None:
-    lab = Lab(places=30, least=2)
+    lab = Lab(places=30, minimum=2)
     lab.error = StreamError(Reset.LIMIT, "too many")
     assert not lab.come("192.0.2.1")
     assert not lab.house.shares.taken and not lab.worker.shares.taken
