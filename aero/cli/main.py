@@ -255,7 +255,7 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
         if argument and not others:
             raise ConfigError(f"say which worker: aero {word} CID; aero list shows them") from None
         extra = " ".join(map(shown, others[1:] if argument else others))
-        raise ConfigError(f"unexpected {extra!r}: {_takes(word, argument)}") from None
+        raise ConfigError(f"unexpected {extra!r}: {_takes(word, argument, others)}") from None
     gathered = Options(
         {name: where.value for name, where in given.items()} | ({argument: others[0]} if argument else {}),
         {name: where.place for name, where in given.items()}
@@ -270,7 +270,9 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     return gathered
 
 
-def _takes(word: str, argument: str) -> str:
+def _takes(word: str, argument: str, others: Sequence[str]) -> str:
+    if word == "client" and "@" in others[0]:
+        return "put a comma between targets, or --target before each"
     return (
         f"aero {word} takes {f'one {argument.upper()} and ' if argument else ''}options only, see its --help"
     )

@@ -190,6 +190,10 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         ("server --lock=", "--lock is empty, write --lock [FILE] or leave it out"),
         ("server --lock --lock", "--lock is given twice, write it once"),
         ("server --lock a b", "unexpected 'b': aero server takes options only"),
+        (
+            "client --target a@h:1 b@h:2",
+            "unexpected 'b@h:2': put a comma between targets, or --target before each",
+        ),
         ("server --detach", "--detach needs a log file, write --log FILE too"),
         ("server --port 65536", "--port: '65536' is not a port"),
         ("server x y", "unexpected 'x y': aero server takes options only"),

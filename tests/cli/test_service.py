@@ -287,7 +287,10 @@ def test_a_unit_needs_root(host: Host, capsys: pytest.CaptureFixture[str]) -> No
         ("install", "say what to install"),
         ("client", "say what to install"),
         ("install --cron --systemd server", "--systemd and --cron exclude each other"),
-        ("install server --write", "--write is an option of aero service, not of aero server"),
+        (
+            "install server --write",
+            "an option of aero service, not of aero server: write it before that word",
+        ),
         ("install client", "no target is given"),
         ("install --wirte server", "unknown option --wirte: did you mean --write?"),
         ("install now server", "unexpected 'install now'"),
