@@ -151,6 +151,20 @@ def check_answered(part: bytes | bytearray, fresh: int, maximum: int) -> None:
         raise MessageError(502, _fault(part))
 
 
+def end_of_head(data: bytes, checked: int, maximum: int) -> int:
+    """Where the request's head that ``data`` begins with ends, in bytes; 0 while some of it is missing.
+
+    ``checked``: how many of the bytes were looked at before. Raises MessageError for what is no head or too long.
+    """
+    end = data.find(b"\r\n\r\n", max(checked - 3, 0)) + 4
+    if end < 4:
+        check_beginning(data, checked, maximum)
+        return 0
+    if end > maximum:
+        raise MessageError(431, f"the head is longer than {maximum} bytes")
+    return end
+
+
 def check_beginning(part: bytes | bytearray, fresh: int, maximum: int) -> None:
     """Refuses the beginning of a request's head that cannot become one any more; ``part[:fresh]`` was checked before.
 

@@ -16,7 +16,7 @@ from aero.errors import MessageError
 from aero.limits import Limits
 from aero.net.loop import READ, stopped
 from aero.net.pipe import refuse
-from aero.server.httpmux import rewrite
+from aero.server.httpmux import rewrite, states
 from aero.server.httpmux.body import Bytes, Transfer, framed
 from aero.server.httpmux.head import (
     CHUNKED,
@@ -24,7 +24,7 @@ from aero.server.httpmux.head import (
     UNTIL_CLOSE,
     Request,
     Response,
-    check_beginning,
+    end_of_head,
     parse_request,
 )
 from aero.server.httpmux.http2 import PREFACE_HEAD, Refusal
@@ -35,25 +35,6 @@ from aero.server.httpmux.rewrite import Peer, Place
 from aero.server.httpmux.routing import Destination
 from aero.server.httpmux.sending import Sending
 from aero.server.httpmux.shared import NEVER, Shared, end_well
-from aero.server.httpmux.states import (
-    ANSWERING,
-    ASKED,
-    ASKING,
-    BEGUN,
-    CLOSED,
-    GONE,
-    HELD,
-    LAST,
-    LINGERING,
-    PREFACED,
-    RAW,
-    REFUSING,
-    STOPPED,
-    SWITCHED,
-    TRANSITIONS,
-    WAITING,
-    WRITTEN,
-)
 from aero.server.httpmux.upstream import Upstream
 from aero.server.registry.lobby import Lobby
 
@@ -76,7 +57,7 @@ class Visitor:
         """``sock``: prepared, abrupt, non-blocking; ``address``: ip:port as text. Begins to read."""
         self.address = address
         self.peer = peer
-        self.state = WAITING
+        self.state = states.WAITING
         self.deadline = monotonic() + Limits.MUX_HEAD_S  # when ``expired`` is to be called
         self._mux = mux
         self._sock = sock
@@ -98,12 +79,12 @@ class Visitor:
     @property
     def closed(self) -> bool:
         """True when the connection is over."""
-        return self.state == CLOSED
+        return self.state == states.CLOSED
 
     @property
     def idle(self) -> bool:
         """True between two requests."""
-        return self.state == WAITING and not self._in
+        return self.state == states.WAITING and not self._in
 
     def _forget(self) -> None:
         """No request is under way."""
@@ -116,7 +97,7 @@ class Visitor:
         self._complete = False  # all of the response is written or about to be
 
     def _enter(self, event: str) -> None:
-        self.state = TRANSITIONS[self.state, event]
+        self.state = states.TRANSITIONS[self.state, event]
 
     # From the visitor: heads
 
@@ -128,7 +109,7 @@ class Visitor:
             data = self._sock.recv(self._mux.head_bytes)
             if not data:
                 self._on_eof()
-            elif self.state == WAITING:
+            elif self.state == states.WAITING:
                 self._in += data
                 self._next()
             else:
@@ -142,7 +123,7 @@ class Visitor:
 
     def _overhear(self, data: bytes) -> None:
         """What the visitor says while no more is to be read into it."""
-        if self.state == LINGERING:
+        if self.state == states.LINGERING:
             self._discarded += len(data)
             if self._discarded > Limits.MUX_LINGER_BYTES:
                 self.close()
@@ -155,23 +136,20 @@ class Visitor:
 
     def _next(self) -> None:
         """Looks for the next request in what was read."""
-        if self.state != WAITING:
+        if self.state != states.WAITING:
             return
         if not self._checked and self._in.startswith(b"\r\n"):
             self._in = self._in[2:]  # old programs put a line end behind a body (RFC 9112, section 2.2)
         data = self._in
-        end = data.find(b"\r\n\r\n", max(self._checked - 3, 0)) + 4
         try:
-            if end < 4:
-                check_beginning(data, self._checked, self._mux.head_bytes)
+            end = end_of_head(data, self._checked, self._mux.head_bytes)
+            if not end:
                 if data and not self._checked:
                     self.deadline = monotonic() + Limits.MUX_HEAD_S
                 self._checked = len(data)
                 if self._eof:
                     self.close()
                 return
-            if end > self._mux.head_bytes:
-                raise MessageError(431, f"the head is longer than {self._mux.head_bytes} bytes")
             self._in = data[end:]
             self._checked = 0
             head = data[:end]
@@ -212,11 +190,11 @@ class Visitor:
 
     def _hold(self, page: Page, wanted: Destination) -> None:
         """Waits in the lobbies of the workers that have the target, where those lack a link only."""
-        if page.kind == "link down" and self.state == WAITING:
+        if page.kind == "link down" and self.state == states.WAITING:
             lobbies = self._mux.router.lobbies(wanted)
             self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.admit)]
             if self._lobbies:
-                self._enter(STOPPED)
+                self._enter(states.STOPPED)
                 self.deadline = NEVER  # the lobby has its own
                 return
         self._answer(page)
@@ -260,7 +238,7 @@ class Visitor:
             kind, why = tries.failure
             self._answer(self._page(kind, why))
             return
-        self.state = TRANSITIONS[self.state, ASKED]
+        self.state = states.TRANSITIONS[self.state, states.ASKED]
         self._doubted = False
         self._upstream = upstream
         local = upstream.mapping.local.encode()
@@ -346,7 +324,9 @@ class Visitor:
         if for_target:
             self._remember(for_target)
             upstream.send(for_target)
-        if self.state == RAW and self._body is None:  # 101 came before the request was whole; now it is
+        if (
+            self.state == states.RAW and self._body is None
+        ):  # 101 came before the request was whole; now it is
             self._body = Transfer(UNTIL_CLOSE)
             rest, self._in = self._in, _NOTHING
             upstream.send(rest)
@@ -360,7 +340,7 @@ class Visitor:
         if self._sending.busy:
             return
         now = monotonic()
-        if self.state == ASKING:
+        if self.state == states.ASKING:
             self._until = now + limit_s
             self.deadline = min(self._until, now + Limits.MUX_LINK_S)
         else:
@@ -368,7 +348,7 @@ class Visitor:
 
     def resume(self) -> None:
         """The target takes more."""
-        if self.state == RAW and self._eof:
+        if self.state == states.RAW and self._eof:
             self._end_raw()
             return
         self._relay()
@@ -397,7 +377,7 @@ class Visitor:
     def whole(self, response: Response, body: Bytes, credit: int) -> None:
         """A response that came whole."""
         head = self._head_of(response, len(body), chunked=False)
-        if self.state != ANSWERING or self._sending.gathering:
+        if self.state != states.ANSWERING or self._sending.gathering:
             self._sending.head(head, chunked=False)
             self._sending.body(body)
             self._complete = True
@@ -405,7 +385,7 @@ class Visitor:
             return
         self._complete = True
         self._sending.put(b"".join((head, body)), credit)
-        if not self._sending.busy and self.state == ANSWERING:
+        if not self._sending.busy and self.state == states.ANSWERING:
             self._finish()
 
     def _head_of(self, response: Response, length: int, chunked: bool) -> bytes:
@@ -413,7 +393,7 @@ class Visitor:
         upstream, tries, request = self._upstream, self._tries, self._request
         if upstream is None or tries is None or request is None:
             return _NOTHING
-        self.state = TRANSITIONS[self.state, BEGUN]
+        self.state = states.TRANSITIONS[self.state, states.BEGUN]
         tries.sent = None  # there will be no other try
         self._patience_s = patience_s = self._mux.idle_s
         if not self._sending.busy:
@@ -437,7 +417,7 @@ class Visitor:
 
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""
-        self._enter(SWITCHED)
+        self._enter(states.SWITCHED)
         if self._body is None or self._body.verbatim:
             self._body = Transfer(UNTIL_CLOSE)
         if self._tries is not None:
@@ -469,22 +449,22 @@ class Visitor:
 
     def flush(self, credit: int) -> None:
         """Writes what came at once."""
-        if self.state == CLOSED:
+        if self.state == states.CLOSED:
             return
         sending = self._sending
         sending.flush(credit)
-        if self._patience_s != NEVER and self.state in (ANSWERING, RAW):
+        if self._patience_s != NEVER and self.state in (states.ANSWERING, states.RAW):
             self._wait(NEVER)
-        if self._complete and not sending.busy and self.state != CLOSED:
+        if self._complete and not sending.busy and self.state != states.CLOSED:
             self._finish()
 
     def failed(self, kind: str, reached: bool, why: str) -> None:
         """There will be no (more) response: the next mapping if that is safe, else a page; late, a reset."""
         upstream, self._upstream = self._upstream, None
-        if self._complete and self.state != RAW:
+        if self._complete and self.state != states.RAW:
             return  # all of the response is here, and only has to be written
         tries = self._tries
-        if self.state != ASKING or upstream is None or tries is None:
+        if self.state != states.ASKING or upstream is None or tries is None:
             self._abort()
         elif tries.failed(upstream, kind, reached, why):
             self._ask()
@@ -516,7 +496,7 @@ class Visitor:
 
     def _answer(self, page: Page, status: int = 0) -> None:
         """Says something of the mux's own, in place of a target."""
-        if self.state not in (WAITING, HELD, ASKING):
+        if self.state not in (states.WAITING, states.HELD, states.ASKING):
             self._abort()
             return
         if self._body is not None or (self._eof and not self._in):
@@ -524,7 +504,7 @@ class Visitor:
         if log.debugging:
             log.debug("! answered", visitor=self.address, what=page.kind, **page.fields)
         self._mux.count(page)
-        self._enter(BEGUN)
+        self._enter(states.BEGUN)
         self._complete = True
         self._patience_s = Limits.MUX_SEND_S
         self._sending.head(render(page, self._request, not self._last, status), chunked=False)
@@ -542,7 +522,7 @@ class Visitor:
 
     def _finish(self) -> None:
         """The response is written."""
-        if self.state == RAW:
+        if self.state == states.RAW:
             self._end_raw()
             return
         request, body = self._request, self._body
@@ -560,7 +540,7 @@ class Visitor:
                 self._linger()
             return
         self._forget()
-        self.state = TRANSITIONS[self.state, WRITTEN]
+        self.state = states.TRANSITIONS[self.state, states.WRITTEN]
         self.deadline = monotonic() + Limits.MUX_IDLE_S
         if not self._eof and not self._reading.active:
             self._reading.start(self._on_readable)
@@ -596,15 +576,15 @@ class Visitor:
         """The visitor sends no more. What was asked for is still answered."""
         self._eof = True
         self._reading.stop()
-        if self.state == RAW:
+        if self.state == states.RAW:
             self._end_raw()
-        elif self.state == LINGERING:
+        elif self.state == states.LINGERING:
             self.close()
-        elif self.state == WAITING:
+        elif self.state == states.WAITING:
             self._next()  # what has come whole is still answered, and so is what was malformed
-        elif self.state == REFUSING:
+        elif self.state == states.REFUSING:
             self.close()
-        elif self._request is None or self.state == HELD:
+        elif self._request is None or self.state == states.HELD:
             return  # malformed, and its answer is on its way; or ``_go_on`` will see
         elif self._body is not None:
             self.lost()
@@ -613,7 +593,7 @@ class Visitor:
 
     def _linger(self) -> None:
         """The visitor may still be sending: closing now would reset the connection and lose it the answer."""
-        self._enter(LAST)
+        self._enter(states.LAST)
         self._in = _NOTHING
         self.deadline = monotonic() + Limits.MUX_LINGER_S
         try:
@@ -628,13 +608,13 @@ class Visitor:
 
     def expired(self) -> None:
         """The deadline has passed."""
-        if self.state in (LINGERING, REFUSING) or self.idle:
+        if self.state in (states.LINGERING, states.REFUSING) or self.idle:
             self.close()
-        elif self._sending.busy or self.state in (ANSWERING, RAW):
+        elif self._sending.busy or self.state in (states.ANSWERING, states.RAW):
             self._abort()
-        elif self.state == ASKING and monotonic() < self._until:
+        elif self.state == states.ASKING and monotonic() < self._until:
             self._look_at_link()
-        elif self.state == WAITING or (self._body is not None and self._reading.active):
+        elif self.state == states.WAITING or (self._body is not None and self._reading.active):
             self._drop_upstream()
             self._last = True
             self._body = Transfer(UNTIL_CLOSE)
@@ -660,7 +640,7 @@ class Visitor:
     # HTTP/2
 
     def _begin_refusal(self) -> None:
-        self._enter(PREFACED)
+        self._enter(states.PREFACED)
         self._mux.count(Page("malformed", {}))
         self._refusal = Refusal()
         self.deadline = monotonic() + Limits.MUX_HEAD_S
@@ -695,7 +675,7 @@ class Visitor:
     def _end(self, close: Callable[[socket.socket], None]) -> None:
         if self.closed:
             return
-        self._enter(GONE)
+        self._enter(states.GONE)
         self.deadline = NEVER
         self._drop_upstream()
         self._leave_lobbies()

@@ -19,6 +19,7 @@ from aero.server.httpmux.head import (
     Response,
     body_length,
     check_beginning,
+    end_of_head,
     parse_request,
     parse_response,
 )
@@ -128,6 +129,24 @@ def test_any_bytes_are_a_response_or_a_refusal(data: bytes) -> None:
     assert out.count(b"\r\n\r\n") == 1 and not re.search(rb"[^\r]\n|\r[^\n]|\0", out)
     assert len(re.findall(rb"^content[-_]length:", out, re.I | re.M)) == 1
     assert not re.search(rb"^(connection|transfer[-_]encoding|upgrade):", out, re.I | re.M)
+
+
+def test_a_head_ends_at_its_empty_line_however_it_comes() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    for size in range(1, len(head) + 1):
+        checked = 0
+        for end in [*range(size, len(head), size), len(head)]:
+            found = end_of_head(head[:end] + (b"GET" if end == len(head) else b""), checked, len(head))
+            assert found == (len(head) if end == len(head) else 0)
+            checked = end
+
+
+def test_a_head_that_is_too_long_is_431_whole_or_not() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    for part in (head, head[:-1]):
+        with pytest.raises(MessageError) as raised:
+            end_of_head(part, 0, len(part) - 1)
+        assert raised.value.status == 431
 
 
 @given(soup, st.integers(0, 60))
