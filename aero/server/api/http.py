@@ -238,7 +238,8 @@ class HttpServer:
         self._pool = Pool(Limits.API_CONNECTIONS + SPARE)
         crowd = Crowd(Limits.API_CONNECTIONS)
         shares = Shares(Limits.API_CONNECTIONS, Limits.API_CONNECTIONS_PER_ADDRESS, of_free=0)
-        named = {"SERVER_NAME": "localhost"}  # else pywsgi asks a resolver for our own name, and nobody reads it
+        # Else pywsgi asks a resolver for our own name, and nobody reads it.
+        named = {"SERVER_NAME": "localhost"}
         settings = {
             "environ": named,
             "spawn": self._pool,
