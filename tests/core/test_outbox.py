@@ -88,17 +88,6 @@ def test_blocks_go_back_as_they_are_acknowledged(outbox: Outbox, pool: BlockPool
     assert outbox.kept_bytes == pool.taken_bytes == pool.holders == 0
 
 
-def test_the_pool_keeps_some_and_counts_all(pool: BlockPool) -> None:
-    blocks = [pool.take(FULL) for _ in range(8)]
-    assert pool.exhausted
-    for block in blocks:
-        pool.give(block)
-    assert pool.taken_bytes == 0
-    assert not pool.exhausted
-    again = [pool.take(FULL) for _ in range(5)]
-    assert len({id(block) for block in again} & {id(block) for block in blocks}) == 4
-
-
 def test_an_outboxs_first_block_counts_like_every_other() -> None:
     pool = BlockPool(max_blocks=8, max_free=4)
     outboxes = [Outbox(pool) for _ in range(8)]
@@ -173,38 +162,6 @@ def test_an_empty_block_that_was_asked_for_in_vain_goes_back(outbox: Outbox, poo
     outbox.put(b"x")
     outbox.settle()
     assert pool.taken_bytes == BLOCK_BYTES  # it is kept until acknowledged
-
-
-def test_the_last_quarter_is_for_those_who_keep_little() -> None:
-    pool = BlockPool(max_blocks=8, max_free=0)
-    taken: list[Block] = []
-    pool.holders = 1
-
-    def refused() -> list[bool]:
-        return [pool.refuses(kept * BLOCK_BYTES) for kept in (0, 1, 2, 3, 100)]
-
-    for _ in range(6):
-        assert not pool.exhausted and refused() == [False] * 5
-        taken.append(pool.take(FULL))
-    for _ in range(2):
-        assert pool.exhausted and refused() == [False, False, False, True, True]
-        taken.append(pool.take(FULL))
-    assert pool.exhausted and refused() == [False, True, True, True, True]
-    pool.give(taken.pop())
-    assert refused() == [False, False, False, True, True]
-
-
-def test_trimming_halves_what_is_free_down_to_a_few(pool: BlockPool) -> None:
-    large = BlockPool(max_blocks=100, max_free=32)
-    for block in [large.take(FULL) for _ in range(32)]:
-        large.give(block)
-    kept = []
-    for _ in range(5):
-        large.trim()
-        kept.append(len(large._free))
-    assert kept == [16, 8, 4, 4, 4]
-    pool.trim()
-    assert pool._free == []
 
 
 def test_a_block_from_the_pool_is_empty(outbox: Outbox, pool: BlockPool) -> None:
