@@ -178,6 +178,14 @@ COMMANDS = {
     "page": Command(run_page),
     "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
 }
+#: What a checkout needs of others: the module, and what its package is called.
+PACKAGES = {
+    "bottle": "bottle",
+    "Crypto": "pycryptodome",
+    "docopt": "docopt-ng",
+    "gevent": "gevent",
+    "tomli": "tomli",
+}
 #: Names of the file (a symlink, say) that stand for a command.
 ALIASES = {"aeros": "server", "aeroc": "client"}
 
@@ -190,6 +198,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         return _dispatch(words, os.path.basename(sys.argv[0] if prog is None else prog))
     except AeroError as error:
         return _complain(error)
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        return _complain(
+            HostError(
+                f"this Python lacks the package {package}: pip install . gets it, and ./build_pyz.sh makes an aero.pyz "
+                "that needs none"
+            )
+        )
 
 
 def _complain(error: AeroError) -> int:

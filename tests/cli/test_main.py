@@ -477,3 +477,13 @@ def test_a_slip_imports_nothing_heavy() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert process("-c", code).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("argv", [["client", *WEB], ["server"], ["demo", "--check"], ["list"]])
+def test_a_checkout_without_its_packages_says_how_to_get_them(argv: list[str]) -> None:
+    done = process("-S", "aero.py", *argv)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == (
+        "aero: this Python lacks the package docopt-ng: pip install . gets it, and ./build_pyz.sh makes an aero.pyz "
+        "that needs none\n"
+    )
