@@ -60,30 +60,37 @@ class _PortBlock:
     LOW, HIGH = 10_000, 32_000
 
     def __init__(self) -> None:
+        self._guards: list[socket.socket] = []  # of each block that is ours
+        self._claim()
+
+    def _claim(self) -> None:
+        """Makes a block that is free ours; a former one stays ours, as its ports may still be in use."""
         starts = range(self.LOW, self.HIGH, self.SIZE)
         first = os.getpid() % len(starts)
         for start in [*starts[first:], *starts[:first]]:
-            self.guard = socket.socket()
+            guard = socket.socket()
             try:
-                self.guard.bind((LOOPBACK, start))
+                guard.bind((LOOPBACK, start))
             except OSError:
-                self.guard.close()
+                guard.close()
                 continue
-            self.guard.listen(1)
+            guard.listen(1)
+            self._guards.append(guard)
             self._next, self._end = start + 1, start + self.SIZE
             return
         raise AssertionError("every block of ports is taken")
 
     def take(self, count: int) -> range:
         """``count`` free ports in a row, none of which is ever given out again."""
-        while self._next + count <= self._end:
-            ports = range(self._next, self._next + count)
-            busy = [port for port in ports if not _is_free(port)]
-            if not busy:
-                self._next = ports.stop
-                return ports
-            self._next = busy[-1] + 1
-        raise AssertionError(f"{self.SIZE} ports are not enough for one process of tests")
+        while True:
+            while self._next + count <= self._end:
+                ports = range(self._next, self._next + count)
+                busy = [port for port in ports if not _is_free(port)]
+                if not busy:
+                    self._next = ports.stop
+                    return ports
+                self._next = busy[-1] + 1
+            self._claim()
 
 
 def _is_free(port: int) -> bool:
