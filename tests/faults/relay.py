@@ -169,7 +169,7 @@ class Relay:
         self._thread.join()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # it is awake, or it has seen the end already
             self._wake_in.send(b"!")
 
     def _run(self) -> None:
