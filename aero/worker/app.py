@@ -64,6 +64,8 @@ class WorkerApp:
             log.warning(
                 "no auth code is set: the link is encrypted, but nothing proves who the server is; see --auth"
             )
+        if config.server.host in ("0.0.0.0", "::"):  # the default
+            log.warning("the server is looked for on this machine itself; see --server", server=config.server)
         self.crew.start()
 
     def reload(self, read: Callable[[], ClientConfig]) -> None:

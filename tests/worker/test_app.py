@@ -11,6 +11,7 @@ from aero.config.roles import ClientConfig
 from aero.errors import ConfigError
 from aero.worker.app import WorkerApp
 from aero.worker.dump import dump
+from aero.worker.identity import once
 
 A, B = (Target(name, "127.0.0.1", port) for name, port in (("a", 1), ("b", 2)))
 
@@ -77,3 +78,19 @@ def test_a_dump_has_a_line_for_the_process_each_lane_and_each_target(
     found = [record.getMessage() for record in caplog.records]
     assert [text.split(" ")[0] for text in found] == ["worker", "lane", "target", "target"]
     assert "state=resting" in found[1] and "port=0" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("a.b", False)]
+)
+def test_whoever_forgets_the_server_is_told_where_it_is_looked_for(
+    config: ClientConfig,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    warned: bool,
+) -> None:
+    app = WorkerApp(config.replace(server=Address(host, 1)), lambda target, port: None, once())
+    monkeypatch.setattr(app.crew, "start", lambda: None)
+    app.start()
+    assert ("looked for on this machine itself" in caplog.text) is warned
