@@ -175,6 +175,9 @@ class Limits:
     # How often a worker tells the server of changed targets: quick enough for whoever edits a file and looks, and a
     # message a second is what the server allows in the long run.
     REGISTER_EVERY_S = 1.0
+    # How long it waits for answers before it says more: a server that asks the holder of a port for a sign of life, and
+    # waits for a port that another program uses, needs half of that.
+    REGISTER_ANSWER_S = 15.0
     # A target whose port could not be had asks again: whoever holds the port may be gone.
     REGISTER_RETRY_S = 30.0
     # A visitor's way to a target, which is near the worker: its name, a place in the line, the connect.

@@ -11,8 +11,8 @@ What is missing from the table changes nothing. To another worker's session ever
 refused is not asked for again, unless it changes: then it is another one.
 
 However often targets change, the server hears of it within its limits (PROTOCOL.md, "Limits"), by construction: nothing
-is said while no link is up, or while the server has not processed what was said before; and after a batch of n messages
-the next one waits n times REGISTER_EVERY_S. What changed in between is one difference.
+is said while no link is up, or while the server has not processed what was said before or still owes answers to it; and
+after a batch of n messages the next one waits n times REGISTER_EVERY_S. What changed in between is one difference.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Registration:
         self._due: dict[int, float] = {}  # when to ask again, by target id
         self._retired: dict[int, None] = {}  # ids that the server may still have a mapping for, oldest first
         self._batch: _Batch | None = None  # what the server has perhaps not processed yet
+        self._unanswered: set[int] = set()  # ids that the server was told and has not answered
         self._next_at = 0.0
+        self._answers_until = 0.0  # for so long answers are waited for
         self._timer: Watcher | None = None
 
     def state(self, service: Service) -> int:
@@ -112,7 +114,7 @@ class Registration:
 
     def worker_begun(self) -> None:
         """The worker is new to the server, which knows none of its targets."""
-        for each in (self._states, self._refusals, self._due, self._retired):
+        for each in (self._states, self._refusals, self._due, self._retired, self._unanswered):
             each.clear()
         self._batch = None
         self._next_at = 0.0
@@ -123,6 +125,7 @@ class Registration:
     def session_lost(self) -> None:
         """A session is gone, another lives: what the server had not answered yet may have gone with it."""
         self._batch = None
+        self._unanswered.clear()
         for number in list(self._states):
             self._move(number, LOST)
         self.tell()
@@ -138,6 +141,7 @@ class Registration:
     def answered(self, answers: tuple[Answer, ...]) -> None:
         """The server's answers to a register message, or some of them."""
         for answer in answers:
+            self._unanswered.discard(answer.id)
             service = self._services.get(answer.id)
             if service is not None:
                 self._take(service, answer)
@@ -179,7 +183,8 @@ class Registration:
             self._batch = None
         speaker, said = self.speaker(), self._difference()
         if speaker is not None and said:
-            if self._batch is None and now >= self._next_at:
+            answered = not self._unanswered or now >= self._answers_until
+            if self._batch is None and answered and now >= self._next_at:
                 self._say(speaker, said, now)
             else:
                 self._again_at(max(self._next_at, now + _LOOK_S), now)
@@ -202,14 +207,17 @@ class Registration:
 
     def _say(self, speaker: Speaker, said: list[Register | Unregister], now: float) -> None:
         retired: tuple[int, ...] = ()
+        self._unanswered.clear()
         for message in said:
             if isinstance(message, Unregister):
                 retired = message.ids
             else:
                 for target in message.targets:
                     self._move(target.id, TOLD)
+                    self._unanswered.add(target.id)
         self._batch = _Batch(speaker.say(said), retired)
         self._next_at = now + len(said) * Limits.REGISTER_EVERY_S
+        self._answers_until = now + Limits.REGISTER_ANSWER_S
         if self._due or retired:
             self._again_at(self._next_at, now)
 

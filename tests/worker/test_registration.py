@@ -208,6 +208,33 @@ def test_a_target_that_changes_all_the_time_stays_within_the_servers_limits(
     assert world.agrees
 
 
+def test_a_server_that_answers_slowly_is_told_no_more_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that another program uses holds the answers to all of a worker's targets up, for seconds."""
+    count, busy_s = Limits.TARGETS_PER_WORKER, Limits.LEASE_BUSY_S + Limits.PROOF_OF_LIFE_S
+    world = World()
+    owed: list[tuple[float, Register]] = []
+    most = 0
+
+    def receive() -> None:
+        nonlocal most
+        while world.under_way:
+            message = world.under_way.pop(0)[1]
+            if isinstance(message, Register):
+                owed.append((max(world.now, owed[-1][0] if owed else 0.0) + busy_s, message))
+        most = max(most, sum(len(message.targets) for _, message in owed))
+        while owed and owed[0][0] <= world.now:
+            world.registration.answered(tuple(map(world.answer, owed.pop(0)[1].targets)))
+
+    monkeypatch.setattr(world, "receive", receive)
+    for number in range(60):
+        world.registration.replace(
+            tuple(Target(f"t{each}", "127.0.0.1", 1 + number) for each in range(count))
+        )
+        world.run(1.0)
+        receive()
+    assert count <= most <= 2 * count < Limits.WAITING_TARGETS
+
+
 def test_a_path_that_stalls_and_goes_on_brings_one_batch() -> None:
     """What is said into a dead path comes all at once when it lives again: so little is said."""
     world = World(A, delay_s=0.1)
