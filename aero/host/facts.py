@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 from collections.abc import Iterator
 
 import gevent
@@ -100,3 +101,14 @@ def descriptors() -> int:
 
 def _greenlets() -> int:
     return sum(1 for each in gc.get_objects() if isinstance(each, gevent.Greenlet) and not each.dead)
+
+
+def descriptor_line() -> int:
+    """The descriptor from which on visitors are turned away: those above are kept for links and the API.
+
+    The system gives the lowest number that is free: so many descriptors are in use where a visitor gets this one.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    return limit - min(limit // 4, Limits.KEPT_DESCRIPTORS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aero import logs
 from aero.address import Address, is_loopback
+from aero.host.facts import descriptor_line
 from aero.limits import Limits
 from aero.net.faults import report
 from aero.net.listen import Listener
@@ -85,6 +86,7 @@ class Mux:
         self._trusted = config.trust_proxy
         self._visitors: set[Visitor] = set()
         self._shares = Shares(Limits.MUX_VISITORS, Limits.MUX_VISITORS_PER_ADDRESS, of_free=0)
+        self._line = descriptor_line()
         self._listeners: list[Listener] = []
         for sock in socks:
             notice_absence(sock)
@@ -112,9 +114,8 @@ class Mux:
         counted = "" if trusted or ip.is_loopback else text
         try:
             sock.setblocking(False)
-            if self._shares.taken >= Limits.MUX_VISITORS or (
-                counted and self._shares.full(counted) is not None
-            ):
+            full = self._shares.taken >= Limits.MUX_VISITORS or sock.fileno() >= self._line
+            if full or (counted and self._shares.full(counted) is not None):
                 log.debug("! too many visitors", visitor=text)
                 busy = Page("busy", {})
                 self.count(busy)

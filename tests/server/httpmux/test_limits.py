@@ -240,6 +240,15 @@ def test_connections_in_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> No
     assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in answer
 
 
+def test_the_last_descriptors_are_kept_for_links_and_the_api(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mux = stage.server._mux
+    assert mux is not None
+    monkeypatch.setattr(mux, "_line", 0)  # as if every descriptor below the line were in use
+    assert all_of(stage.visit()).startswith(b"HTTP/1.1 503 ")
+
+
 def test_kept_connections_are_bounded_and_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     mux = stage.server._mux
     assert mux is not None

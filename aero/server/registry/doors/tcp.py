@@ -6,7 +6,6 @@ the places, and the last descriptors are kept for links and the API: above eithe
 
 from __future__ import annotations
 
-import resource
 import socket
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from aero import logs
 from aero.address import Address
 from aero.core.codes import RESET_NAMES
 from aero.errors import StreamError
+from aero.host.facts import descriptor_line
 from aero.limits import Limits
 from aero.net.listen import Listener, listen_all
 from aero.net.loop import Loop
@@ -37,11 +37,8 @@ class House(NamedTuple):
 
     @classmethod
     def build(cls, loop: Loop, counters: Counters) -> House:
-        """As many places as this process may have descriptors, less those kept back."""
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if limit == resource.RLIM_INFINITY:
-            limit = 1 << 20
-        line = limit - min(limit // 4, Limits.KEPT_DESCRIPTORS)
+        """As many places as visitors may have descriptors."""
+        line = descriptor_line()
         return cls(loop, counters, Shares(line, Limits.VISITORS_PER_ADDRESS), line)
 
 

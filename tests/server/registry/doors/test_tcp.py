@@ -11,6 +11,7 @@ import pytest
 
 from aero.core.codes import Reset
 from aero.errors import StreamError
+from aero.host import facts
 from aero.server.policy.shares import Shares
 from aero.server.registry.doors import tcp
 from aero.server.registry.doors.tcp import House, TcpDoor
@@ -110,7 +111,7 @@ def test_above_the_line_of_descriptors_everybody_is_reset_and_nobody_parked(pipe
 
 def test_a_part_of_the_descriptors_is_kept_back(monkeypatch: pytest.MonkeyPatch) -> None:
     for most, line in ((600, 450), (1024, 768), (1 << 20, (1 << 20) - 1024), (-1, (1 << 20) - 1024)):
-        monkeypatch.setattr(tcp.resource, "getrlimit", lambda _, most=most: (most, most))
+        monkeypatch.setattr(facts.resource, "getrlimit", lambda _, most=most: (most, most))
         assert House.build(cast(Any, None), Counters()).line == line
 
 
