@@ -1,8 +1,8 @@
 """A visitor's connection: requests in, one after the other, each to a target or to a page of the mux's own.
 
 Bytes move as in net/pipe.py, by persistent watchers and straight into the session's outbox; no greenlet, nothing
-here blocks or raises. Where the connection stands is its state (states.py); how bytes are written to the visitor is
-sending.py's, which tries are made for a request retry.py's.
+here blocks or raises. Where the connection stands is its state (states.py); how a request's body goes to the target is
+receiving.py's, how bytes are written to the visitor sending.py's, which tries are made for a request retry.py's.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Callable
 from aero import logs
 from aero.errors import MessageError
 from aero.limits import Limits
-from aero.net.loop import READ, stopped
 from aero.net.pipe import refuse
 from aero.server.httpmux import rewrite, states
-from aero.server.httpmux.body import Bytes, Transfer, framed
+from aero.server.httpmux.body import Bytes, Transfer
 from aero.server.httpmux.head import (
     CHUNKED,
     NO_BODY,
@@ -30,6 +29,7 @@ from aero.server.httpmux.head import (
 from aero.server.httpmux.http2 import PREFACE_HEAD, Refusal
 from aero.server.httpmux.login import Login
 from aero.server.httpmux.pages import Page, render
+from aero.server.httpmux.receiving import Receiving
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
 from aero.server.httpmux.routing import Destination
@@ -40,7 +40,6 @@ from aero.server.registry.lobby import Lobby
 
 log = logs.get("mux")
 
-READ_BYTES = 64 * 1024  # one recv of a body that has to be parsed
 _NOTHING = b""
 
 
@@ -48,9 +47,9 @@ class Visitor:
     """One connection to the mux."""
 
     __slots__ = (
-        "_body", "_checked", "_complete", "_discarded", "_doubted", "_eof", "_in", "_last", "_lobbies",
-        "_login", "_mux", "_patience_s", "_reading", "_refusal", "_request", "_sending", "_sock",
-        "_tries", "_until", "_upstream", "_wanted", "address", "deadline", "peer", "state",
+        "_checked", "_complete", "_discarded", "_doubted", "_eof", "_last", "_lobbies", "_login", "_mux",
+        "_patience_s", "_receiving", "_refusal", "_request", "_sending", "_sock", "_tries", "_until",
+        "_upstream", "_wanted", "address", "deadline", "peer", "state",
     )  # fmt: skip
 
     def __init__(self, mux: Shared, sock: socket.socket, address: str, peer: Peer) -> None:
@@ -62,7 +61,7 @@ class Visitor:
         self._mux = mux
         self._sock = sock
         self._sending = Sending(mux.loop, sock, self)
-        self._in = _NOTHING  # what was read and not yet used: a beginning of a head, or pipelined requests
+        self._receiving = Receiving(mux.loop, sock, self)
         self._checked = 0  # how much of a beginning was looked at
         self._eof = False  # the visitor sends no more
         self._login: Login | None = None
@@ -73,8 +72,7 @@ class Visitor:
         self._lobbies: list[Lobby] = []  # where it is waited for a link
         self._refusal: Refusal | None = None
         self._forget()
-        self._reading = mux.loop.io(sock.fileno(), READ)
-        self._reading.start(self._on_readable)
+        self._receiving.start()
 
     @property
     def closed(self) -> bool:
@@ -84,13 +82,13 @@ class Visitor:
     @property
     def idle(self) -> bool:
         """True between two requests."""
-        return self.state == states.WAITING and not self._in
+        return self.state == states.WAITING and not self._receiving.rest
 
     def _forget(self) -> None:
         """No request is under way."""
         self._request: Request | None = None
         self._wanted: Destination | None = None
-        self._body: Transfer | None = None  # of the request, while it is incomplete
+        self._receiving.body = None
         self._tries: Tries | None = None
         self._upstream: Upstream | None = None
         self._last = False  # the connection ends after this response
@@ -101,16 +99,18 @@ class Visitor:
 
     # From the visitor: heads
 
-    def _on_readable(self) -> None:
+    def readable(self) -> None:
+        """The loop's callback: the socket has something to read."""
+        receiving, upstream, tries = self._receiving, self._upstream, self._tries
         try:
-            if self._body is not None and self._upstream is not None:
-                self._relay()
+            if receiving.body is not None and upstream is not None and tries is not None:
+                receiving.relay(upstream, tries)
                 return
             data = self._sock.recv(self._mux.head_bytes)
             if not data:
-                self._on_eof()
+                self.ended()
             elif self.state == states.WAITING:
-                self._in += data
+                receiving.rest += data
                 self._next()
             else:
                 self._overhear(data)
@@ -130,17 +130,16 @@ class Visitor:
         elif self._refusal is not None:
             self._refuse(data)
         else:
-            self._in += data
-            if len(self._in) >= self._mux.head_bytes:
-                self._reading.stop()  # so much may wait behind a request that is under way
+            self._receiving.keep(data, self._mux.head_bytes)
 
     def _next(self) -> None:
         """Looks for the next request in what was read."""
         if self.state != states.WAITING:
             return
-        if not self._checked and self._in.startswith(b"\r\n"):
-            self._in = self._in[2:]  # old programs put a line end behind a body (RFC 9112, section 2.2)
-        data = self._in
+        receiving = self._receiving
+        data = receiving.rest
+        if not self._checked and data.startswith(b"\r\n"):
+            data = receiving.rest = data[2:]  # old programs put it behind a body (RFC 9112, section 2.2)
         try:
             end = end_of_head(data, self._checked, self._mux.head_bytes)
             if not end:
@@ -150,7 +149,7 @@ class Visitor:
                 if self._eof:
                     self.close()
                 return
-            self._in = data[end:]
+            receiving.rest = data[end:]
             self._checked = 0
             head = data[:end]
             if head == PREFACE_HEAD:
@@ -158,13 +157,13 @@ class Visitor:
                 return
             self._begin(parse_request(head, Limits.MUX_HEAD_FIELDS))
         except MessageError as error:
-            self._malformed(error)
+            self.malformed(error)
 
     def _begin(self, request: Request) -> None:
         self._request = request
         self._last = not request.keep_alive
         if request.length > 0 or request.length == CHUNKED:
-            self._body = Transfer(request.length)
+            self._receiving.body = Transfer(request.length)
         wanted = self._mux.router.wanted(request, self.peer.trusted and request.says_host)
         if isinstance(wanted, Page):
             self._answer(wanted)
@@ -181,9 +180,9 @@ class Visitor:
         if isinstance(mappings, Page):
             self._hold(mappings, wanted)
             return
-        body = self._take_body() if self._body is not None else _NOTHING
+        body = self._receiving.take() if self._receiving.body is not None else _NOTHING
         self._tries = Tries(mappings, request.method, body)
-        if self._eof and self._body is not None:
+        if self._eof and self._receiving.body is not None:
             self.close()  # the rest of it will never come
             return
         self._ask()
@@ -205,7 +204,7 @@ class Visitor:
         try:
             self._go_on()
         except MessageError as error:
-            self._malformed(error)
+            self.malformed(error)
         except Exception as error:
             self.broken(error)
 
@@ -213,17 +212,6 @@ class Visitor:
         for lobby in self._lobbies:
             lobby.leave(self.admit)
         self._lobbies = []
-
-    def _take_body(self) -> bytes:
-        """What has come of the body already, framed for the target. Raises MessageError."""
-        body = self._body
-        if body is None or not self._in:
-            return _NOTHING
-        out, used = body.feed(self._in)
-        self._in = self._in[used:]
-        if body.done:
-            self._body = None
-        return framed(body, out)
 
     # To the target
 
@@ -251,10 +239,9 @@ class Visitor:
             now = monotonic()
             self.deadline = now + Limits.MUX_LINK_S
             self._until = now + Limits.MUX_ANSWER_S
-        if self._body is not None:
-            self._wait(Limits.MUX_BODY_S)
-            if not self._reading.active:
-                self._reading.start(self._on_readable)
+        if self._receiving.body is not None:
+            self.wait(Limits.MUX_BODY_S)
+            self._receiving.start()
         if log.debugging:
             cid, stream = upstream.mapping.worker.cid, upstream.stream.id
             log.debug(
@@ -264,78 +251,7 @@ class Visitor:
     def _page(self, kind: str, why: str = "") -> Page:
         return Page(kind, self._wanted.said(why) if self._wanted is not None else {"why": why})
 
-    def _relay(self) -> None:
-        """The request's body, or raw bytes: one recv."""
-        upstream, body = self._upstream, self._body
-        if upstream is None or body is None:
-            return
-        stream = upstream.stream
-        room = None
-        if not upstream.backlogged:
-            room = stream.reserve(body.left) if body.left > 0 else stream.reserve()
-        if room is None:
-            self._reading.stop()
-            self._wait(Limits.MUX_ANSWER_S)
-            return
-        try:
-            count = self._receive(upstream, body, room)
-        except BlockingIOError:
-            stream.heavy = False
-            if not self._reading.active:
-                self._reading.start(self._on_readable)
-            return
-        except OSError:
-            self.lost()
-            return
-        except MessageError as error:
-            self._malformed(error)
-            return
-        if not count:
-            self._on_eof()
-        elif self._body is None:
-            self._wait(Limits.MUX_ANSWER_S)
-            if not self._reading.active and not self.closed:
-                self._reading.start(self._on_readable)
-        else:
-            self._wait(Limits.MUX_BODY_S)
-
-    def _receive(self, upstream: Upstream, body: Transfer, room: memoryview) -> int:
-        """One recv of a body; how many bytes came, 0 at the end of all. Raises OSError, MessageError."""
-        if not body.verbatim:
-            data = self._sock.recv(min(len(room), READ_BYTES))
-            if data:
-                self._feed(upstream, body, data)
-            return len(data)
-        count = self._sock.recv_into(room)
-        if count:
-            self._remember(room[:count])
-            body.passed(count)
-            upstream.stream.commit(count, not body.done and count == len(room))
-            if body.done:
-                self._body = None
-        return count
-
-    def _feed(self, upstream: Upstream, body: Transfer, data: bytes) -> None:
-        out, used = body.feed(data)
-        self._in = data[used:]
-        if body.done:
-            self._body = None
-        for_target = framed(body, out)
-        if for_target:
-            self._remember(for_target)
-            upstream.send(for_target)
-        if (
-            self.state == states.RAW and self._body is None
-        ):  # 101 came before the request was whole; now it is
-            self._body = Transfer(UNTIL_CLOSE)
-            rest, self._in = self._in, _NOTHING
-            upstream.send(rest)
-
-    def _remember(self, data: Bytes) -> None:
-        if self._tries is not None:
-            self._tries.remember(data)
-
-    def _wait(self, limit_s: float) -> None:
+    def wait(self, limit_s: float) -> None:
         """Until the visitor or the target does something; once the response has begun both may take their time."""
         if self._sending.busy:
             return
@@ -351,15 +267,12 @@ class Visitor:
         if self.state == states.RAW and self._eof:
             self._end_raw()
             return
-        self._relay()
-        upstream = self._upstream
-        if self._body is None or upstream is None or self._eof or self._reading.active:
+        upstream, tries = self._upstream, self._tries
+        if upstream is None or tries is None:
             return
-        stream = upstream.stream
-        if stream.heavy:
-            stream.session.wait_turn(stream)
-        elif not (stream.waiting or stream.starved or upstream.backlogged):
-            self._reading.start(self._on_readable)
+        self._receiving.relay(upstream, tries)
+        if self._upstream is not None and not self._eof:
+            self._receiving.go_on(upstream)
 
     # From the target
 
@@ -398,10 +311,10 @@ class Visitor:
         self._patience_s = patience_s = self._mux.idle_s
         if not self._sending.busy:
             self.deadline = NEVER if patience_s == NEVER else monotonic() + patience_s
-        if self._body is not None:
+        if self._receiving.body is not None:
             upstream.serve_last()
             self._last = True
-        elif self._mux.draining or (self._eof and not self._in):
+        elif self._mux.draining or (self._eof and not self._receiving.rest):
             self._last = True
         connection = b"close" if self._last else b"keep-alive" if request.minor == 0 else _NOTHING
         place = self._place(response) if response.places else None
@@ -418,24 +331,18 @@ class Visitor:
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""
         self._enter(states.SWITCHED)
-        if self._body is None or self._body.verbatim:
-            self._body = Transfer(UNTIL_CLOSE)
         if self._tries is not None:
             self._tries.begun()
         self._patience_s = self._mux.idle_s
-        self._wait(NEVER)
+        self.wait(NEVER)
         head = rewrite.response_head(response, NO_BODY, False, b"Upgrade", self._place(response))
         self._sending.head(head, chunked=False)
-        if self._in and self._upstream is not None:
-            rest, self._in = self._in, _NOTHING
-            if self._body.verbatim:
-                self._upstream.send(rest)
-            else:
-                self._feed(self._upstream, self._body, rest)
+        if self._upstream is not None and self._tries is not None:
+            self._receiving.switched(self._upstream, self._tries)
         if self._eof:
             self._end_raw()
-        elif not self._reading.active:
-            self._reading.start(self._on_readable)
+        else:
+            self._receiving.start()
 
     def body(self, data: Bytes) -> None:
         """Part of the response's body, or raw bytes."""
@@ -454,7 +361,7 @@ class Visitor:
         sending = self._sending
         sending.flush(credit)
         if self._patience_s != NEVER and self.state in (states.ANSWERING, states.RAW):
-            self._wait(NEVER)
+            self.wait(NEVER)
         if self._complete and not sending.busy and self.state != states.CLOSED:
             self._finish()
 
@@ -490,7 +397,7 @@ class Visitor:
 
     def drained(self) -> None:
         """The visitor has taken everything that waited."""
-        self._wait(Limits.MUX_ANSWER_S)
+        self.wait(Limits.MUX_ANSWER_S)
         if self._complete:
             self._finish()
 
@@ -499,7 +406,7 @@ class Visitor:
         if self.state not in (states.WAITING, states.HELD, states.ASKING):
             self._abort()
             return
-        if self._body is not None or (self._eof and not self._in):
+        if self._receiving.body is not None or (self._eof and not self._receiving.rest):
             self._last = True
         if log.debugging:
             log.debug("! answered", visitor=self.address, what=page.kind, **page.fields)
@@ -510,12 +417,12 @@ class Visitor:
         self._sending.head(render(page, self._request, not self._last, status), chunked=False)
         self.flush(0)
 
-    def _malformed(self, error: MessageError) -> None:
+    def malformed(self, error: MessageError) -> None:
         """What was said can be read in more than one way, or in none: nothing after it is looked at."""
         self._drop_upstream()
         self._last = True
-        self._in = _NOTHING
-        self._body = Transfer(UNTIL_CLOSE)  # whatever follows belongs to nothing
+        self._receiving.rest = _NOTHING
+        self._receiving.body = Transfer(UNTIL_CLOSE)  # whatever follows belongs to nothing
         self._answer(Page("malformed", {"why": str(error)}), error.status)
 
     # Ends
@@ -525,16 +432,16 @@ class Visitor:
         if self.state == states.RAW:
             self._end_raw()
             return
-        request, body = self._request, self._body
+        request, body = self._request, self._receiving.body
         upstream, self._upstream = self._upstream, None
         if upstream is not None and upstream.release(clean=body is None):
             if self._login is not None:
                 self._login.end()
             self._login = Login(upstream, request.forwarded if request is not None else ())
-        if self._last or (self._eof and not self._in):
+        if self._last or (self._eof and not self._receiving.rest):
             # Who has said that this was the last request sends no more. Others may just be sending the next one.
             said = request is not None and not request.keep_alive
-            if said and body is None and not self._in:
+            if said and body is None and not self._receiving.rest:
                 self.close()
             else:
                 self._linger()
@@ -542,9 +449,9 @@ class Visitor:
         self._forget()
         self.state = states.TRANSITIONS[self.state, states.WRITTEN]
         self.deadline = monotonic() + Limits.MUX_IDLE_S
-        if not self._eof and not self._reading.active:
-            self._reading.start(self._on_readable)
-        if self._in:
+        if not self._eof and not self._receiving.watcher.active:
+            self._receiving.start()
+        if self._receiving.rest:
             self._mux.loop.run_callback(self._take_turn)  # not at once: others have their turn
 
     def _take_turn(self) -> None:
@@ -559,7 +466,7 @@ class Visitor:
         if upstream is None or self.closed:
             return
         if self._eof:
-            self._body = None
+            self._receiving.body = None
             upstream.finish_sending()
         if self._complete and not self._sending.busy:
             try:
@@ -572,10 +479,10 @@ class Visitor:
                 upstream.release(clean=True)
                 self.close()
 
-    def _on_eof(self) -> None:
+    def ended(self) -> None:
         """The visitor sends no more. What was asked for is still answered."""
         self._eof = True
-        self._reading.stop()
+        self._receiving.watcher.stop()
         if self.state == states.RAW:
             self._end_raw()
         elif self.state == states.LINGERING:
@@ -586,15 +493,15 @@ class Visitor:
             self.close()
         elif self._request is None or self.state == states.HELD:
             return  # malformed, and its answer is on its way; or ``_go_on`` will see
-        elif self._body is not None:
+        elif self._receiving.body is not None:
             self.lost()
-        elif self._upstream is not None and not self._in:
+        elif self._upstream is not None and not self._receiving.rest:
             self._upstream.finish_sending()  # whether that means "I am gone" is for the target to say
 
     def _linger(self) -> None:
         """The visitor may still be sending: closing now would reset the connection and lose it the answer."""
         self._enter(states.LAST)
-        self._in = _NOTHING
+        self._receiving.rest = _NOTHING
         self.deadline = monotonic() + Limits.MUX_LINGER_S
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -603,8 +510,8 @@ class Visitor:
             return
         if self._eof:
             self.close()
-        elif not self._reading.active:
-            self._reading.start(self._on_readable)
+        else:
+            self._receiving.start()
 
     def expired(self) -> None:
         """The deadline has passed."""
@@ -614,10 +521,10 @@ class Visitor:
             self._abort()
         elif self.state == states.ASKING and monotonic() < self._until:
             self._look_at_link()
-        elif self.state == states.WAITING or (self._body is not None and self._reading.active):
+        elif self.state == states.WAITING or self._receiving.expects:
             self._drop_upstream()
             self._last = True
-            self._body = Transfer(UNTIL_CLOSE)
+            self._receiving.body = Transfer(UNTIL_CLOSE)
             self._answer(Page("visitor slow", {}))
         else:
             self._drop_upstream()
@@ -645,7 +552,7 @@ class Visitor:
         self._refusal = Refusal()
         self.deadline = monotonic() + Limits.MUX_HEAD_S
         self._sending.put(self._refusal.start(), 0)
-        self._refuse(self._in)
+        self._refuse(self._receiving.rest)
 
     def _refuse(self, data: bytes) -> None:
         if self._refusal is not None:
@@ -681,7 +588,7 @@ class Visitor:
         self._leave_lobbies()
         if self._login is not None:
             self._login.end()
-        stopped(self._reading)
+        self._receiving.stop()
         self._sending.stop()
         close(self._sock)
         self._mux.gone(self)

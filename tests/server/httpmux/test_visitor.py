@@ -37,7 +37,7 @@ def test_nothing_is_read_into_what_follows_a_malformed_request(bad: bytes) -> No
     scene.run()
     scene.sock.data = GET * 3000
     scene.run()
-    assert len(scene.visitor._in) < 2 * HEAD_BYTES
+    assert len(scene.visitor._receiving.rest) < 2 * HEAD_BYTES
     scene.sock.full = False
     scene.run()
     assert scene.sock.taken.startswith(b"HTTP/1.1 400 ") and scene.sock.taken.count(b"HTTP/1.1") == 1
