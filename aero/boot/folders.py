@@ -39,17 +39,25 @@ def secured(folder: str, base: str) -> str:
     if not os.path.isdir(base):
         raise Refused(f"{base} does not exist")
     parent, name = os.path.split(os.path.abspath(folder))
-    os.makedirs(parent, 0o700, exist_ok=True)
+    make(parent)
     real = os.path.join(os.path.realpath(parent), name)
     check_ancestors(real)
-    try:
-        os.mkdir(real, 0o700)
-    except FileExistsError:
-        pass
+    make(real)
     check_ours(real)
     if os.statvfs(real).f_flag & os.ST_NOEXEC:
         raise Refused("is mounted noexec")
     return real
+
+
+def make(path: str) -> None:
+    """Make a folder, and those above it that are missing, for us alone whatever our umask. Raises OSError."""
+    if os.path.isdir(path):
+        return
+    make(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another start made it, or it is no folder: whoever looks next sees that
 
 
 def check_ours(path: str) -> None:
