@@ -300,22 +300,23 @@ def test_a_full_disk_takes_nobodys_tunnel_down(lab: Lab, echo: int) -> None:
 
 
 def test_a_disk_that_fills_up_under_the_leases(lab: Lab, echo: int) -> None:
-    # Room for the file and its index, not for many leases; and for no byte code, which Python would cut short.
+    # Room for the file, its index and some 30 leases, however many are written at once; and for no byte code, which
+    # Python would cut short.
     limit = (
         "import resource,signal,os,sys;signal.signal(signal.SIGXFSZ,signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE,(40000,40000));"
         f"os.execvp({COMMAND[0]!r},{[*COMMAND, 'server']!r}+sys.argv[1:])"
     )
-    ports = free_ports(30)
+    ports = free_ports(80)
     server = lab.server(
         command=("python3", "-c", limit),
         ports=f"{ports[0]}-{ports[-1]}",
         env={"PYTHONDONTWRITEBYTECODE": "1"},
     )
-    worker = lab.worker(server, targets={f"t{number}": echo for number in range(30)}, ping=1)
+    worker = lab.worker(server, targets={f"t{number}": echo for number in range(80)}, ping=1)
     server.says("warn .*cannot write leases")
     with nothing_left_in(server, worker):
-        for number in range(30):
+        for number in range(80):
             assert echoes(worker.port(f"t{number}"))
     assert len(re.findall("cannot write leases", server.stderr)) == 1
 
