@@ -12,9 +12,7 @@ from aero.net import faults
 from aero.net.loop import event_loop, stopped
 
 
-def test_every_part_gets_the_same_loop_and_errors_one_last_resort(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_part_gets_the_same_loop_and_errors_one_last_resort() -> None:
     loop = event_loop()
     hub = gevent.get_hub()
     resort = hub.print_exception
