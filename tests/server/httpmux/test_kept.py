@@ -124,12 +124,26 @@ def test_one_that_never_answered_waits_no_longer_once_it_is_over(house: House) -
     house.put(served)
     assert served.ends == ["retired"], "the silent one may be waiting for its place"
     silent.abort()
+    assert house.kept._widths[cast(Any, house.target)].waiting == 0
     other = house.answered()
     house.put(other)
     assert not other.ends
     for each in (served, other):
         each.abort()
     assert not house.kept._widths, "nothing is left of a target without connections"
+
+
+def test_one_is_kept_while_another_waits_where_the_target_serves_both(house: House) -> None:
+    first, second = house.answered(), house.answered()
+    second.abort()
+    waiting = Upstream(house, house.target)
+    house.put(first)
+    assert not first.ends, "it has served two at once"
+    further = Upstream(house, house.target)
+    house.kept.drop(cast(Any, first))
+    house.put(first)
+    assert first.ends == ["retired"], "but never three"
+    assert not waiting.ends and not further.ends
 
 
 def test_each_target_and_all_together_keep_so_many_and_no_more(
