@@ -152,18 +152,36 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class Setting(NamedTuple):
+    """An option of a target: its name, its value as the wire has it, and the text that it was written as."""
+
+    key: str
+    value: str | int | bool | tuple[str, ...]
+    text: str
+
+
 class Target(NamedTuple):
-    """One named local service of a worker; ``remote`` is the listening port that it asks for, 0 for any."""
+    """One named local service of a worker.
+
+    ``remote`` is the listening port that it asks for, 0 for any; ``settings`` are its other options, sorted by name.
+    """
 
     name: str
     host: str
     port: int
     remote: int = 0
+    settings: tuple[Setting, ...] = ()
 
     @property
     def address(self) -> Address:
         """Where the worker dials."""
         return Address(self.host, self.port)
 
+    def setting(self, key: str) -> str | int | bool | tuple[str, ...] | None:
+        """The value of an option; None where it was not given."""
+        return next((each.value for each in self.settings if each.key == key), None)
+
     def __str__(self) -> str:
-        return f"{self.name}@{self.address}" + (f"?remote={self.remote}" if self.remote else "")
+        options = [f"remote={self.remote}"] if self.remote else []
+        options += [f"{each.key}={each.text}" for each in self.settings]
+        return f"{self.name}@{self.address}" + ("?" + "&".join(options) if options else "")

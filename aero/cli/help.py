@@ -18,6 +18,7 @@ from aero.config.roles import (
     ServiceConfig,
     WorkerConfig,
 )
+from aero.config.targets import OPTIONS
 
 TOP = """\
 AeRO-proxy {version}: any TCP service behind NAT, reachable through one encrypted
@@ -88,6 +89,9 @@ Examples:
   AERO_AUTH=CODE aero client --config worker.toml
   * * * * * python3 aero.pyz client --lock --config worker.toml   (in crontab)
 
+What may stand behind a target's ?, with & between (quote it for the shell), or
+as keys of its table in the file:
+{target_options}
 A worker does not give up: it dials again after at most 30 seconds, and after a
 wrong code every 30 seconds or more, unless --once is given.
 {sources}
@@ -236,6 +240,7 @@ def text(command: str) -> str:
     example = FILES.get(command, "")
     return page.format(
         options=options.help_lines(),
+        target_options="".join(each.help_lines() for each in OPTIONS.values()),
         sources=SOURCES.format(table=command, example=example),
         exits=EXITS.strip("\n") + "\n",
     )

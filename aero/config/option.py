@@ -58,14 +58,19 @@ class Option(NamedTuple):
     def help_lines(self) -> str:
         """The option as ``--help`` shows it, and as docopt reads it."""
         short = "-h, " if self.name == "help" else ""
-        left = f"  {short}--{self.name} {self.metavar}".rstrip()
         text = f"{self.help} [default: {self.default_text}]" if self.default_text else self.help
-        lines = [left.ljust(_COLUMN)] if len(left) <= _COLUMN - 2 else [left, " " * _COLUMN]
-        for word in _words(text):
-            if len(lines[-1].rstrip()) > _COLUMN and len(lines[-1]) + len(word) > _WIDTH:
-                lines.append(" " * _COLUMN)
-            lines[-1] += word + " "
-        return "".join(line.rstrip() + "\n" for line in lines)
+        return entry(f"{short}--{self.name} {self.metavar}".rstrip(), text)
+
+
+def entry(word: str, text: str) -> str:
+    """The lines of a help page for one word: the word, and what it means in a column of its own."""
+    left = f"  {word}"
+    lines = [left.ljust(_COLUMN)] if len(left) <= _COLUMN - 2 else [left, " " * _COLUMN]
+    for each in _words(text):
+        if len(lines[-1].rstrip()) > _COLUMN and len(lines[-1]) + len(each) > _WIDTH:
+            lines.append(" " * _COLUMN)
+        lines[-1] += each + " "
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def _words(text: str) -> list[str]:

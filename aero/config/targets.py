@@ -2,7 +2,12 @@
 
 ``+`` joins the items of a list inside a value. There are no escapes: what does not fit on a command line goes into the
 configuration file, as a table ``[client.targets.NAME]`` with ``address`` and the same keys. A secret is only ever given
-as @FILE. To add an option of targets, add a field to `Target` and a line to `OPTIONS`.
+as @FILE.
+
+To add an option: one entry in `OPTIONS` here, whose parser gives the value that goes to the server, and one in
+`HONOURED` of aero.server.registry.terms, which reads that value there. Whoever needs it asks ``target.setting(key)`` at
+the worker and ``mapping.options`` at the server. Grammar, help and what is told of options that a server does not
+honour follow from the entry.
 """
 
 from __future__ import annotations
@@ -11,13 +16,40 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
-from aero.address import Address, Target, check_name, port_number
+from aero.address import Address, Setting, Target, check_name, port_number
 from aero.config.hints import instead, shown
+from aero.config.option import entry
 from aero.errors import ConfigError
 from aero.limits import Limits
 
-#: What stands behind a target's ?, and how each is read. The name is the field of `Target`.
-OPTIONS: dict[str, Callable[[str], Any]] = {"remote": port_number}
+
+class TargetOption(NamedTuple):
+    """One option of targets.
+
+    ``parse`` gives the value as the wire has it: a text, a number, True, or a tuple of texts; it raises ConfigError.
+    ``needs``: another option without which this one means nothing. ``guards``: it keeps somebody out, or a target
+    relies on it to tell who comes: where a server does not honour it, the target is not offered at all.
+    ``local``: the worker's own affair, which no server has to honour.
+    """
+
+    name: str
+    metavar: str
+    parse: Callable[[str], Any]
+    help: str
+    needs: str = ""
+    guards: bool = False
+    local: bool = False
+
+    def help_lines(self) -> str:
+        """The option as ``aero client --help`` shows it."""
+        return entry(f"{self.name}={self.metavar}", self.help)
+
+
+#: What may stand behind a target's ?, by name.
+OPTIONS: dict[str, TargetOption] = {
+    each.name: each
+    for each in (TargetOption("remote", "PORT", port_number, "The port of the server that it asks for"),)
+}
 _EXAMPLE = "web@127.0.0.1:80"
 _UDP = "/udp"
 
@@ -98,10 +130,16 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
         if key in found:
             raise ConfigError(f"option {key!r} is given twice")
         try:
-            found[key] = OPTIONS[key](value)
+            found[key] = Setting(key, OPTIONS[key].parse(value), value)
         except ConfigError as error:
             raise ConfigError(f"{key}: {error}") from None
-    return Target(called, where.host, where.port, **found)
+    for key in found:
+        needs = OPTIONS[key].needs
+        if needs and needs not in found:
+            raise ConfigError(f"{key} means nothing without {needs}, add {needs}={OPTIONS[needs].metavar}")
+    remote = found.pop("remote", None)
+    settings = tuple(found[key] for key in sorted(found))
+    return Target(called, where.host, where.port, remote.value if remote is not None else 0, settings)
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
+from aero.worker.honoured import Shortfall, asked, guarded, judge
 from aero.worker.targets import Service, Services
 
 log = logs.get("target")
@@ -120,6 +121,7 @@ class Registration:
         self._next_at = 0.0
         for service in self._services:
             service.port = 0
+            service.withheld = guarded(service.target)
         self.tell()
 
     def session_lost(self) -> None:
@@ -151,10 +153,22 @@ class Registration:
 
     def _take(self, service: Service, answer: Answer) -> None:
         if answer.port:
-            if self._move(service.id, GOT_PORT) and service.port != answer.port:
-                service.port = service.had = answer.port
-                self._refusals.pop(service.id, None)
-                self._announce(service.target, answer.port)
+            shortfall = judge(service.target, answer.options)
+            if shortfall.guards:
+                self._withhold(service, shortfall)
+            elif self._move(service.id, GOT_PORT):
+                service.withheld = False
+                if service.port != answer.port:
+                    service.port = service.had = answer.port
+                    self._refusals.pop(service.id, None)
+                    self._announce(service.target, answer.port)
+                    if shortfall.ignored:
+                        ignored = ", ".join(shortfall.ignored)
+                        log.warning(
+                            "the server does not do what the target asks for",
+                            target=service.target,
+                            ignored=ignored,
+                        )
             return
         taken = answer.error == TAKEN
         if not self._move(service.id, GOT_TAKEN if taken else GOT_NO):
@@ -166,6 +180,18 @@ class Registration:
             self._refusals[service.id] = answer.text
             again = {"retry_s": Limits.REGISTER_RETRY_S} if taken else {}
             log.error("the server refused a target", target=service.target, why=answer.text, **again)
+
+    def _withhold(self, service: Service, shortfall: Shortfall) -> None:
+        """The server would let in whom the target's options keep out: the target is taken back."""
+        if self._move(service.id, GOT_NO):
+            service.withheld = True
+            service.port = 0
+            self._retired[service.id] = None
+            log.error(
+                "the target is not offered: the server does not honour what guards it, a newer one may",
+                target=service.target,
+                ignored=", ".join(shortfall.guards),
+            )
 
     # Saying it
 
@@ -199,7 +225,14 @@ class Registration:
         told = self._batch.retired if self._batch is not None else ()
         gone = tuple(number for number in self._retired if number not in told)
         new = [
-            Wanted(each.id, each.target.name, str(each.target.address), each.target.remote, each.had)
+            Wanted(
+                each.id,
+                each.target.name,
+                str(each.target.address),
+                each.target.remote,
+                each.had,
+                options=asked(each.target),
+            )
             for each in self._services
             if self.state(each) == UNTOLD
         ]

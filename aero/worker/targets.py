@@ -16,6 +16,7 @@ from aero.net.faults import report
 from aero.net.lookup import Names
 from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, prepare
+from aero.worker.honoured import guarded
 from aero.worker.reach import Approach, Places, Way
 
 log = logs.get("target")
@@ -32,6 +33,7 @@ class Service:
         self.target = target
         self.port = 0  # the mapping's, once registered
         self.had = 0  # the last one that it had
+        self.withheld = guarded(target)  # until the server has said that it honours what guards the target
         self.streams: set[Stream] = set()
         self._loop = way.loop
         self._way = way
@@ -131,7 +133,7 @@ class Services:
     def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor came."""
         service = self._by_id.get(target_id)
-        if service is None:
+        if service is None or service.withheld:
             stream.abort(Reset.NO_TARGET, f"there is no target {target_id}")
             return
         if log.debugging:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.config import targets
-from aero.config.targets import TargetTable
+from aero.config import targets, values
+from aero.config.targets import TargetOption, TargetTable
 from aero.errors import ConfigError
 from aero.limits import Limits
 
@@ -28,7 +28,7 @@ from aero.limits import Limits
 )
 def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
     parsed = targets.target(text)
-    assert parsed == expected
+    assert parsed == (*expected, ())
     assert targets.target(str(parsed)) == parsed
     assert parsed.address == expected[1:3]
 
@@ -111,6 +111,44 @@ def test_tables_that_cannot_be(keys: dict[str, str], hint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape("[client.targets.db]: ")) as error:
         targets.from_table(TargetTable("db", keys))
     assert hint in str(error.value)
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two options of the test's own beside the real ones."""
+    for option in (
+        TargetOption("door", "WORD", values.one_of(("open", "shut")), "Whether", guards=True),
+        TargetOption("bell", "N", values.integer(1, 9), "How often", needs="door"),
+        TargetOption("names", "LIST", lambda text: tuple(text.split("+")), "Whose"),
+    ):
+        monkeypatch.setitem(targets.OPTIONS, option.name, option)
+
+
+@pytest.mark.usefixtures("options")
+def test_options_are_read_once_and_written_as_they_came() -> None:
+    parsed = targets.target("a@h:1?names=x+y&door=shut&remote=7&bell=3")
+    assert parsed.settings == (("bell", 3, "3"), ("door", "shut", "shut"), ("names", ("x", "y"), "x+y"))
+    assert (parsed.setting("bell"), parsed.setting("remote"), parsed.remote) == (3, None, 7)
+    assert str(parsed) == "a@h:1?remote=7&bell=3&door=shut&names=x+y"
+    assert targets.target(str(parsed)) == parsed
+    keys = {"address": "h:1", "names": "x+y", "door": "shut", "remote": "7", "bell": "3"}
+    assert targets.from_table(TargetTable("a", keys)) == parsed
+
+
+@pytest.mark.usefixtures("options")
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("door=ajar", "door: 'ajar' is unknown, write open or shut"),
+        ("bell=3", "bell means nothing without door, add door=WORD"),
+        ("bell=0&door=open", "bell: '0' is not a number from 1 to 9"),
+        ("nmes=x", "did you mean names?"),
+        ("door=open&door=open", "option 'door' is given twice"),
+    ],
+)
+def test_options_that_cannot_be(query: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(hint)):
+        targets.target(f"a@h:1?{query}")
 
 
 @given(st.text())

@@ -10,9 +10,11 @@ import gevent
 import pytest
 
 from aero import address
-from aero.address import Target
+from aero.address import Setting, Target
+from aero.config.targets import OPTIONS, TargetOption
 from aero.core import frames, messages
 from aero.core.budget import Budget
+from aero.core.codes import Reset
 from aero.core.messages import OUT_OF_RANGE, TAKEN, Answer, Register, Unregister
 from aero.limits import Limits
 from aero.worker import registration
@@ -50,6 +52,7 @@ class World:
         self.under_way: list[tuple[float, Register | Unregister]] = []
         self.told: list[Register | Unregister] = []
         self.refuse: dict[str, str] = {}  # by name: the error
+        self.honours: set[str] = set()  # options
         self.known: dict[int, str] = {}  # at the server: id and name
         self.budget = Budget(Limits.CONTROL_BURST, Limits.CONTROL_PER_S, self.now)
         self.announced: list[tuple[str, int]] = []
@@ -87,7 +90,8 @@ class World:
                 wanted.id, wanted.name, error=self.refuse[wanted.name], text=self.refuse[wanted.name]
             )
         self.known[wanted.id] = wanted.name
-        return Answer(wanted.id, wanted.name, port=10_000 + wanted.id)
+        honoured = {key: value for key, value in wanted.options.items() if key in self.honours}
+        return Answer(wanted.id, wanted.name, port=10_000 + wanted.id, options=honoured)
 
     def run(self, seconds: float) -> None:
         """Lets time pass."""
@@ -192,6 +196,39 @@ def test_nothing_is_told_where_nothing_has_changed() -> None:
         world.run(0.5)
     assert len(world.told) == said, "neither ids that are gone, nor a refusal that is final"
     assert world.states() == {"a": "mapped", "b": "refused"}
+
+
+class Visit:
+    """A visitor's stream that is asked nothing but to end."""
+
+    def __init__(self) -> None:
+        self.reset = 0
+
+    def abort(self, code: int, text: str) -> None:
+        self.reset = code
+
+
+def test_a_target_is_taken_back_where_its_guard_is_not_honoured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, guards in (("door", True), ("bell", False)):
+        monkeypatch.setitem(OPTIONS, name, TargetOption(name, "N", int, "", guards=guards))
+    bell = A._replace(settings=(Setting("bell", 1, "1"),))
+    door = B._replace(settings=(Setting("door", 1, "1"),))
+    world = World(bell, door)
+    visit = Visit()
+    world.registration.visitor_came(visit, 2, "192.0.2.1:5")  # type: ignore[arg-type]
+    assert visit.reset == Reset.NO_TARGET, "nobody comes in before the server has answered"
+    world.run(5.0)
+    assert world.states() == {"a": "mapped", "b": "refused"}
+    assert world.known == {1: "a"} and world.told[-1] == Unregister((2,))
+    assert "does not do what the target asks for" in caplog.text and "bell=1" in caplog.text
+    assert "the target is not offered" in caplog.text and "door=1" in caplog.text
+    world.honours = {"door"}
+    world.registration.worker_begun()
+    world.run(5.0)
+    assert world.states() == {"a": "mapped", "b": "mapped"} and world.known == {1: "a", 2: "b"}
+    assert not any(each.withheld for each in world.services)
 
 
 @pytest.mark.parametrize("every_s", [0.01, 0.15, 0.8, 1.5])

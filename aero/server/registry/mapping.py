@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Protocol
 
+from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
 from aero.server.policy.shares import Shares
 from aero.server.registry.claims import Holder
@@ -66,8 +67,10 @@ class Mapping:
         port: int,
         counters: Counters,
         give_way: Callable[[Mapping], None],
+        options: Options = NO_OPTIONS,
     ) -> None:
-        """``local``: the target's address as the worker wrote it; ``give_way`` drops the mapping for another's sake.
+        """``local``: the target's address as the worker wrote it; ``give_way`` drops the mapping for another's sake;
+        ``options``: those that are honoured, read by terms.py.
 
         Whoever makes it owes it its ``door``.
         """
@@ -77,6 +80,7 @@ class Mapping:
         self.name = owner.name
         self.local = local
         self.port = port
+        self.options = options
         self.door: Door
         self._give_way = give_way
         self.closed = False  # the target was withdrawn: new streams would lead nowhere

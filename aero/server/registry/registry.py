@@ -133,7 +133,9 @@ class Registry:
     ) -> Mapping:
         """A mapping with its door; on any exception nothing of it is left."""
         try:
-            mapping = Mapping(worker, owner, wanted.id, wanted.local, port, self.counters, self._give_way)
+            mapping = Mapping(
+                worker, owner, wanted.id, wanted.local, port, self.counters, self._give_way, wanted.options
+            )
             mapping.door = TcpDoor(self._house, mapping, socks)
             self._ports.hold(port, mapping)
             worker.added(mapping)

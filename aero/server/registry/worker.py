@@ -8,12 +8,13 @@ from time import monotonic, time
 from typing import Any, Callable, Protocol
 
 from aero.core.codes import Close, Reset
-from aero.core.messages import DUPLICATE, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
+from aero.core.messages import DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
 from aero.core.stream import Receiver, Stream
-from aero.errors import PortError, StreamError
+from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
 from aero.net.loop import Loop
 from aero.server.policy.shares import Shares
+from aero.server.registry import terms
 from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
@@ -181,20 +182,26 @@ class Worker:
     def _register_one(self, wanted: Wanted, last: bool) -> Answer | Wait:
         target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
-        if known is not None and (known.name, known.local) == (name, local):  # our first answer was lost
-            return Answer(target_id, name, known.port, tuple(known.addresses))
+        try:
+            options = terms.read(wanted.options)
+        except ConfigError as error:
+            return Answer(target_id, name, error=INVALID, text=str(error))
+        if known is not None and (known.name, known.local, known.options) == (name, local, options):
+            return Answer(
+                target_id, name, known.port, tuple(known.addresses), options
+            )  # our first answer was lost
         if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
             text = f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
             return Answer(target_id, name, error=TOO_MANY, text=text)
         if known is not None or self.mapping(name, wanted.proto) is not None:
             return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
         try:
-            mapping = self._home.add_mapping(self, wanted, last)
+            mapping = self._home.add_mapping(self, wanted._replace(options=options), last)
         except PortError as error:
             return Answer(target_id, name, error=OUT_OF_RANGE if error.final else TAKEN, text=str(error))
         if isinstance(mapping, Wait):
             return mapping
-        return Answer(target_id, name, mapping.port, tuple(mapping.addresses))
+        return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.options)
 
     def unregister(self, target_ids: Iterable[int]) -> None:
         """Closes mappings: no new visitors; open streams go on. Raises RemoteProtocolError as ``register``."""

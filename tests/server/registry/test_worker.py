@@ -9,9 +9,20 @@ from typing import Any, cast
 import pytest
 
 from aero.core.codes import Close, Reset
-from aero.core.messages import DUPLICATE, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
+from aero.core.messages import (
+    DUPLICATE,
+    INVALID,
+    NO_OPTIONS,
+    OUT_OF_RANGE,
+    TAKEN,
+    TOO_MANY,
+    Answer,
+    Options,
+    Wanted,
+)
 from aero.errors import PortError, StreamError
 from aero.limits import Limits
+from aero.server.registry import terms
 from aero.server.registry import worker as module
 from aero.server.registry.claims import Holder
 from aero.server.registry.worker import Worker
@@ -64,7 +75,7 @@ class Home:
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Any:
         if self.refusal is not None:
             raise self.refusal
-        mapping = mapped(wanted.id, wanted.name, wanted.local, wanted.proto)
+        mapping = mapped(wanted.id, wanted.name, wanted.local, wanted.proto, wanted.options)
         worker.added(mapping)
         return mapping
 
@@ -75,12 +86,15 @@ class Home:
         self.removed.append(why)
 
 
-def mapped(number: int, name: str, local: str = "h:1", proto: str = TCP) -> Any:
+def mapped(
+    number: int, name: str, local: str = "h:1", proto: str = TCP, options: Options = NO_OPTIONS
+) -> Any:
     owner = Owner("", "nas", "box", name, proto)
     port = 20_000 + number
     return SimpleNamespace(
-        target_id=number, name=name, local=local, owner=owner, port=port, addresses=[f"127.0.0.1:{port}"]
-    )
+        target_id=number, name=name, local=local, owner=owner, port=port,
+        addresses=[f"127.0.0.1:{port}"], options=options,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -179,6 +193,21 @@ def test_a_repeated_registration_is_answered_even_where_there_is_no_room_for_mor
     some.unregister_one(1)
     again = some.register_one(Wanted(2, "ssh", "h:1"), False)
     assert isinstance(again, Answer) and not again.error
+
+
+def test_options_that_are_known_are_repeated_and_belong_to_the_registration(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terms, "HONOURED", {"door": terms.word("open", "shut")})
+    some = worker(home)
+    wanted = Wanted(1, "web", "h:1", options={"door": "shut", "later": 1})
+    first = some.register_one(wanted, False)
+    assert first == Answer(1, "web", 20_001, ("127.0.0.1:20001",), {"door": "shut"})
+    assert some.register_one(wanted, False) == first
+    for options, error in (({"door": "open"}, DUPLICATE), ({"door": "ajar"}, INVALID)):
+        answer = some.register_one(wanted._replace(options=options), False)
+        assert isinstance(answer, Answer) and answer.error == error
+    assert some.mappings[1].options == {"door": "shut"}
 
 
 def test_a_name_counts_once_for_each_protocol(home: Home) -> None:

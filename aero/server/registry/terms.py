@@ -1,0 +1,65 @@
+"""The terms of a target: which of the options that its worker asked for this server honours, and how it reads them.
+
+What comes over the wire is checked here, once, key by key: what uses an option finds a value that fits. A key that is
+not in `HONOURED` is one of a later version, and is not repeated in ``registered``, so that the worker knows. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from aero.core.messages import Option, Options
+from aero.errors import ConfigError
+
+#: How the value of each option is read: returns it, or raises ConfigError for one that cannot be.
+HONOURED: dict[str, Callable[[Option], Option]] = {}
+
+
+def read(wanted: Options) -> Options:
+    """The options that count, of those that a worker asked for. Raises ConfigError for a value that cannot be."""
+    found: dict[str, Option] = {}
+    for key, value in wanted.items():
+        reader = HONOURED.get(key)
+        if reader is None:
+            continue
+        try:
+            found[key] = reader(value)
+        except ConfigError as error:
+            raise ConfigError(f"{key}: {error}") from None
+    return found
+
+
+def word(*choices: str) -> Callable[[Option], Option]:
+    """A reader for one of some words."""
+
+    def check(value: Option) -> Option:
+        if value not in choices:
+            raise ConfigError(f"{str(value)[:40]!r} is none of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def number(lowest: int, highest: int) -> Callable[[Option], Option]:
+    """A reader for whole numbers from ``lowest`` to ``highest``."""
+
+    def check(value: Option) -> Option:
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ConfigError(f"{str(value)[:40]} is not a number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def text(pattern: str, what: str) -> Callable[[Option], Option]:
+    """A reader for texts that match a regular expression as a whole; ``what`` is what messages call such a text."""
+    import re
+
+    form = re.compile(pattern)
+
+    def check(value: Option) -> Option:
+        if not isinstance(value, str) or not form.fullmatch(value):
+            raise ConfigError(f"{str(value)[:40]!r} is not {what}")
+        return value
+
+    return check
