@@ -118,6 +118,9 @@ class Limits:
     PINGS_PER_S = 4.0
     OPENS_BURST = 16
     OPENS_PER_S = 1.0
+    # Ends of flows that there are not (any more): those that cross ours are as many as flows can end in one round trip.
+    FLOW_ENDS_BURST = 4096
+    FLOW_ENDS_PER_S = 1024.0
     # Leases that one worker's identity and one address may have (IPv6: one /64): two workers' worth of targets, and a
     # rack's. What is beyond gets ports that are not kept for it.
     LEASES_PER_IDENTITY = 256

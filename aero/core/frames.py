@@ -33,6 +33,7 @@ FIN = 0x04
 RESET = 0x05
 WINDOW = 0x06
 GOAWAY = 0x07
+FLOW_END = 0x08  # its stream id is a flow's (core/datagrams.py)
 
 # Link frames
 JOIN = 0x41
@@ -163,12 +164,12 @@ def unpack_u64(payload: memoryview, kind: int) -> int:
 
 
 def pack_reason(code: int, text: str) -> bytes:
-    """Payload of RESET, GOAWAY and CLOSE: u8 code, a text for people in UTF-8."""
+    """Payload of RESET, GOAWAY, CLOSE and FLOW_END: u8 code, a text for people in UTF-8."""
     return bytes((code,)) + text.encode("utf-8", "replace")[:MAX_TEXT_BYTES]
 
 
 def unpack_reason(payload: memoryview, kind: int) -> tuple[int, str]:
-    """(code, text) of a RESET, GOAWAY or CLOSE; raises RemoteProtocolError."""
+    """(code, text) of a RESET, GOAWAY, CLOSE or FLOW_END; raises RemoteProtocolError."""
     if not 1 <= len(payload) <= 1 + MAX_TEXT_BYTES:
         raise RemoteProtocolError(Close.FRAME, f"{NAMES[kind]} of {len(payload)} bytes")
     return payload[0], str(payload[1:], "utf-8", "replace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aero.core import frames, messages, record
+from aero.core import features, frames, messages, record
 from aero.core.budget import Budget
 from aero.core.codes import Close
 from aero.core.doubt import LOOK_S, Doubt
@@ -84,6 +84,7 @@ class LinkMachine:
         self._writer = writer
         self._reader = reader
         self._plain = plain
+        self._after_datagrams = False  # what next_record gave last: a session record is next, if there is one
         self._frames = bytearray()  # link frames that wait for the next record
         self._pings: dict[int, float] = {}
         self._next_ping = 1
@@ -120,8 +121,10 @@ class LinkMachine:
                 if session is None:
                     raise RemoteProtocolError(Close.STATE, "a session record before the session")
                 session.receive(plain[:count], now)
-            else:
+            elif kind == record.LINK:
                 self._receive_link_frames(plain[:count], now)
+            else:
+                self._receive_datagrams(plain[:count])
         if self._deaf:
             return end
         session = self.session
@@ -159,6 +162,12 @@ class LinkMachine:
                 self.handler.close_received(*frames.unpack_reason(payload, kind))
             else:
                 raise RemoteProtocolError(Close.FRAME, f"link frame kind {kind} is unknown")
+
+    def _receive_datagrams(self, view: memoryview) -> None:
+        flows = self.session.flows if self.session is not None else None
+        if not self.features & features.DATAGRAMS or flows is None:
+            raise RemoteProtocolError(Close.STATE, "datagrams where there are no flows")
+        flows.receive(view)
 
     def _handle_ack(self, position: int, now: float) -> None:
         session = self.session
@@ -220,6 +229,8 @@ class LinkMachine:
         """From here on this link carries ``session``, whose sequence the JOIN and JOINED have agreed on."""
         self.session = session
         session.features = self.features
+        if session.flows is not None:
+            session.flows.link_up() if self.features & features.DATAGRAMS else session.flows.link_lost()
         session.flight = Flight(self.heard_at, self.round_trip_s) if session.resumable else UNBOUNDED
         self.acks.position = session.received
         self._ping_at = min(self._ping_at, self.heard_at + self.ping_s)
@@ -244,7 +255,10 @@ class LinkMachine:
             self.on_output()
 
     def next_record(self, out: memoryview) -> int:
-        """Writes the next record to ``out`` (MAX_RECORD_BYTES); returns its length in bytes, 0 for nothing to send."""
+        """Writes the next record to ``out`` (MAX_RECORD_BYTES); returns its length in bytes, 0 for nothing to send.
+
+        What belongs to the link comes first, then datagrams and bytes of streams in turn.
+        """
         waiting = self._frames
         if waiting:
             count = self._writer.seal(record.LINK, memoryview(bytes(waiting)), out)
@@ -253,7 +267,14 @@ class LinkMachine:
         session = self.session
         if session is None or self.closing:
             return 0
-        piece = session.next_piece()
+        piece = session.next_piece() if session.flows is None or self._after_datagrams else None
+        self._after_datagrams = False
+        if piece is None and session.flows is not None:
+            datagrams = session.flows.take() if session.flows.waiting else b""
+            if datagrams:
+                self._after_datagrams = True
+                return self._writer.seal(record.DATAGRAMS, memoryview(datagrams), out)
+            piece = session.next_piece()
         if piece is None:
             return 0
         count = self._writer.seal(record.SESSION, piece, out)
@@ -264,7 +285,7 @@ class LinkMachine:
     def leaving(self, now: float) -> None:
         """What ``next_record`` gave is about to be sent; owed where the session has said ``sends_bulk``."""
         session = self.session
-        if session is not None:
+        if session is not None and not self._after_datagrams:
             session.sends_bulk = False
             session.flight.sent(session.outbox.sent, session.outbox.acked, now)
 

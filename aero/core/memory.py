@@ -16,6 +16,8 @@ from aero.core.blocks import BLOCK_BYTES, BlockPool
 MIN_BYTES = 48 * 1024 * 1024
 # Free blocks for reuse: what a fast transfer has under way, 8 MiB, but no more than a sixteenth of all.
 _FREE_BYTES = 8 * 1024 * 1024
+# Of all memory, what datagrams may wait in: 1.5 MiB at the least, 60 ms at 200 Mbit/s.
+_DATAGRAMS = 32
 
 
 class UnreadHolder(Protocol):
@@ -63,6 +65,17 @@ class Unread:
         self.left = max(self._limit - total, self._limit >> 3)
 
 
+class Room:
+    """What datagrams may wait in all sessions together, in bytes: over it the oldest are dropped (core/flows.py)."""
+
+    __slots__ = ("limit_bytes", "taken_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        """``limit_bytes`` for all of them together."""
+        self.limit_bytes = limit_bytes
+        self.taken_bytes = 0
+
+
 class Memory:
     """The budget of one process."""
 
@@ -70,5 +83,7 @@ class Memory:
         """``limit_bytes``: MIN_BYTES or more, for both directions together."""
         half = limit_bytes // 2
         free = min(_FREE_BYTES, limit_bytes // 16)
-        self.blocks = BlockPool((half - free) // BLOCK_BYTES, free // BLOCK_BYTES)
+        self.datagrams = Room(limit_bytes // _DATAGRAMS)
+        kept = half - free - self.datagrams.limit_bytes
+        self.blocks = BlockPool(kept // BLOCK_BYTES, free // BLOCK_BYTES)
         self.unread = Unread(half)

@@ -16,9 +16,10 @@ from aero.core.aead.backend import KEY_BYTES, NONCE_BYTES, TAG_BYTES, Backend
 from aero.core.codes import Close
 from aero.errors import RemoteProtocolError, SecurityError
 
-# Record types; 3 is reserved for datagrams (core/features.py).
+# Record types
 SESSION = 1
 LINK = 2
+DATAGRAMS = 3  # where both ends have agreed on it (core/features.py)
 
 HEADER = struct.Struct("!I")
 HEADER_BYTES = HEADER.size
@@ -117,7 +118,7 @@ def record_bytes(buffer: memoryview, start: int) -> tuple[int, int]:
     """
     word: int = HEADER.unpack_from(buffer, start)[0]
     kind, length = word >> 24, word & 0xFFFFFF
-    if kind not in (SESSION, LINK):
+    if not SESSION <= kind <= DATAGRAMS:
         raise RemoteProtocolError(Close.RECORD, f"record type {kind} is unknown")
     if not 0 < length <= MAX_PLAIN_BYTES:
         raise RemoteProtocolError(

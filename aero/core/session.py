@@ -66,6 +66,34 @@ class SessionHandler(Protocol):
         """The peer wants no new streams and will leave when the open ones are done."""
 
 
+class Datagrams(Protocol):
+    """The flows of datagrams beside the streams (core/flows.py), as session and link need them."""
+
+    now: float  # whoever takes records says what time it is
+
+    @property
+    def waiting(self) -> bool:
+        """True when there is something to send."""
+
+    def take(self) -> bytes:
+        """The next datagram record's plaintext; empty where nothing is to be sent after all."""
+
+    def receive(self, record: memoryview) -> None:
+        """Processes one datagram record's plaintext. Raises RemoteProtocolError: then the session is over."""
+
+    def end_received(self, flow_id: int, code: int, text: str, now: float) -> None:
+        """The other end has ended a flow. Raises RemoteProtocolError."""
+
+    def link_up(self) -> None:
+        """A link that has agreed on datagrams carries the session from here on."""
+
+    def link_lost(self) -> None:
+        """No link carries the session, or one without datagrams."""
+
+    def close(self) -> None:
+        """The session is over, and every flow with it."""
+
+
 class _Waiting:
     """Receiver of a stream that was not accepted yet: keeps what comes, at most OPEN_CREDIT_BYTES."""
 
@@ -117,6 +145,7 @@ class Session:
         self.dirty = False
         # The bits of features.py that the link which carries the session has agreed on.
         self.features = 0
+        self.flows: Datagrams | None = None  # there is a target for datagrams, or was one
         # What was sent is kept until it is acknowledged, for the next link; both ends agree.
         self.resumable = True
         self.leaving = False  # no new streams: one side said goaway
@@ -279,6 +308,11 @@ class Session:
         """True when the peer asks for answers and acknowledges none of them: the link has to be ended."""
         return self.outbox.kept_bytes > self.limits.kept_bytes + self.limits.kept_slack_bytes
 
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Of our sequence: what the peer has processed, what was written."""
+        return self.outbox.acked, self.outbox.written
+
     def next_piece(self) -> memoryview | None:
         """The next session record's plaintext, or None; valid until acknowledged."""
         return self.outbox.next_piece()
@@ -326,6 +360,9 @@ class Session:
             stream = next(iter(self.streams.values()))
             self.stream_event(stream, streams.RESET)
             stream.receiver.reset(code, text)
+        if self.flows is not None:
+            self.flows.close()
+            self.flows = None  # they refer to each other, too
         self._unread.holders.discard(self)
         self.outbox.release()  # not earlier: a receiver may write until it is reset
         del (
@@ -470,6 +507,12 @@ class Session:
             self._told_to_go = True
             self.handler.goaway_received(code, text)
 
+    def _handle_flow_end(self, flow_id: int, payload: memoryview) -> None:
+        code, text = frames.unpack_reason(payload, frames.FLOW_END)
+        if self.flows is None:
+            raise RemoteProtocolError(Close.STATE, "the end of a flow where there is none")
+        self.flows.end_received(flow_id, code, text, self.now)
+
     # Streams' book-keeping
 
     def stream_event(self, stream: Stream, event: str) -> None:
@@ -546,6 +589,7 @@ _HANDLERS = {
     frames.RESET: Session._handle_reset,
     frames.WINDOW: Session._handle_window,
     frames.GOAWAY: Session._handle_goaway,
+    frames.FLOW_END: Session._handle_flow_end,
 }
 
 

@@ -227,6 +227,8 @@ class Link:
         """Sends records until there are none, the socket is full, or others should have their turn."""
         machine, out, send = self.machine, self._out, self._send
         session = machine.session
+        if session is not None and session.flows is not None:
+            session.flows.now = monotonic()
         for _ in range(RECORDS_A_TURN):
             if self._out_start == self._out_end:
                 size = machine.next_record(out)

@@ -12,12 +12,26 @@ from typing import Any
 import pytest
 
 from aero.config import values
-from aero.core import codes, features, flight, frames, handshake, link, messages, record, session, spake2plus
+from aero.core import (
+    codes,
+    datagrams,
+    features,
+    flight,
+    frames,
+    handshake,
+    link,
+    messages,
+    record,
+    session,
+    spake2plus,
+)
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import BACKENDS, choose
+from aero.core.datagrams import Drops
+from aero.core.flows import FLOW_BYTES, LINK_BYTES, MAX_AGE_S, OVERHEAD_BYTES, Flow, Flows
 from aero.core.handshake import ServerHandshake, WorkerHandshake
 from aero.core.link import LinkMachine
-from aero.core.memory import Memory
+from aero.core.memory import Memory, Room
 from aero.core.record import RecordReader, RecordWriter, hkdf_expand
 from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -92,16 +106,16 @@ def test_the_keys_follow_from_z_and_v() -> None:
 
 
 def test_the_handshake_is_the_examples() -> None:
-    ours = WorkerHandshake(PASSWORD, "", WORKER_RANDOM)
-    theirs = ServerHandshake(lambda user: VERIFIER, SERVER_RANDOM)
+    ours = WorkerHandshake(PASSWORD, "", WORKER_RANDOM, features.DATAGRAMS)
+    theirs = ServerHandshake(lambda user: VERIFIER, SERVER_RANDOM, features.DATAGRAMS)
     assert ours.start() == example("hello")
     assert theirs.receive(example("hello")) == example("server-hello")
     assert ours.receive(example("server-hello")) == example("worker-confirm")
     assert theirs.receive(example("worker-confirm")) == example("server-confirm")
     assert ours.receive(example("server-confirm")) == b""
     assert ours._keys.shared == theirs._keys.shared == example("k-shared")
-    assert ours.secrets == (example("upward"), example("downward"), features.OFFERED)
-    assert theirs.secrets == (example("downward"), example("upward"), features.OFFERED)
+    assert ours.secrets == (example("upward"), example("downward"), features.DATAGRAMS)
+    assert theirs.secrets == (example("downward"), example("upward"), features.DATAGRAMS)
 
 
 def test_the_first_key_and_iv() -> None:
@@ -116,7 +130,9 @@ class Side:
         self.heard: list[Any] = []
         self.session = Session(self, first_id, Memory(64 << 20), SessionLimits(), NOW)
         writer, reader = RecordWriter(backend, example(ours)), RecordReader(backend, example(theirs))
-        self.link = LinkMachine(self, writer, reader, SCRATCH, 60.0, NOW)
+        self.link = LinkMachine(self, writer, reader, SCRATCH, 60.0, NOW, features=features.DATAGRAMS)
+        opened_here = first_id == SERVER_FIRST_ID
+        self.session.flows = self.flows = Flows(self.session, Room(1 << 20), None if opened_here else self)
         self.link._ping_at = NOW + 60.0  # the page leaves pings out
 
     def hear(self, name: str) -> None:
@@ -141,6 +157,16 @@ class Side:
 
     def data(self, view: memoryview) -> None:
         self.heard.append(bytes(view))
+
+    def flow_opened(self, flow: Flow, target_id: int, visitor: str) -> None:
+        self.heard.append((flow.id, target_id, visitor))
+        flow.receiver, self.flow = self, flow
+
+    def datagram(self, view: memoryview) -> None:
+        self.heard.append(bytes(view))
+
+    def flow_ended(self, code: int, text: str) -> None:
+        raise AssertionError("no FLOW_END is on the page")
 
     def control_received(self, received: messages.Control) -> None:
         raise AssertionError("no control message is on the page")
@@ -182,11 +208,24 @@ def test_the_records_are_the_examples(backend: Backend) -> None:
     assert worker.says() == example("ack-sealed")
     server.hear("ack-sealed")
     assert server.session.outbox.acked == server.session.outbox.written == len(example("open-plain"))
+    server.flows.open(server, 2, "192.0.2.7:5353", Drops()).send(b"ping?", 0.0)
+    assert server.says() == example("query-sealed")
+    worker.hear("query-sealed")
+    worker.flow.send(b"pong!", 0.0)
+    assert worker.says() == example("reply-sealed")
+    server.hear("reply-sealed")
+    assert worker.heard[-2:] == [(1, 2, "192.0.2.7:5353"), b"ping?"] and server.heard == [b"pong!"]
 
 
 @pytest.mark.parametrize(
     ("name", "secret", "number"),
-    [("join", "upward", 0), ("open", "downward", 1), ("ack", "upward", 1)],
+    [
+        ("join", "upward", 0),
+        ("open", "downward", 1),
+        ("ack", "upward", 1),
+        ("query", "downward", 2),
+        ("reply", "upward", 2),
+    ],
 )
 def test_the_plaintexts_are_the_examples(name: str, secret: str, number: int) -> None:
     """Opened by hand, as the page says it is done."""
@@ -202,7 +241,7 @@ def test_every_block_of_the_page_is_replayed() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     for block in BLOCKS:
         name = block.split()[1]
-        assert f'"{name}"' in source or re.fullmatch(r"(join|open|ack)-plain", name)
+        assert f'"{name}"' in source or re.fullmatch(r"(join|open|ack|query|reply)-plain", name)
 
 
 # The tables of the page are those of the code
@@ -213,7 +252,7 @@ def rows(section: str) -> str:
 
 
 def test_the_page_names_every_frame() -> None:
-    named = {int(kind, 16): name for kind, name in re.findall(r"(0x[0-9a-f]{2}) ([A-Z]+)", rows("Frames"))}
+    named = {int(kind, 16): name for kind, name in re.findall(r"(0x[0-9a-f]{2}) ([A-Z_]+)", rows("Frames"))}
     assert named == frames.NAMES
 
 
@@ -242,6 +281,13 @@ def test_the_page_names_every_code(section: str, names: dict[int, str]) -> None:
         ("Acknowledgement and takeover", flight.ACK_BYTES),
         ("Acknowledgement and takeover", flight.ACK_DELAY_S),
         ("Acknowledgement and takeover", flight.BULK_BYTES),
+        ("Datagrams", datagrams.MAX_BYTES),
+        ("Datagrams", MAX_AGE_S),
+        ("Datagrams", FLOW_BYTES >> 10),
+        ("Datagrams", LINK_BYTES >> 20),
+        ("Datagrams", OVERHEAD_BYTES),
+        ("Datagrams", Limits.FLOW_ENDS_BURST),
+        ("Datagrams", int(Limits.FLOW_ENDS_PER_S)),
         ("Limits", SessionLimits().max_streams),
         ("Limits", link.MAX_PINGS),
         ("Limits", link.MAX_LINK_FRAMES_BYTES >> 10),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aero.core import frames, handshake, messages, record, spake2plus
+from aero.core import datagrams, frames, handshake, messages, record, spake2plus
 from aero.core.codes import Close
+from aero.core.datagrams import Drops
+from aero.core.flows import Flow, Flows
 from aero.core.link import LinkMachine
 from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter
@@ -60,8 +62,11 @@ def fuzz_link(data: bytes) -> None:
     memory = Memory(64 << 20)
     secret = bytes(32)
     owner = Anybody()
-    link = LinkMachine(owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0)
+    link = LinkMachine(
+        owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0, features=1
+    )
     session = Session(owner, SERVER_FIRST_ID, memory, SessionLimits(max_streams=8), 0.0)
+    session.flows = Flows(session, memory.datagrams, None)
     link.carry(session)
     for number in range(2):
         taker = Taker()
@@ -93,6 +98,62 @@ def fuzz_link(data: bytes) -> None:
         pass
     session.end(0, "over")
     assert not memory.blocks.taken_bytes and not session.streams
+
+
+class Conversation:
+    """Owner of flows: answers some datagrams, ends a flow where one says so."""
+
+    def __init__(self, drops: Drops) -> None:
+        self.drops = drops
+        self.flows: list[Flow] = []
+
+    def flow_opened(self, flow: Flow, target_id: int, visitor: str) -> None:
+        visitor.encode("utf-8")
+        if target_id == 9:
+            flow.end(4, "no such target")
+        else:
+            flow.receiver = Taking(flow)
+
+
+class Taking:
+    """Receiver of a flow."""
+
+    def __init__(self, flow: Flow | None = None) -> None:
+        self.flow = flow
+
+    def datagram(self, view: memoryview) -> None:
+        assert len(view) <= datagrams.MAX_BYTES and self.flow is not None and not self.flow.ended
+        if view[:1] == b"e":
+            self.flow.end(0)
+        else:
+            self.flow.send(bytes(view), 0.0)
+
+    def flow_ended(self, code: int, text: str) -> None:
+        assert self.flow is not None and self.flow.ended
+
+
+def fuzz_datagrams(data: bytes) -> None:
+    """A datagram record's plaintext, at the end that opens flows or at the other; the answers are well formed."""
+    memory = Memory(64 << 20)
+    session = Session(Anybody(), SERVER_FIRST_ID, memory, SessionLimits(), 0.0)
+    drops = Drops()
+    opens = bool(data) and data[0] & 1
+    flows = session.flows = Flows(session, memory.datagrams, None if opens else Conversation(drops))
+    flows.link_up()
+    for number in range(3 if opens else 0):
+        taking = Taking()
+        taking.flow = flows.open(taking, number, "visitor", drops)
+        taking.flow.send(b"hello", 0.0)
+    try:
+        flows.receive(memoryview(data[1:]))
+    except RemoteProtocolError as error:
+        assert Close.NOT_AERO <= error.code <= Close.DENIED
+    while flows.waiting:
+        for kind, flow_id, payload in frames.split(memoryview(flows.take())):
+            assert kind in (datagrams.DATA, datagrams.OPENING, datagrams.KNOWN) and flow_id in flows.by_id
+            assert len(payload) <= datagrams.MAX_BYTES + datagrams.MAX_ORIGIN_BYTES
+    session.end(0, "over")
+    assert not memory.datagrams.taken_bytes and not memory.blocks.taken_bytes and not flows.by_id
 
 
 def fuzz_messages(data: bytes) -> None:
@@ -190,7 +251,15 @@ _FRAMES = [
     frames.pack(frames.RESET, 3, frames.pack_reason(1, "why")),
     frames.pack(frames.WINDOW, 1, frames.pack_window(5, 65536)),
     frames.pack(frames.GOAWAY, 0, frames.pack_reason(1, "bye")),
+    frames.pack(frames.FLOW_END, 1, frames.pack_reason(1, "refused")),
     *(frames.pack(frames.CONTROL, 0, each.pack()) for each in _CONTROLS),
+]
+_DATAGRAMS = [
+    frames.pack(datagrams.DATA, 1, b"data"),
+    frames.pack(datagrams.DATA, 2),
+    frames.pack(datagrams.OPENING, 1, datagrams.pack_origin(1, "192.0.2.7:53") + b"query"),
+    frames.pack(datagrams.OPENING, 3, datagrams.pack_origin(9, "[::1]:53")),
+    frames.pack(datagrams.KNOWN, 1),
 ]
 _JOINS = [
     messages.JoinNew("1", 60, "i", "t", "h"),
@@ -212,8 +281,16 @@ _HANDSHAKE = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (
 TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
     "link": (
         fuzz_link,
-        [_record(record.SESSION, *_FRAMES), *(_record(record.LINK, each) for each in _LINK_FRAMES)],
-        [*(_record(1, each) for each in _FRAMES), *(_record(2, each) for each in _LINK_FRAMES)],
+        [
+            _record(record.SESSION, *_FRAMES),
+            _record(record.DATAGRAMS, *_DATAGRAMS),
+            *(_record(record.LINK, each) for each in _LINK_FRAMES),
+        ],
+        [
+            *(_record(1, each) for each in _FRAMES),
+            *(_record(2, each) for each in _LINK_FRAMES),
+            *(_record(3, each) for each in _DATAGRAMS),
+        ],
     ),
     "messages": (
         fuzz_messages,
@@ -234,6 +311,11 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
             b"{}",
             b"-1",
         ],
+    ),
+    "datagrams": (
+        fuzz_datagrams,
+        [bytes((way,)) + b"".join(each) for way in (0, 1) for each in (_DATAGRAMS, _DATAGRAMS[:1])],
+        _DATAGRAMS,
     ),
     "session": (fuzz_session, [b"".join(_FRAMES), *_FRAMES], _FRAMES),
     "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_HANDSHAKE, _hello()]),
