@@ -112,6 +112,11 @@ class Request(NamedTuple):
         return self.length == CHUNKED or self.length > 0
 
     @property
+    def visitors(self) -> list[bytes]:
+        """The values of X-Forwarded-For, in order: whom a proxy speaks for."""
+        return [value for name, value in self.forwarded if name.lower() == b"x-forwarded-for"]
+
+    @property
     def says_host(self) -> bool:
         """Whether X-Forwarded-Host is there: proxies write it, web pages cannot."""
         return any(name.lower() == b"x-forwarded-host" for name, _ in self.forwarded)

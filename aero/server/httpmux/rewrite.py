@@ -35,13 +35,10 @@ _LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
 
 
 class Peer(NamedTuple):
-    """Who is connected: ``ip`` as text; ``trusted``: what it says of the visitors it speaks for is believed;
-    ``counted``: the address among whose connections it counts, "" for nobody's.
-    """
+    """Who is connected: ``ip`` as text; ``trusted``: what it says of the visitors it speaks for is believed."""
 
     ip: bytes
     trusted: bool
-    counted: str = ""
 
 
 class Place(NamedTuple):

@@ -21,11 +21,15 @@ from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.rewrite import Peer
 from aero.server.httpmux.routing import Router, Rules
-from aero.server.httpmux.shared import NEVER, end_well
+from aero.server.httpmux.shared import NEVER, Known, end_well
 from aero.server.httpmux.visitor import Visitor
+from aero.server.policy.origin import is_near
+from aero.server.policy.proxies import Origin, Trust, origin_of
 from aero.server.policy.shares import Shares
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aero.server.present import Present
     from aero.server.registry.registry import Registry
     from aero.server.store.leases import Leases
@@ -83,7 +87,7 @@ class Mux:
         self._counters = ground.counters
         self._counters.expect(("mux: fault",))
         self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
-        self._trusted = config.trust_proxy
+        self._trust = Trust(config.trust_proxy)
         self._visitors: set[Visitor] = set()
         self._shares = Shares(Limits.MUX_VISITORS, Limits.MUX_VISITORS_PER_ADDRESS, of_free=0)
         self._line = descriptor_line()
@@ -102,21 +106,20 @@ class Mux:
         return self._address
 
     def _connected(self, sock: socket.socket, address: Any) -> None:
-        """A visitor came."""
-        from ipaddress import ip_address
+        """A connection came."""
+        self.welcome(sock, origin_of(address))
 
-        ip = ip_address(address[0].partition("%")[0])
-        if ip.version == 6 and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        text = str(ip)
-        trusted = any(ip in network for network in self._trusted)
-        # Loopback is this machine's own: a reverse proxy, most likely, whose visitors are many, like a trusted one's.
-        counted = "" if trusted or ip.is_loopback else text
+    def welcome(self, sock: socket.socket, origin: Origin) -> None:
+        """Serves a connection. ``origin``: at its other end, a visitor or a proxy that speaks HTTP for others."""
+        trusted = self._trust.covers(origin.ip)
+        # A trusted proxy's visitors are counted by their own addresses, request by request. Loopback is this machine's
+        # own: something that passes other people's connections on, most likely.
+        counted = "" if trusted or is_near(origin.ip) else origin.ip
         try:
             sock.setblocking(False)
             full = self._shares.taken >= Limits.MUX_VISITORS or sock.fileno() >= self._line
             if full or (counted and self._shares.full(counted) is not None):
-                log.debug("! too many visitors", visitor=text)
+                log.debug("! too many visitors", visitor=origin.ip)
                 busy = Page("busy", {})
                 self.count(busy)
                 sock.send(render(busy, None, False))
@@ -126,14 +129,38 @@ class Mux:
             refuse(sock)  # it left before it was served
             return
         self._shares.take(counted)
-        where = str(Address(text, address[1]))
-        self._visitors.add(Visitor(self, sock, where, Peer(text.encode(), trusted, counted)))
+        self._visitors.add(Visitor(self, sock, str(origin), Peer(origin.ip.encode(), trusted), counted))
+
+    def introduce(self, visitor: Known, said: Sequence[bytes]) -> bool:
+        """A trusted proxy says for whom its next request is, in X-Forwarded-For: he is counted until ``rested``, and is
+        who the log and the target hear of. False where so many are under way from his address that this one may not.
+        """
+        origin = self._trust.visitor(said)
+        if origin is None:
+            return True
+        counted = "" if is_near(origin.ip) else origin.ip
+        if counted and self._shares.full(counted) is not None:
+            return False
+        self._count_as(visitor, counted)
+        visitor.address = str(origin)
+        return True
+
+    def rested(self, visitor: Known) -> None:
+        """The request is answered that a trusted proxy made for somebody."""
+        self._count_as(visitor, "")
+        visitor.address = visitor.connected
+
+    def _count_as(self, visitor: Known, counted: str) -> None:
+        if counted != visitor.counted:
+            self._shares.give(visitor.counted)
+            self._shares.take(counted)
+            visitor.counted = counted
 
     def gone(self, visitor: object) -> None:
         """A visitor's connection is over."""
         if visitor in self._visitors:
             self._visitors.discard(visitor)
-            self._shares.give(visitor.peer.counted)
+            self._shares.give(visitor.counted)
 
     def _sweep(self) -> None:
         now = monotonic()

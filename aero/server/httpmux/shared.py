@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aero.net.loop import Loop
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NEVER = float("inf")
 _LINGER_OFF = struct.pack("ii", 0, 0)
@@ -19,6 +22,16 @@ def end_well(sock: socket.socket) -> None:
     """Closes a socket that would otherwise end in a reset (net/pipe.py, ``make_abrupt``)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
     sock.close()
+
+
+class Known(Protocol):
+    """A connection, as it is known. ``connected``: who is at its other end, ip:port as text; ``address``: who asks;
+    ``counted``: the address among whose it counts, "" for nobody's.
+    """
+
+    connected: str
+    address: str
+    counted: str
 
 
 class Shared(Protocol):
@@ -33,6 +46,12 @@ class Shared(Protocol):
 
     def count(self, page: Page) -> None:
         """Counts what a visitor gets in place of a target's answer."""
+
+    def introduce(self, visitor: Known, said: Sequence[bytes]) -> bool:
+        """A trusted proxy says, in X-Forwarded-For, for whom its next request is; False: he has too many under way."""
+
+    def rested(self, visitor: Known) -> None:
+        """That request is answered."""
 
     def gone(self, visitor: object) -> None:
         """A visitor's connection is over."""

@@ -49,12 +49,14 @@ class Visitor:
     __slots__ = (
         "_checked", "_complete", "_discarded", "_doubted", "_eof", "_last", "_lobbies", "_login", "_mux",
         "_patience_s", "_receiving", "_refusal", "_request", "_sending", "_sock", "_tries", "_until",
-        "_upstream", "_wanted", "address", "deadline", "peer", "state",
+        "_upstream", "_wanted", "address", "connected", "counted", "deadline", "peer", "state",
     )  # fmt: skip
 
-    def __init__(self, mux: Shared, sock: socket.socket, address: str, peer: Peer) -> None:
+    def __init__(self, mux: Shared, sock: socket.socket, address: str, peer: Peer, counted: str = "") -> None:
         """``sock``: prepared, abrupt, non-blocking; ``address``: ip:port as text. Begins to read."""
-        self.address = address
+        self.connected = address
+        self.address = address  # who asks: behind a trusted proxy, whom it speaks for in the present request
+        self.counted = counted  # the address among whose connections this one counts, "" for nobody's
         self.peer = peer
         self.state = states.WAITING
         self.deadline = monotonic() + Limits.MUX_HEAD_S  # when ``expired`` is to be called
@@ -164,6 +166,11 @@ class Visitor:
         self._last = not request.keep_alive
         if request.length > 0 or request.length == CHUNKED:
             self._receiving.body = Transfer(request.length)
+        if self.peer.trusted:
+            said = request.visitors
+            if said and not self._mux.introduce(self, said):
+                self._answer(Page("busy", {}))
+                return
         wanted = self._mux.router.wanted(request, self.peer.trusted and request.says_host)
         if isinstance(wanted, Page):
             self._answer(wanted)
@@ -447,6 +454,8 @@ class Visitor:
                 self._linger()
             return
         self._forget()
+        if self.peer.trusted:
+            self._mux.rested(self)
         self.state = states.TRANSITIONS[self.state, states.WRITTEN]
         self.deadline = monotonic() + Limits.MUX_IDLE_S
         if not self._eof and not self._receiving.watcher.active:

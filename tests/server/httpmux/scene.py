@@ -6,7 +6,7 @@ At its end every byte of the target's has to be accounted for, and nothing may b
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -132,6 +132,7 @@ class Scene:
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False
         self.broke: list[Exception] = []
+        self.crowded = False  # whoever a proxy speaks for has too many requests under way
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
         self.kept = KeptConnections(HEAD_BYTES)
         self.carried = SimpleNamespace(session=self.session, alive=True)
@@ -169,6 +170,13 @@ class Scene:
 
     def left(self, stream: Stream) -> None:
         self.open.remove(stream)
+
+    def introduce(self, visitor: Visitor, said: Sequence[bytes]) -> bool:
+        visitor.address = str(said[-1])
+        return not self.crowded
+
+    def rested(self, visitor: Visitor) -> None:
+        visitor.address = visitor.connected
 
     def gone(self, _: Visitor) -> None: ...
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket as plain
+import struct
 from collections.abc import Iterator
+from ipaddress import ip_network
 from time import monotonic
 from typing import Any
 
@@ -20,6 +22,8 @@ from aero.core.codes import Close
 from aero.limits import Limits
 from aero.server.app import Server
 from aero.server.httpmux import server as mux_server
+from aero.server.policy.proxies import Trust
+from aero.server.registry.route import LocalRoute
 from aero.worker.app import WorkerApp
 from aero.worker.identity import once
 
@@ -232,6 +236,43 @@ def test_connections_from_one_address(stage: Stage, monkeypatch: pytest.MonkeyPa
         for ours, _ in ends:
             ours.close()
     _until(lambda: not mux._shares._held)
+
+
+def test_visitors_behind_a_trusted_proxy_are_counted_by_their_own_addresses(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mux = stage.server._mux
+    assert mux is not None
+    monkeypatch.setattr(mux, "_trust", Trust((ip_network(IP),)))
+    monkeypatch.setattr(mux._shares, "_minimum", 2)
+    mux.kept.close()  # so that the next requests open streams
+    names: list[str] = []
+    opened = LocalRoute.open
+
+    def note(self: LocalRoute, receiver: Any, visitor: str) -> Any:
+        names.append(visitor)
+        return opened(self, receiver, visitor)
+
+    monkeypatch.setattr(LocalRoute, "open", note)
+
+    def ask(path: bytes, chain: bytes) -> Any:
+        sock = stage.visit()
+        sock.sendall((GET % path)[:-2] + b"X-Forwarded-For: %b\r\n\r\n" % chain)
+        return sock
+
+    waiting = [ask(b"never", b"6.6.6.6, 192.0.2.7"), ask(b"never", b"192.0.2.7:40312")]
+    _until(lambda: len(names) == 2)
+    assert ask(b"", b"192.0.2.7").recv(65536).startswith(b"HTTP/1.1 503 ")
+    for _ in range(3):  # what is answered counts no more, and another's count is his own
+        assert ask(b"", b"192.0.2.8").recv(65536) == OK
+    assert names[:3] == ["192.0.2.7:0", "192.0.2.7:40312", "192.0.2.8:0"]
+    for sock in waiting:
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # they leave with a reset
+        sock.close()
+    _until(lambda: not mux._shares._held)
+    assert ask(b"", b"192.0.2.7").recv(65536) == OK
 
 
 def test_connections_in_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
