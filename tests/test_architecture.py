@@ -18,6 +18,7 @@ COMMON = {
     "aero": set(),
     "aero.errors": set(),
     "aero.address": {"aero.errors"},
+    "aero.endpoint": {"aero.address", "aero.errors"},
     "aero.limits": {"aero.address"},
     "aero.logs": {"aero.errors"},
 }
@@ -31,7 +32,7 @@ FRIENDS = {("aero.core.session", "aero.core.stream")}
 MAY_IMPORT = {
     **COMMON,
     "aero.core": {"aero.errors", "aero.address"},
-    "aero.config": {"aero", "aero.errors", "aero.address", "aero.limits"},
+    "aero.config": {"aero", "aero.errors", "aero.address", "aero.endpoint", "aero.limits"},
     "aero.host": {"aero", "aero.errors", "aero.limits", "aero.logs"},
     "aero.net": {*COMMON, "aero.core"},
     "aero.worker": ROLES,
