@@ -70,9 +70,12 @@ def run_client(given: Options) -> int:
     config = ClientConfig.parse(given)
 
     def start(started: Callable[[], None]) -> int:
+        from aero.core.stretch import Stretching
+
+        stretching = Stretching(config.auth, "")  # takes as long as the imports that follow
         from aero.worker.app import run
 
-        return run(config, started, lambda: ClientConfig.parse(given.again()))
+        return run(config, started, lambda: ClientConfig.parse(given.again()), stretching.result)
 
     return _run_role(config, start)
 

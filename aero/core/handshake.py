@@ -27,15 +27,14 @@ from aero.core.codes import Close
 from aero.core.record import hkdf_expand
 from aero.core.spake2plus import (
     CONFIRMATION_BYTES,
-    SCALAR_BYTES,
     SHARE_BYTES,
     Keys,
     Password,
     ProverRun,
     Verifier,
     VerifierRun,
-    identity_of,
 )
+from aero.core.stretch import SCALAR_BYTES, identity_of
 from aero.errors import Rejected, RemoteProtocolError, SecurityError
 
 MAGIC = b"AeRO"

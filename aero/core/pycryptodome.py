@@ -1,4 +1,4 @@
-"""What aero takes from pycryptodome beside its ciphers: points of P-256, and scrypt where the interpreter has none.
+"""What aero takes from pycryptodome beside its ciphers: points of P-256.
 
 Import this module before any other part of pycryptodome. At its first import pycryptodome decides whether it loads its
 libraries by cffi or by ctypes, and keeps to that. Where cffi is installed (`cryptography` brings it along) it would
@@ -9,15 +9,11 @@ both are spared.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["EccPoint", "scrypt"]
-
-# What OpenSSL may use: its default limit is a little below the 16 MiB that the customary cost needs.
-_SCRYPT_MAX_BYTES = 64 * 1024 * 1024
+__all__ = ["EccPoint"]
 
 
 def _load() -> None:
@@ -46,13 +42,3 @@ else:
         from Crypto.PublicKey._point import EccPoint
     except ImportError:  # another version, which has no such module
         from Crypto.PublicKey.ECC import EccPoint
-
-
-def scrypt(password: bytes, salt: bytes, size: int, n: int, r: int, p: int) -> bytes:
-    """``size`` bytes derived from a password (RFC 7914)."""
-    try:
-        return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MAX_BYTES, dklen=size)
-    except (AttributeError, ValueError):  # an OpenSSL without scrypt, or one in a mode that forbids it
-        from Crypto.Protocol.KDF import scrypt as slower
-
-        return bytes(slower(password, salt, size, n, r, p))

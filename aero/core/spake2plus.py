@@ -2,9 +2,9 @@
 
 RFC 9383, ciphersuite P256-SHA256-HKDF-SHA256-HMAC-SHA256. The worker is the Prover and keeps a `Password` (w0, w1); the
 server is the Verifier and keeps a `Verifier` (w0 and L = w1*G), from which w1 cannot be computed. Here live the
-mathematics of one handshake and the stretching of the auth code; what the messages look like, who proves first, and
-what goes into the context is the handshake's business (PROTOCOL.md, section "Handshake"). This module draws no
-randomness: the caller brings the bytes.
+mathematics of one handshake; how a code becomes scalars is stretch.py's; what the messages look like, who proves
+first, and what goes into the context is the handshake's business (PROTOCOL.md, section "Handshake"). This module draws
+no randomness: the caller brings the bytes.
 
 Points are added and multiplied by pycryptodome, in C and with blinded scalars.
 """
@@ -13,23 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import struct
 from typing import NamedTuple
 
 from aero.core.codes import Close
-from aero.core.pycryptodome import EccPoint, scrypt
+from aero.core.pycryptodome import EccPoint
 from aero.core.record import hkdf_expand
+from aero.core.stretch import ORDER, SCALAR_BYTES, SERVER_IDENTITY, reduce, with_length
 from aero.errors import RemoteProtocolError
 
-# 128 bits more than the group order has: reduced modulo it, the bias is below 2**-128. RFC 9383, section 3.2, asks
-# for 64 bits more.
-SCALAR_BYTES = 48
 SHARE_BYTES = 65  # SEC 1, uncompressed point: 0x04, x, y
 CONFIRMATION_BYTES = 32  # HMAC-SHA256
 SHARED_BYTES = 32  # K_shared, from HKDF-SHA256
 
 _FIELD = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _COORDINATE_BYTES = 32
 
 # The generator (SEC 2, section 2.4.2), and the two points of RFC 9383, section 4, decompressed.
@@ -49,13 +45,6 @@ _N = EccPoint(
     "p256",
 )
 
-# scrypt's customary interactive cost: 16 MiB and some 30 ms for us, once per process, and as much for every
-# guess at a code that an attacker makes who has stolen a verifier.
-_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**14, 8, 1
-_SALT = b"AeRO-proxy SPAKE2+ auth code"
-#: The Verifier's identity. The Prover's is the user's name, empty for the plain code.
-SERVER_IDENTITY = b"server"
-
 
 class Keys(NamedTuple):
     """What a finished run gives.
@@ -67,23 +56,6 @@ class Keys(NamedTuple):
     shared: bytes
     our_confirmation: bytes
     their_confirmation: bytes
-
-
-def stretch(code: str, user: str) -> tuple[int, int]:
-    """The scalars w0 and w1, 1 to order - 1, of a user's auth code: scrypt, then reduction (RFC 9383, section 3.2).
-
-    Unicode's different spellings of one text give the same scalars; bytes that were no UTF-8 where the code came from
-    (Python's surrogate escapes) count as themselves. An empty code is a code like any other.
-    Takes tens of milliseconds and 16 MiB: keep the result.
-    """
-    password = b"".join(map(_with_length, (_text(code), identity_of(user), SERVER_IDENTITY)))
-    derived = scrypt(password, _SALT, 2 * SCALAR_BYTES, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P)
-    return _reduce(derived[:SCALAR_BYTES]), _reduce(derived[SCALAR_BYTES:])
-
-
-def identity_of(user: str) -> bytes:
-    """The Prover's identity."""
-    return _text(user)
 
 
 class Password:
@@ -122,7 +94,7 @@ class _Run:
     def __init__(self, scalar_bytes: bytes) -> None:
         if len(scalar_bytes) != SCALAR_BYTES:
             raise ValueError(f"a private scalar takes {SCALAR_BYTES} random bytes")
-        self._scalar = _reduce(scalar_bytes)
+        self._scalar = reduce(scalar_bytes)
         self._scalar_bytes = scalar_bytes
 
     def _times(self, point: EccPoint, scalar: int, what: bytes) -> bytes:
@@ -198,7 +170,7 @@ def _keys(
         v,
         w0.to_bytes(_COORDINATE_BYTES, "big"),
     )
-    main = hashlib.sha256(b"".join(map(_with_length, parts))).digest()
+    main = hashlib.sha256(b"".join(map(with_length, parts))).digest()
     extracted = hmac.digest(bytes(32), main, "sha256")  # HKDF (RFC 5869) without salt
     confirming = hkdf_expand(extracted, b"ConfirmationKeys", 64)
     shared = hkdf_expand(extracted, b"SharedKey", SHARED_BYTES)
@@ -207,25 +179,8 @@ def _keys(
     return shared, by_prover, by_verifier
 
 
-def _with_length(part: bytes) -> bytes:
-    return struct.pack("<Q", len(part)) + part
-
-
-def _text(text: str) -> bytes:
-    if not text.isascii():
-        from unicodedata import normalize  # a megabyte that plain codes do without
-
-        text = normalize("NFC", text)
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _reduce(uniform: bytes) -> int:
-    """A scalar from 1 to order - 1 out of 48 uniform bytes; never 0, as 0 would hide nothing."""
-    return int.from_bytes(uniform, "big") % (_ORDER - 1) + 1
-
-
 def _in_range(scalar: int) -> int:
-    if not 0 < scalar < _ORDER:
+    if not 0 < scalar < ORDER:
         raise ValueError("a scalar of a code must be from 1 to the group order less 1")
     return scalar
 

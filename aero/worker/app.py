@@ -13,7 +13,8 @@ from aero import __version__, logs
 from aero.address import EVERYWHERE, Address, Target
 from aero.config.roles import ClientConfig, reloaded
 from aero.core.codes import Close
-from aero.core.spake2plus import Password, stretch
+from aero.core.spake2plus import Password
+from aero.core.stretch import Stretch, stretch
 from aero.errors import AeroError, Rejected, SecurityError
 from aero.host.run import on_signals, reload_done, reload_failed, set_up
 from aero.worker.crew import Crew
@@ -34,12 +35,14 @@ class WorkerApp:
         config: ClientConfig,
         announce: Callable[[Target, int], None],
         identity: Identity | None = None,
+        stretch: Stretch = stretch,
     ) -> None:
         """``announce(target, port)``: a target can be reached at the server's ``port``.
 
-        ``identity``: who it is; None: what the host has kept for it, from the start on. Raises HostError.
+        ``identity``: who it is; None: what the host has kept for it, from the start on. ``stretch``: what stretches the
+        first auth code. Raises HostError.
         """
-        self.ground = Ground(config)
+        self.ground = Ground(config, stretch)
         self.services = Services(self.ground.loop, config.targets)
         self.registration = Registration(self.ground.loop, self.services, announce)
         self.outcome: AsyncResult[int] = AsyncResult()
@@ -100,10 +103,13 @@ class WorkerApp:
             self._identity.release()
 
 
-def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], ClientConfig]) -> int:
+def run(
+    config: ClientConfig, started: Callable[[], None], read: Callable[[], ClientConfig], stretch: Stretch
+) -> int:
     """Works until SIGTERM or SIGINT: 0; with --once until the first failure: 1, or 3 when the server said no.
 
-    Calls ``started`` when it begins to dial; ``read`` gathers the options anew. Raises HostError.
+    Calls ``started`` when it begins to dial; ``read`` gathers the options anew. ``stretch``: what stretches
+    the first auth code, which may have begun. Raises HostError.
     """
     set_up(config)
 
@@ -116,7 +122,7 @@ def run(config: ClientConfig, started: Callable[[], None], read: Callable[[], Cl
         except OSError:
             pass  # nobody reads our output any more: the log has it
 
-    app = WorkerApp(config, announce)
+    app = WorkerApp(config, announce, stretch=stretch)
     on_signals(app.stop, partial(app.reload, read), partial(dump, app.ground, app.crew, app.services))
     app.start()
     started()

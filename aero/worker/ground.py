@@ -6,7 +6,8 @@ from aero.config.roles import ClientConfig
 from aero.core.aead.choose import choose
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
-from aero.core.spake2plus import Password, stretch
+from aero.core.spake2plus import Password
+from aero.core.stretch import Stretch, stretch
 from aero.host.facts import memory_share
 from aero.net.lookup import Names
 from aero.net.loop import event_loop
@@ -19,7 +20,7 @@ class Ground:
     its next link on.
     """
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, stretch: Stretch = stretch) -> None:
         """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works."""
         self.config = config
         self.password = Password(*stretch(config.auth, ""))

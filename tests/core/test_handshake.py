@@ -311,7 +311,7 @@ def test_the_bare_mask_of_the_right_code_proves_nothing_in_either_direction() ->
 def test_what_the_server_keeps_lets_nobody_in() -> None:
     """Somebody has stolen w0 and L, and tries all that can be made of them in the place of w1."""
     stolen = RIGHT_VERIFIER
-    for w1 in (stolen.w0, 1, int(stolen.public.x), int(stolen.public.y) % spake2plus._ORDER):
+    for w1 in (stolen.w0, 1, int(stolen.public.x), int(stolen.public.y) % spake2plus.ORDER):
         with pytest.raises(SecurityError, match="wrong auth code"):
             meet(worker(Password(stolen.w0, w1)), server())
     run = spake2plus.ProverRun(Password(stolen.w0, 1), WORKER_RANDOM)

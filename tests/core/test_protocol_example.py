@@ -24,6 +24,7 @@ from aero.core import (
     record,
     session,
     spake2plus,
+    stretch,
 )
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import BACKENDS, choose
@@ -59,7 +60,7 @@ def message(name: str) -> memoryview:
 JOIN = messages.parse_join(message("join"))
 JOINED = messages.parse_joined(message("joined"))
 
-W0, W1 = spake2plus.stretch(CODE, "")
+W0, W1 = stretch.stretch(CODE, "")
 PASSWORD, VERIFIER = spake2plus.Password(W0, W1), spake2plus.Verifier.of(W0, W1)
 
 
@@ -79,7 +80,7 @@ def test_the_code_gives_w0_w1_and_l() -> None:
     salt = b"AeRO-proxy SPAKE2+ auth code"
     derived = hashlib.scrypt(password, salt=salt, n=2**14, r=8, p=1, maxmem=1 << 26, dklen=96)
     for half, scalar, name in ((derived[:48], W0, "w0"), (derived[48:], W1, "w1")):
-        assert 1 + int.from_bytes(half, "big") % (spake2plus._ORDER - 1) == scalar
+        assert 1 + int.from_bytes(half, "big") % (stretch.ORDER - 1) == scalar
         assert scalar.to_bytes(32, "big") == example(name)
     assert spake2plus._encode(VERIFIER.public) == example("l")
 
@@ -308,7 +309,7 @@ def test_the_numbers_of_the_page_are_the_codes(section: str, number: float) -> N
 def test_the_page_counts_records_for_a_key_as_the_code_does() -> None:
     assert record.REKEY_RECORDS == 2**20
     assert "After 2^20 records" in rows("Keys")
-    assert spake2plus._SALT.decode() in rows("Handshake")
+    assert stretch._SALT.decode() in rows("Handshake")
     assert handshake._CONTEXT.decode() in rows("Handshake")
     resumable = " or ".join(map(str, codes.RESUMABLE))
     assert f"ends with code {resumable}" in rows("Acknowledgement and takeover")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aero.core import pycryptodome
+from aero.core import stretch
 
 # What starts a program, or is imported for nothing, ends the interpreter with 3.
 _WATCHED = """
@@ -17,8 +17,8 @@ def watch(event, arguments):
     if event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.system"):
         sys.exit(3)
 sys.addaudithook(watch)
-from aero.core import spake2plus
-spake2plus.stretch("code", "")
+from aero.core import spake2plus, stretch
+stretch.stretch("code", "")
 unwanted = {"cffi", "pycparser", "ctypes.util", "subprocess", "platform", "Crypto.Protocol.KDF"} & set(sys.modules)
 print(*unwanted)
 import ctypes.util
@@ -33,7 +33,7 @@ def test_it_starts_no_program_and_brings_no_cffi() -> None:
 
 def test_scrypt_is_the_same_where_the_interpreter_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (b"code", b"salt\0\xff", 48, 2**10, 8, 1)
-    ours = pycryptodome.scrypt(*arguments)
+    ours = stretch.scrypt(*arguments)
     monkeypatch.delattr(hashlib, "scrypt")
-    assert pycryptodome.scrypt(*arguments) == ours
+    assert stretch.scrypt(*arguments) == ours
     assert len(ours) == 48

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from aero.core import spake2plus
 from aero.core.codes import Close
-from aero.core.spake2plus import Keys, Password, ProverRun, Verifier, VerifierRun, stretch
+from aero.core.spake2plus import Keys, Password, ProverRun, Verifier, VerifierRun
+from aero.core.stretch import SERVER_IDENTITY, stretch
 from tests.core.joined import refused
 
 RFC = json.loads((Path(__file__).parents[1] / "vectors" / "rfc9383_spake2plus_p256.json").read_text())
@@ -49,7 +50,7 @@ def point_bytes(x: int, y: int) -> bytes:
 
 
 def test_rfc9383_vector() -> None:
-    assert RFC["idVerifier"].encode() == spake2plus.SERVER_IDENTITY
+    assert RFC["idVerifier"].encode() == SERVER_IDENTITY
     kept = Verifier.of(number("w0"), number("w1"))
     assert spake2plus._encode(kept.public).hex() == RFC["L"]
     ours = ProverRun(Password(number("w0"), number("w1")), scalar_bytes(number("x")))

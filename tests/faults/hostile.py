@@ -14,7 +14,8 @@ from gevent.socket import wait_read, wait_write
 
 from aero.core import frames, record
 from aero.core.aead.choose import choose
-from aero.core.spake2plus import Password, stretch
+from aero.core.spake2plus import Password
+from aero.core.stretch import stretch
 from aero.net.handshake import Keyed, greet_server
 from aero.net.transport import TcpTransport
 from tests.faults.inside import CODE, DEADLINE_S, LOOPBACK

@@ -16,7 +16,7 @@ from gevent.socket import wait_read
 from aero.core import frames, record, spake2plus
 from aero.core.codes import Close
 from aero.core.handshake import CONFIRM, HELLO, SERVER_HELLO, fail, message
-from aero.core.spake2plus import stretch
+from aero.core.stretch import stretch
 from aero.errors import AeroError, Rejected
 from aero.limits import Limits
 from aero.server.policy import penalties

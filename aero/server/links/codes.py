@@ -11,7 +11,8 @@ from typing import Callable
 
 from aero.core.codes import Close
 from aero.core.handshake import NEXT_USER
-from aero.core.spake2plus import Verifier, stretch
+from aero.core.spake2plus import Verifier
+from aero.core.stretch import stretch
 
 #: Code → the two scalars of `stretch`; some 50 ms of work, which may be another thread's.
 Stretch = Callable[[str], tuple[int, int]]
