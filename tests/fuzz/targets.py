@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aero.address import Address
 from aero.core import datagrams, frames, handshake, messages, record, spake2plus
 from aero.core.codes import Close
 from aero.core.datagrams import Drops
@@ -13,7 +14,9 @@ from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
-from aero.errors import LinkClosed, Rejected, RemoteProtocolError, SecurityError
+from aero.errors import DialError, LinkClosed, Rejected, RemoteProtocolError, SecurityError
+from aero.net import proxy as proxies
+from aero.proxies import Proxy
 from tests.core.joined import PLAIN, SCRATCH
 from tests.fuzz import mux
 from tests.fuzz.guided import Target
@@ -215,6 +218,22 @@ def _talk(machine: handshake.ServerHandshake | handshake.WorkerHandshake, data: 
         assert len(str(error)) < 1000
 
 
+def fuzz_proxy(data: bytes) -> None:
+    """What a proxy says, in pieces: each kind of proxy, with a login and without."""
+    proxy = _PROXIES[data[0] % len(_PROXIES)] if data else _PROXIES[0]
+    machine: proxies.Machine = (proxies.Connect if proxy.scheme == "http" else proxies.Socks)(proxy, _SERVER)
+    machine.start()
+    step = max(1, len(data) // 3)
+    try:
+        for at in range(1, len(data), step):
+            if machine.done:
+                break
+            machine.receive(data[at : at + step])
+    except DialError as error:
+        text = str(error)
+        assert text.isprintable() and len(text) < 300 and "geheim" not in text, text
+
+
 def _record(kind: int, *parts: bytes) -> bytes:
     plain = b"".join(parts)
     return record.HEADER.pack(kind << 24 | len(plain)) + plain + bytes(record.TAG_BYTES)
@@ -277,6 +296,18 @@ _LINK_FRAMES = [
 ]
 _HANDSHAKE = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]
 
+_SERVER = Address("aero.example.org", 443)
+_PROXIES = [
+    Proxy.parse(f"{scheme}://{login}proxy.corp:1")
+    for scheme in ("http", "socks5h")
+    for login in ("", "eva:geheim@")
+]
+_PROXY_WORDS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 407 x\r\n", b"HTTP/1.1 100 x\r\n\r\n", b"HTTP/1.1 302 x\r\nLocation: /\r\n",
+    b"Proxy-Authenticate: Basic\r\n", b"Content-Type: text/html\r\n", b"\r\n", b"\n\n",
+    b"\5\0", b"\5\2", b"\1\0", b"\5\0\0\1", b"\5\0\0\3", b"\5\0\0\4", bytes(6), b"\5\5",
+]  # fmt: skip
+
 #: Name → what is called, the first inputs, words that inputs are made of.
 TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
     "link": (
@@ -320,6 +351,16 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
     "session": (fuzz_session, [b"".join(_FRAMES), *_FRAMES], _FRAMES),
     "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_HANDSHAKE, _hello()]),
     "worker_handshake": (fuzz_worker_handshake, [b"\xff" + _server_hello()], [*_HANDSHAKE, _server_hello()]),
+    "proxy": (
+        fuzz_proxy,
+        [
+            *(bytes((way,)) + b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n" for way in (0, 1)),
+            b"\0HTTP/1.1 407 x\r\nProxy-Authenticate: Basic\r\n\r\n",
+            b"\2\5\0\5\0\0\1" + bytes(6),
+            b"\3\5\2\1\0\5\0\0\3\1x\0\0",
+        ],
+        _PROXY_WORDS,
+    ),
     "mux_head": (mux.fuzz_head, [mux.REQUEST, mux.RESPONSE], mux.WORDS),
     "mux_body": (
         mux.fuzz_body,
