@@ -17,7 +17,7 @@ from gevent.event import Event
 from aero import __version__, logs
 from aero.address import Address, UnixPath
 from aero.config.roles import ServerConfig, reloaded
-from aero.core.aead.choose import choose
+from aero.core.aead.choose import choose, choose_lazily
 from aero.core.codes import Close
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
@@ -71,8 +71,8 @@ class Server:
         socks = listen_or_explain(config.ips, config.port, "--port")
         mux_socks = listen_at(config.mux, "--mux") if config.mux is not None else []
         api_socks = _listen_for_api(config.api)
-        # Both load libraries, which an archive keeps where only root may look.
-        backend = choose(config.aead)
+        # Both load libraries, which an archive keeps where only root may look: another user must have all of them now.
+        backend = (choose if config.run_as else choose_lazily)(config.aead)
         self._codes = Codes(config.auth, config.auth_next)
         if config.run_as:
             _become(config.run_as, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aero.config.roles import ClientConfig
-from aero.core.aead.choose import choose
+from aero.core.aead.choose import choose_lazily
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
 from aero.core.spake2plus import Password
@@ -24,7 +24,7 @@ class Ground:
         """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works."""
         self.config = config
         self.password = Password(*stretch(config.auth, ""))
-        self.backend = choose(config.aead)
+        self.backend = choose_lazily(config.aead)
         self.identity = ""  # from the start on: see identity.py
         self.memory = Memory(config.memory or memory_share())
         self.session_limits = SessionLimits()

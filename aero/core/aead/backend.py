@@ -46,8 +46,13 @@ class Opener(Protocol):
 class Backend(Protocol):
     """One implementation of AES-128-GCM."""
 
-    name: str  #: one of choose.BACKENDS
-    description: str  #: with its version, for the first log line
+    @property
+    def name(self) -> str:
+        """One of choose.BACKENDS."""
+
+    @property
+    def description(self) -> str:
+        """The same with its version, for the first log line."""
 
     def sealer(self, key: bytes) -> Sealer:
         """A Sealer for a key of 16 bytes; ValueError for another length."""

@@ -11,9 +11,12 @@ No backend is imported before it is asked for, as each costs a worker time and m
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import Callable
 
 from aero.core.aead.backend import TAG_BYTES, Backend
+from aero.core.aead.growing import Growing
 from aero.errors import HostError, SecurityError
 
 
@@ -63,6 +66,17 @@ def choose(name: str = "") -> Backend:
     if name:
         raise HostError(f"no AES-GCM by {reasons[0]}; without --aead the fastest that works here is taken")
     raise HostError(f"no AES-GCM here ({'; '.join(reasons)})")
+
+
+def choose_lazily(name: str = "") -> Backend:
+    """As `choose`; without a name the small backend, where it works, until there is traffic: see growing.py.
+
+    For a process that can still import then what it can import now.
+    """
+    if not name:
+        with suppress(HostError):
+            return Growing(choose("openssl"), partial(choose, "cryptography"))
+    return choose(name)
 
 
 def _self_test(backend: Backend) -> None:

@@ -1,0 +1,77 @@
+"""The backend that begins small: which library a key uses when, and that no record notices the change."""
+
+from __future__ import annotations
+
+import pytest
+
+from aero.core.aead.backend import TAG_BYTES, Backend
+from aero.core.aead.choose import choose, choose_lazily
+from aero.core.aead.growing import GROW_BYTES, Growing
+from aero.errors import HostError, SecurityError
+
+KEY, AAD = bytes(range(16)), b"\x01\x00\x00\x40"
+LARGE = 256 * 1024
+RECORDS = GROW_BYTES // LARGE
+
+
+def passed(sealer: object, opener: object, size: int, number: int) -> None:
+    """One record of ``size`` bytes through both."""
+    nonce, plain = number.to_bytes(12, "big"), bytearray((number & 0xFF,)) * size
+    out = memoryview(bytearray(size + TAG_BYTES))
+    assert sealer.seal(nonce, AAD, memoryview(plain), out) == size + TAG_BYTES  # type: ignore[attr-defined]
+    assert opener.open(nonce, AAD, out, out) == size  # type: ignore[attr-defined]
+    assert out[:size] == plain
+
+
+def growing() -> tuple[Growing, list[str]]:
+    asked: list[str] = []
+
+    def larger() -> Backend:
+        asked.append("")
+        return choose("pycryptodome")
+
+    return Growing(choose("openssl"), larger), asked
+
+
+def test_the_larger_one_comes_with_traffic_and_serves_every_key() -> None:
+    backend, asked = growing()
+    sealer, opener = backend.sealer(KEY), backend.opener(KEY)
+    waiting = backend.sealer(KEY)  # a key made before, and used after
+    for number in range(3 * RECORDS):
+        assert backend.name == ("openssl" if number < RECORDS // 2 else "pycryptodome")
+        passed(sealer, opener, LARGE, number)
+    assert len(asked) == 1
+    assert type(backend.sealer(KEY)) is type(choose("pycryptodome").sealer(KEY))
+    passed(waiting, choose("openssl").opener(KEY), 1000, 1)
+    with pytest.raises(SecurityError):
+        opener.open(bytes(12), AAD, memoryview(bytes(40)), memoryview(bytearray(40)))
+
+
+def test_pings_alone_never_bring_it() -> None:
+    backend, asked = growing()
+    sealer, opener = backend.sealer(KEY), backend.opener(KEY)
+    for number in range(GROW_BYTES // 16 + 10):
+        passed(sealer, opener, 16, number)
+    assert not asked
+
+
+def test_where_there_is_no_larger_one_the_small_one_stays_and_nobody_asks_again() -> None:
+    asked = []
+
+    def none() -> Backend:
+        asked.append("")
+        raise HostError("not here")
+
+    backend = Growing(choose("openssl"), none)
+    sealer, opener = backend.sealer(KEY), backend.opener(KEY)
+    for number in range(3 * RECORDS):
+        passed(sealer, opener, LARGE, number)
+    assert asked == [""]
+    assert backend.name == "openssl"
+
+
+def test_a_name_or_an_interpreter_without_openssl_is_served_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_lazily().name == "openssl"
+    assert choose_lazily("cryptography").name == "cryptography"
+    monkeypatch.setitem(__import__("sys").modules, "_hashlib", None)
+    assert choose_lazily().name == "cryptography"
