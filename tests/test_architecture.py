@@ -42,7 +42,10 @@ MAY_IMPORT = {
     "aero.server.present": {"aero.config"},
     "aero.server.watch": GROUND,
     "aero.server.store": {*COMMON},
-    "aero.server.policy": set(),
+    "aero.server.policy": {*COMMON},
+    # The users' file is a configuration of its own, with the units of all options.
+    "aero.server.policy.users": {*COMMON, "aero.config", "aero.server.policy", "aero.server.policy.keys"},
+    "aero.server.policy.keys": {*COMMON, "aero.config", "aero.server.policy"},
     "aero.server.registry": REGISTRY | {"aero.server.store"},
     "aero.server.links": REGISTRY | {"aero.config", "aero.server.present"},
     "aero.server.httpmux": REGISTRY | {"aero.server.store", "aero.server.present"},

@@ -1,0 +1,121 @@
+"""A rule: what one of the tunnel's users may do, and how much. Frozen; pure; knows no file and no worker.
+
+`Rule()` allows everything that a server without users allows. What decides where several rules do is said in
+docs/OPERATIONS.md, section "Users".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+    from typing import Union
+
+    Networks = tuple[Union[IPv4Network, IPv6Network], ...]
+    PortRange = tuple[int, int]  # first and last port, both included
+
+PROTOCOLS = ("tcp", "http", "udp")
+DAY, MONTH = "day", "month"
+
+
+class Quota(NamedTuple):
+    """So many bytes, both directions together, in each ``per``: DAY or MONTH."""
+
+    bytes: int
+    per: str
+
+
+class Rule(NamedTuple):
+    """What a user may do. ``user`` is "" for those who have the plain code.
+
+    ``tags``, ``targets``, ``groups`` and ``domains`` are globs (`matches`); None: any. ``protocols``: of PROTOCOLS;
+    "http" is being reached through the mux. ``ports``: in place of ``--ports``, nobody else's but those of users whose
+    rules name them too; None: as everybody. ``max_…``: 0 for no bound of the rule's.
+    Rates are in bytes a second, each direction by itself: ``limit`` of the user with all workers, ``target_limit`` of
+    each target, ``visitor_limit`` of each visitor's address; 0 for none. ``quota_grace``: how far over a quota what is
+    open may go on, in percent. ``visitors``, ``deny_visitors``: networks; no ``visitors``: all. ``expires``: Unix
+    seconds from which on the user is not let in; 0: never.
+    """
+
+    user: str = ""
+    tags: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    protocols: tuple[str, ...] = PROTOCOLS
+    ports: tuple[PortRange, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    domains: tuple[str, ...] | None = None
+    max_workers: int = 0
+    max_targets: int = 0
+    max_streams: int = 0
+    limit: int = 0
+    target_limit: int = 0
+    visitor_limit: int = 0
+    quota: tuple[Quota, ...] = ()
+    quota_grace: int = 5
+    visitors: Networks = ()
+    deny_visitors: Networks = ()
+    expires: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """How people are told whose rule it is."""
+        return f"the rules of user {self.user}" if self.user else "the rules for [default]"
+
+    def expired(self, now: float) -> bool:
+        """Whether the user is let in no more. ``now``: Unix seconds."""
+        return 0 < self.expires <= now
+
+    def may_offer(self, target: str, proto: str) -> str:
+        """Why the user may not offer a target of this name and protocol (tcp, udp); "" where he may."""
+        if not allows(self.targets, target):
+            return f"{self.name} allow no target {target} (targets = {shown(self.targets)})"
+        served = proto in self.protocols or (proto == "tcp" and "http" in self.protocols)
+        if not served:
+            return f"{self.name} allow no {proto.upper()} (protocols = {shown(self.protocols)})"
+        return ""
+
+    def may_join(self, group: str) -> str:
+        """Why the user may not join a group of targets; "" where he may."""
+        if allows(self.groups, group):
+            return ""
+        return f"{self.name} do not allow the group {group} (groups = {shown(self.groups)})"
+
+    def may_claim(self, domain: str) -> str:
+        """Why the user may not have a host name for a target; "" where he may."""
+        if allows(self.domains, domain):
+            return ""
+        return f"{self.name} do not allow the domain {domain} (domains = {shown(self.domains)})"
+
+    def may_visit(self, address: Any) -> bool:
+        """Whether a visitor from an `ipaddress` address is let in; who is denied is not, whatever else is said."""
+        if any(address in network for network in self.deny_visitors):
+            return False
+        return not self.visitors or any(address in network for network in self.visitors)
+
+
+def matches(globs: Iterable[str], name: str) -> bool:
+    """Whether one of the globs stands for a name: ``*`` for any characters, none too, ``?`` for one."""
+    return any(_compiled(glob).fullmatch(name) is not None for glob in globs)
+
+
+def allows(globs: Iterable[str] | None, name: str) -> bool:
+    """The same; None stands for any name."""
+    return globs is None or matches(globs, name)
+
+
+def shown(items: Iterable[str] | None) -> str:
+    """A list as the file has it, for people."""
+    return '"' + ",".join(items or ()) + '"'
+
+
+@lru_cache(maxsize=4096)
+def _compiled(glob: str) -> re.Pattern[str]:
+    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in glob))
+
+
+#: For everybody where the server has no users.
+EVERYBODY = Rule()
