@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
 from aero.address import Address, Setting, Target, check_name, port_number
+from aero.config import values
 from aero.config.hints import instead, shown
 from aero.config.option import entry
 from aero.errors import ConfigError
@@ -45,10 +46,22 @@ class TargetOption(NamedTuple):
         return entry(f"{self.name}={self.metavar}", self.help)
 
 
+#: How a visitor's way is chosen, in the words of aero.server.policy.balance.
+BALANCES = ("round-robin", "least", "random-two", "hash", "cookie")
 #: What may stand behind a target's ?, by name.
 OPTIONS: dict[str, TargetOption] = {
     each.name: each
-    for each in (TargetOption("remote", "PORT", port_number, "The port of the server that it asks for"),)
+    for each in (
+        TargetOption("remote", "PORT", port_number, "The port of the server that it asks for"),
+        TargetOption(
+            "balance",
+            "HOW",
+            values.one_of(BALANCES),
+            "Among targets of one tag and name, on the mux: round-robin (default), least (open streams), random-two,"
+            " hash (of the visitor's address) or cookie. The first worker's counts.",
+        ),
+        TargetOption("weight", "N", values.integer(1, 100), "Its share in that, 1 to 100 (default: 1)"),
+    )
 }
 _EXAMPLE = "web@127.0.0.1:80"
 _UDP = "/udp"

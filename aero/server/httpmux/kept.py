@@ -51,6 +51,7 @@ class KeptConnections:
         One that serves a few at once takes the next when an earlier one is over. So those that were opened before and
         are open still are served beside it.
         """
+        upstream.mapping.outcome(served=True)
         width = self._widths[upstream.mapping]
         width.waiting -= 1
         if width.known < len(width.open):
@@ -80,6 +81,7 @@ class KeptConnections:
         if len(idle) > 1 and upstream.idle_since >= since and upstream.route.alive:
             idle.pop()  # as below, for most
             self._count -= 1
+            mapping.idle -= 1
             return upstream
         for upstream in reversed(idle):
             if upstream.idle_since < since:
@@ -112,6 +114,7 @@ class KeptConnections:
             idle = self._idle[mapping] = []
         idle.append(upstream)
         self._count += 1
+        mapping.idle += 1
 
     def drop(self, upstream: Upstream) -> None:
         """A connection does not wait here any more; harmless when it did not."""
@@ -125,6 +128,7 @@ class KeptConnections:
         else:
             idle.remove(upstream)
         self._count -= 1
+        upstream.mapping.idle -= 1
         if not idle:
             del self._idle[upstream.mapping]
 

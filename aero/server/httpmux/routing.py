@@ -13,10 +13,13 @@ from typing import NamedTuple
 from aero.address import CID
 from aero.errors import MessageError
 from aero.limits import Limits
+from aero.server.httpmux import sticky
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
+from aero.server.policy.balance import COOKIE, HASH
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
+from aero.server.registry.pool import Pool
 from aero.server.registry.registry import Registry
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Leases
@@ -75,7 +78,6 @@ class Router:
         self._strict = rules.strict
         self._debug = rules.debug
         self._workers: dict[str, list[Worker]] = {}  # by tag, until a worker comes or goes
-        self._turns: dict[tuple[str, str], int] = {}
         # By tag and name: on which hosts such a target is, or was when its worker left. To tell "comes back soon" from
         # "never heard of".
         self._known: dict[tuple[str, str], set[str]] = {}
@@ -116,19 +118,25 @@ class Router:
         shown = request.host.replace(mark, b"", 1) if mark else request.host
         return Destination(text, is_cid, name.decode(), b"", request.target, shown)
 
-    def mappings(self, wanted: Destination) -> list[Mapping] | Page:
-        """The mappings that lead there: those of workers with a link, whose turn it is first."""
-        name = wanted.name
-        workers = self._named(wanted)
-        ready = [
-            mapping
-            for worker in workers
-            for mapping in worker.mappings.values()
-            if mapping.name == name and worker.links
-        ]
-        if len(ready) > 1:
-            return self._turned(wanted, ready)
-        return ready or self._why_not(wanted, workers)
+    def mappings(self, wanted: Destination, request: Request, visitor: str) -> list[Mapping] | Page:
+        """The mappings that lead there: those of workers with a link, whose turn it is first.
+
+        ``visitor``: ip:port as text.
+        """
+        if wanted.is_cid:
+            worker = self._registry.workers.get(wanted.who)
+            mapping = worker.mapping(wanted.name) if worker is not None and worker.links else None
+            ready = [mapping] if mapping is not None and mapping.in_order else []
+        else:
+            pool = self._registry.pool(wanted.who, wanted.name)
+            ready = self._pooled(pool, request, visitor) if pool is not None else []
+        return ready or self._why_not(wanted, self._named(wanted))
+
+    def _pooled(self, pool: Pool, request: Request, visitor: str) -> list[Mapping]:
+        how = pool.how
+        if how == COOKIE:
+            return pool.order("", sticky.named(request, pool.members))
+        return pool.order(visitor.rpartition(":")[0] if how == HASH else "")
 
     def lobbies(self, wanted: Destination) -> list[Lobby]:
         """Where to wait for a link that leads there: of workers with the target, the first few."""
@@ -168,14 +176,6 @@ class Router:
         """
         offering = {worker.host for worker in workers if worker.mappings}
         return not self._known.get((wanted.who, wanted.name), set()) <= offering
-
-    def _turned(self, wanted: Destination, mappings: list[Mapping]) -> list[Mapping]:
-        key = wanted.who, wanted.name
-        turn = self._turns.get(key, 0) % len(mappings)
-        if len(self._turns) >= REMEMBERED:
-            self._turns.clear()  # every turn begins again: no harm
-        self._turns[key] = turn + 1
-        return mappings[turn:] + mappings[:turn]
 
     def _nothing(self, kind: str, fields: dict[str, str], there: list[str] | None = None) -> Page:
         if self._debug:

@@ -351,6 +351,8 @@ class Upstream:
     def reset(self, code: int, text: str) -> None:
         """The stream is over."""
         self._forget_if_closed()
+        if self.stream.refused:
+            self.mapping.outcome(served=False)
         user, self.user = self.user, None
         if user is None:
             self._keeper.drop(self)

@@ -15,7 +15,7 @@ from aero import logs
 from aero.errors import MessageError
 from aero.limits import Limits
 from aero.net.pipe import refuse
-from aero.server.httpmux import rewrite, states
+from aero.server.httpmux import rewrite, states, sticky
 from aero.server.httpmux.body import Bytes, Transfer
 from aero.server.httpmux.head import (
     CHUNKED,
@@ -183,7 +183,7 @@ class Visitor:
         request, wanted = self._request, self._wanted
         if request is None or wanted is None:
             return
-        mappings = self._mux.router.mappings(wanted)
+        mappings = self._mux.router.mappings(wanted, request, self.address)
         if isinstance(mappings, Page):
             self._hold(mappings, wanted)
             return
@@ -237,7 +237,8 @@ class Visitor:
         self._doubted = False
         self._upstream = upstream
         local = upstream.mapping.local.encode()
-        head = rewrite.request_head(request, wanted.path, wanted.host, local, self.peer, wanted.prefix)
+        passed = sticky.without(request) if upstream.mapping.sticky else request
+        head = rewrite.request_head(passed, wanted.path, wanted.host, local, self.peer, wanted.prefix)
         sent = tries.sent or _NOTHING
         upstream.begin(self, request, head + sent)
         if len(sent) > Limits.MUX_REPLAY_BYTES:
@@ -310,7 +311,7 @@ class Visitor:
 
     def _head_of(self, response: Response, length: int, chunked: bool) -> bytes:
         """The response begins: its head for the visitor."""
-        upstream, tries, request = self._upstream, self._tries, self._request
+        upstream, tries, request, wanted = self._upstream, self._tries, self._request, self._wanted
         if upstream is None or tries is None or request is None:
             return _NOTHING
         self.state = states.TRANSITIONS[self.state, states.BEGUN]
@@ -325,6 +326,8 @@ class Visitor:
             self._last = True
         connection = b"close" if self._last else b"keep-alive" if request.minor == 0 else _NOTHING
         place = self._place(response) if response.places else None
+        if upstream.mapping.sticky and wanted is not None and not wanted.is_cid:
+            response = sticky.marked(response, request, upstream.mapping, wanted.prefix)
         return rewrite.response_head(response, length, chunked, connection, place)
 
     def _place(self, response: Response) -> Place | None:
@@ -541,13 +544,13 @@ class Visitor:
 
     def _look_at_link(self) -> None:
         """The answer takes long: where the link has been down for a while, the request goes elsewhere if it may."""
-        upstream, tries, wanted = self._upstream, self._tries, self._wanted
-        if upstream is None or tries is None or wanted is None:
+        upstream, tries, wanted, request = self._upstream, self._tries, self._wanted, self._request
+        if upstream is None or tries is None or wanted is None or request is None:
             return
         self.deadline = min(self._until, monotonic() + Limits.MUX_LINK_S)
         was_down, self._doubted = self._doubted, not upstream.route.alive
         if was_down and self._doubted and tries.may_move(upstream):
-            mappings = self._mux.router.mappings(wanted)
+            mappings = self._mux.router.mappings(wanted, request, self.address)
             if not isinstance(mappings, Page):
                 tries.move(upstream, mappings)
                 self._drop_upstream()

@@ -6,6 +6,7 @@ from typing import Callable, Protocol
 
 from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
+from aero.server.policy.balance import COOKIE
 from aero.server.policy.shares import Shares
 from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
@@ -32,6 +33,7 @@ class Provider(Protocol):
     cid: str
     tag: str
     identity: str
+    key: str  # what visitors are hashed to: the same after a restart, and no other worker's
     sessions: list[WorkerSession]
     silent_at: float
     lobby: Lobby
@@ -40,6 +42,10 @@ class Provider(Protocol):
     @property
     def links(self) -> int:
         """Links that are up."""
+
+    @property
+    def steady(self) -> bool:
+        """True while a link is up that is not doubted."""
 
     @property
     def rushed(self) -> bool:
@@ -53,6 +59,15 @@ class Provider(Protocol):
 
     def route(self, target_id: int) -> Route:
         """A way to a target over one of its sessions. Raises StreamError when all are leaving."""
+
+
+class Among(Protocol):
+    """Mappings of which one is chosen (registry/pool.py)."""
+
+    how: str
+
+    def outcome(self, mapping: Mapping, served: bool) -> None:
+        """What became of a visitor who was sent to one of them."""
 
 
 class Mapping:
@@ -81,6 +96,10 @@ class Mapping:
         self.local = local
         self.port = port
         self.options = options
+        self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
+        self.idle = 0  # streams that the mux keeps for the next request
+        self.pools: list[Among] = []  # whose member it is: the first one is the mux's
+        self.in_order = True  # False: nobody is sent there, as it does not work
         self.door: Door
         self._give_way = give_way
         self.closed = False  # the target was withdrawn: new streams would lead nowhere
@@ -95,6 +114,33 @@ class Mapping:
     def identity(self) -> str:
         """Its worker's identity."""
         return self.worker.identity
+
+    @property
+    def key(self) -> str:
+        """Its worker's, for balancing."""
+        return self.worker.key
+
+    @property
+    def load(self) -> int:
+        """Streams that are busy."""
+        return self._tally.streams - self.idle
+
+    @property
+    def sticky(self) -> bool:
+        """Whether the mux gives its visitors a cookie that brings them back here."""
+        return bool(self.pools) and self.pools[0].how == COOKIE
+
+    @property
+    def told(self) -> Options:
+        """The options that its worker is told: as they were asked for, but for what others of its pool decide."""
+        if not self.pools or "balance" not in self.options:
+            return self.options
+        return {**self.options, "balance": self.pools[-1].how}
+
+    def outcome(self, served: bool) -> None:
+        """What became of a visitor who was sent here: served, or refused before anything of his was taken."""
+        for pool in self.pools:
+            pool.outcome(self, served)
 
     def holder(self) -> Holder:
         """How its worker is."""

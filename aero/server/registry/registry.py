@@ -24,10 +24,11 @@ from aero.server.policy.origin import is_near, network_of
 from aero.server.registry.doors.tcp import House, TcpDoor
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
+from aero.server.registry.pool import Pool
 from aero.server.registry.ports import Claim, Ports, Wait
 from aero.server.registry.registration import Registrar
 from aero.server.registry.worker import Worker
-from aero.server.store.leases import Owner
+from aero.server.store.leases import TCP, Owner
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -53,6 +54,7 @@ class Registry:
         # The same workers by their names, in the order in which they came.
         self._same: dict[Names, dict[str, Worker]] = {}
         self._tagged: dict[str, dict[str, Worker]] = {}
+        self._pools: dict[tuple[str, str], Pool] = {}  # by tag and name
         self._timer: Watcher | None = loop.timer(Limits.LEASE_LOOK_S, Limits.LEASE_LOOK_S)
         self._timer.start(ports.look_after)
 
@@ -64,7 +66,10 @@ class Registry:
             )
         worker = Worker(self, user, tag, host, identity, address)
         self.workers[worker.cid] = worker
-        self._same.setdefault(worker.names, {})[worker.cid] = worker
+        alike = self._same.setdefault(worker.names, {})
+        if alike:
+            worker.key = worker.cid
+        alike[worker.cid] = worker
         self._tagged.setdefault(tag, {})[worker.cid] = worker
         self.events.emit("worker up", cid=worker.cid, tag=tag, host=host, address=address)
         return worker
@@ -139,6 +144,7 @@ class Registry:
             mapping.door = TcpDoor(self._house, mapping, socks)
             self._ports.hold(port, mapping)
             worker.added(mapping)
+            self._join_pool(mapping)
         except BaseException:
             self._ports.release(port)
             close_all(socks)
@@ -161,10 +167,28 @@ class Registry:
         """Stops listening for a target's visitors."""
         if worker.dropped(mapping):
             mapping.close()
+            self._leave_pool(mapping)
             self._ports.release(mapping.port)
             self.events.emit(
                 "mapping down", cid=worker.cid, tag=worker.tag, target=mapping.name, port=mapping.port
             )
+
+    def pool(self, tag: str, name: str) -> Pool | None:
+        """The targets of one tag and name that the mux leads to; None where there is none."""
+        return self._pools.get((tag, name))
+
+    def _join_pool(self, mapping: Mapping) -> None:
+        if mapping.owner.proto == TCP:
+            pool = self._pools.setdefault((mapping.worker.tag, mapping.name), Pool())
+            pool.add(mapping)
+            mapping.pools.insert(0, pool)
+
+    def _leave_pool(self, mapping: Mapping) -> None:
+        pool = self.pool(mapping.worker.tag, mapping.name)
+        if pool is not None and mapping in pool.members:
+            pool.remove(mapping)
+            if not pool.members:
+                del self._pools[mapping.worker.tag, mapping.name]
 
     def state(self) -> dict[str, object]:
         """For people who ask: how much of everything is here."""

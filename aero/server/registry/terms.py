@@ -10,9 +10,7 @@ from typing import Callable
 
 from aero.core.messages import Option, Options
 from aero.errors import ConfigError
-
-#: How the value of each option is read: returns it, or raises ConfigError for one that cannot be.
-HONOURED: dict[str, Callable[[Option], Option]] = {}
+from aero.server.policy.balance import BALANCES
 
 
 def read(wanted: Options) -> Options:
@@ -63,3 +61,10 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
         return value
 
     return check
+
+
+#: How the value of each option is read: returns it, or raises ConfigError for one that cannot be.
+HONOURED: dict[str, Callable[[Option], Option]] = {
+    "balance": word(*BALANCES),
+    "weight": number(1, 100),
+}

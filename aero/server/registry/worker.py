@@ -73,6 +73,7 @@ class Worker:
         self.tag = tag
         self.host = host
         self.identity = identity
+        self.key = identity  # the registry gives another to one of two that are alike
         self.address = address
         self.connected_at = time()
         self.ping_s = 0.0  # last measured round trip
@@ -149,6 +150,11 @@ class Worker:
         return min(ready, key=lambda each: (not each.alive, each.doubtful, len(each.session.streams)))
 
     @property
+    def steady(self) -> bool:
+        """True while a link is up that is not doubted."""
+        return any(each.alive and not each.doubtful for each in self.sessions)
+
+    @property
     def rushed(self) -> bool:
         """True while visitors had better wait in front of the doors: its sessions have enough streams to open."""
         alive = [each.session for each in self.sessions if each.alive]
@@ -188,7 +194,7 @@ class Worker:
             return Answer(target_id, name, error=INVALID, text=str(error))
         if known is not None and (known.name, known.local, known.options) == (name, local, options):
             return Answer(
-                target_id, name, known.port, tuple(known.addresses), options
+                target_id, name, known.port, tuple(known.addresses), known.told
             )  # our first answer was lost
         if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
             text = f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
@@ -201,7 +207,7 @@ class Worker:
             return Answer(target_id, name, error=OUT_OF_RANGE if error.final else TAKEN, text=str(error))
         if isinstance(mapping, Wait):
             return mapping
-        return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.options)
+        return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.told)
 
     def unregister(self, target_ids: Iterable[int]) -> None:
         """Closes mappings: no new visitors; open streams go on. Raises RemoteProtocolError as ``register``."""

@@ -129,6 +129,8 @@ class Scene:
         self.halls: list[Any] = []  # where to wait for a link
         # As a mux, a mapping and a worker are used
         self.loop = self.router = self.worker = self
+        self.sticky, self.idle = False, 0
+        self.outcomes: list[bool] = []  # of streams to the target
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False
         self.broke: list[Exception] = []
@@ -153,7 +155,7 @@ class Scene:
             "no address", {"expected": "/"}
         )
 
-    def mappings(self, _: Any) -> Any:
+    def mappings(self, *_: Any) -> Any:
         return self.found if isinstance(self.found, Page) else self.found[:]
 
     def lobbies(self, _: Any) -> list[Any]:
@@ -170,6 +172,9 @@ class Scene:
 
     def left(self, stream: Stream) -> None:
         self.open.remove(stream)
+
+    def outcome(self, served: bool) -> None:
+        self.outcomes.append(served)
 
     def introduce(self, visitor: Visitor, said: Sequence[bytes]) -> bool:
         visitor.address = str(said[-1])

@@ -17,6 +17,13 @@ class Mapping:
 
     closed = False
 
+    def __init__(self) -> None:
+        self.idle = 0
+        self.outcomes: list[bool] = []
+
+    def outcome(self, served: bool) -> None:
+        self.outcomes.append(served)
+
 
 class Upstream:
     """A connection to a target, which tells its keeper what the true one tells it."""

@@ -11,7 +11,10 @@ from aero.errors import MessageError
 from aero.server.httpmux.head import parse_request
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Destination, Router, Rules
+from aero.server.registry.pool import Pool
 from aero.server.watch.events import Events
+
+REQUEST = parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 9)
 
 
 class Registry:
@@ -24,15 +27,27 @@ class Registry:
     def tagged(self, tag: str) -> list[Any]:
         return [worker for worker in self.workers.values() if worker.tag == tag]
 
+    def pool(self, tag: str, name: str) -> Pool | None:
+        pool = Pool()
+        for worker in self.tagged(tag):
+            mapping = worker.mapping(name)
+            if mapping is not None:
+                pool.add(mapping)
+        return pool if pool.members else None
+
     def comes(self, cid: str, host: str, *targets: str) -> Any:
-        mappings = {number: SimpleNamespace(name=name) for number, name in enumerate(targets)}
+        mappings: dict[int, Any] = {}
 
         def mapping(name: str) -> Any:
             return next((each for each in mappings.values() if each.name == name), None)
 
         worker = SimpleNamespace(
-            cid=cid, tag="t", host=host, links=1, mappings=mappings, mapping=mapping, lobby=cid
+            cid=cid, tag="t", host=host, links=1, steady=True, mappings=mappings, mapping=mapping, lobby=cid
         )
+        for number, name in enumerate(targets):
+            mappings[number] = SimpleNamespace(
+                name=name, worker=worker, in_order=True, options={}, weight=1, load=0, key=cid
+            )
         self.workers[cid] = worker
         self.events.emit("worker up", cid=cid)
         for name in targets:
@@ -154,7 +169,7 @@ def test_the_router_stops_listening() -> None:
 
 def said(router: Router, name: str = "web") -> str:
     """The kind of the page for a target, "" where there is one."""
-    found = router.mappings(Destination("t", False, name, b"", b"/", b""))
+    found = router.mappings(Destination("t", False, name, b"", b"/", b""), REQUEST, "192.0.2.1:5")
     return found.kind if isinstance(found, Page) else ""
 
 

@@ -93,7 +93,7 @@ def mapped(
     port = 20_000 + number
     return SimpleNamespace(
         target_id=number, name=name, local=local, owner=owner, port=port,
-        addresses=[f"127.0.0.1:{port}"], options=options,
+        addresses=[f"127.0.0.1:{port}"], options=options, told=options,
     )  # fmt: skip
 
 
