@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "aero.server.links": REGISTRY | {"aero.config", "aero.server.present"},
     "aero.server.httpmux": REGISTRY | {"aero.server.store", "aero.server.present"},
     "aero.server.httpmux.urls": {*COMMON},
-    "aero.server.api": REGISTRY | {"aero.server.present", "aero.server.httpmux.urls"},
+    "aero.server.api": REGISTRY | {"aero.server.present", "aero.server.store", "aero.server.httpmux.urls"},
     "aero.server.ground": REGISTRY | {"aero.server.store", "aero.server.present"},
     "aero.server.app": {
         *REGISTRY,

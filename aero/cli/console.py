@@ -27,14 +27,14 @@ TIMEOUT_S = 15.0
 #: The answer about the most workers there may be, each with some targets.
 ANSWER_BYTES = 64 * 1024 * 1024
 COLUMNS = ("TAG", "CID", "HOST", "UP", "PING", "TARGET", "LOCAL", "LISTEN", "STREAMS", "IN", "OUT")
-RIGHT = ("UP", "PING", "STREAMS", "IN", "OUT")
+RIGHT = ("UP", "PING", "STREAMS", "IN", "OUT", "REQUESTS", "REFUSED")
 GAP = "  "
 
 
 def listed(config: ListConfig) -> str:
     """The workers as a table, or the API's answer as it is."""
     query = f"?tags={quote(','.join(config.tags))}" if config.tags else ""
-    answer = _ask(config, "GET", "/list" + query)
+    answer = ask(config, "GET", "/list" + query)
     if config.as_json:
         return json.dumps(answer, indent=2) + "\n"
     workers = answer["workers"]
@@ -47,7 +47,7 @@ def listed(config: ListConfig) -> str:
 
 def pinged(config: WorkerConfig) -> str:
     """One round trip."""
-    answer = _ask(config, "GET", f"/ping?cid={quote(config.cid)}")
+    answer = ask(config, "GET", f"/ping?cid={quote(config.cid)}")
     return f"{clean(answer['cid'])} answered in {answer['rtt_ms']:.3f} ms\n"
 
 
@@ -65,7 +65,7 @@ def _secret(config: KickConfig | PageConfig) -> str:
 
 def kicked(config: KickConfig) -> str:
     """A worker is sent away."""
-    answer = _ask(config, "POST", f"/kick?cid={quote(config.cid)}", _secret(config))
+    answer = ask(config, "POST", f"/kick?cid={quote(config.cid)}", _secret(config))
     streams = answer["streams"]
     left = (
         f"its {streams} open streams may end within {answer['grace_s']:.0f} s"
@@ -157,7 +157,7 @@ def _connection(api: Address | UnixPath) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(host, api.port, timeout=TIMEOUT_S)
 
 
-def _ask(config: ConsoleConfig, method: str, path: str, secret: str = "") -> Any:
+def ask(config: ConsoleConfig, method: str, path: str, secret: str = "") -> Any:
     """One call; the answer's JSON. ``secret``: what the call needs, where that is not the token alone."""
     secret = secret or config.api_token
     headers = {"Content-Type": "application/json"} if method == "POST" else {}

@@ -16,6 +16,7 @@ from aero.config.roles import (
     PageConfig,
     ServerConfig,
     ServiceConfig,
+    TrafficConfig,
     WorkerConfig,
 )
 from aero.config.targets import OPTIONS
@@ -29,6 +30,7 @@ Usage:
   aero client --target LIST... [options]
   aero demo [options]
   aero list [options]
+  aero traffic [options]
   aero ping CID [options]
   aero kick CID [options]
   aero page [options]
@@ -43,6 +45,7 @@ Commands:
   demo      Both sides and a small service in one process, to see it work and
             to test this host.
   list      The workers of a server and their targets.
+  traffic   What went through a server, by hour, day or month.
   ping      The round trip to one worker now.
   kick      Sends one worker away; it comes back after half a minute.
   page      The address of a server's page, with the key to change things.
@@ -122,6 +125,22 @@ Examples:
   aero list
   aero list --tags nas,lab --json
   aero list --api server.example.org:3000 --api-token @/etc/aero/token
+
+Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
+API said no.
+"""
+
+TRAFFIC = """\
+What went through a server, by hour, day or month, as its management API tells.
+
+Usage: aero traffic [options]
+
+Options:
+{options}
+Examples:
+  aero traffic
+  aero traffic --by user --step month
+  aero traffic --step hour --from 2026-11-26 --to 2026-11-27
 
 Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
 API said no.
@@ -225,6 +244,7 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "client": (CLIENT, ClientConfig),
     "demo": (DEMO, DemoConfig),
     "list": (LIST, ListConfig),
+    "traffic": (TRAFFIC, TrafficConfig),
     "ping": (PING, WorkerConfig),
     "kick": (KICK, KickConfig),
     "page": (PAGE, PageConfig),

@@ -25,6 +25,7 @@ from aero.config.roles import (
     PageConfig,
     ServerConfig,
     ServiceConfig,
+    TrafficConfig,
     WorkerConfig,
 )
 from aero.errors import AeroError, Busy, ConfigError, HostError, ListenError, Rejected
@@ -137,6 +138,13 @@ def run_list(given: Options) -> int:
     return _print(console.listed(ListConfig.parse(given)))
 
 
+def run_traffic(given: Options) -> int:
+    """``aero traffic``."""
+    from aero.cli import traffic
+
+    return _print(traffic.shown(TrafficConfig.parse(given)))
+
+
 def run_ping(given: Options) -> int:
     """``aero ping``."""
     from aero.cli import console
@@ -176,6 +184,7 @@ COMMANDS = {
     "client": Command(run_client, reads_file=True),
     "demo": Command(run_demo),
     "list": Command(run_list),
+    "traffic": Command(run_traffic),
     "ping": Command(run_ping),
     "kick": Command(run_kick),
     "page": Command(run_page),

@@ -66,6 +66,10 @@ class ListConfig(table.ListOptions, ConsoleConfig):
     """What lists a server's workers; no ``tags``: all of them."""
 
 
+class TrafficConfig(table.TrafficOptions, ConsoleConfig):
+    """What shows a server's traffic of the past."""
+
+
 class WorkerConfig(table.WorkerOptions, ConsoleConfig):
     """What asks about the worker ``cid``."""
 

@@ -93,6 +93,13 @@ class ServerOptions(RoleOptions):
         "lease-days", "DAYS", values.integer(1, 3650, "days"), 30,
         "How long a port is kept for a worker that is away",
     )  # fmt: skip
+    no_history: bool = flag(
+        "no-history",
+        "Keep no traffic of the past: aero traffic and the page's plot of days have nothing to show",
+    )
+    utc: bool = flag(
+        "utc", "Days and months of traffic and quotas are those of UTC, not of this machine's zone"
+    )
     api: Address | UnixPath | None = option(
         "api", "HOST:PORT", values.api_listening, Address("localhost", 3000),
         "Management API and page; unix:PATH for a socket that only this user can reach, or off",
@@ -217,6 +224,24 @@ class ListOptions(ConsoleOptions):
     tags: tuple[str, ...] = option(
         "tags", "LIST", values.tag_list, (), "Only workers with one of these tags, separated by commas"
     )
+    as_json: bool = flag("json", "The API's answer as it is")
+
+
+class TrafficOptions(ConsoleOptions):
+    """What ``aero traffic`` takes. ``since`` and ``until`` are "" for the last day, month or year."""
+
+    by: str = option(
+        "by", "NAME", values.one_of(("user", "tag", "target")), "target", "Whose: user, tag or target"
+    )
+    step: str = option("step", "NAME", values.one_of(("hour", "day", "month")), "day", "hour, day or month")
+    since: str = option(
+        "from",
+        "TIME",
+        values.moment,
+        "",
+        "First month (2026-11), day (2026-11-01) or time (2026-11-01T08:00:00Z)",
+    )
+    until: str = option("to", "TIME", values.moment, "", "Last month or day, or the time at which to stop")
     as_json: bool = flag("json", "The API's answer as it is")
 
 

@@ -417,6 +417,13 @@ def tag_list(text: str) -> tuple[str, ...]:
     return tuple(check_name(part.strip()) for part in text.split(","))
 
 
+def moment(text: str) -> str:
+    """A month, a day, or a time in UTC, as GET /traffic/history reads them."""
+    if not re.fullmatch(r"20\d\d-\d\d(-\d\d(T\d\d:\d\d:\d\dZ)?)?", text, re.ASCII):
+        raise ConfigError(f"{text!r} is no time, write 2026-11, 2026-11-30 or 2026-11-30T23:00:00Z")
+    return text
+
+
 def cid(text: str) -> str:
     """A worker's id."""
     folded = text.lower() if text.isascii() else ""

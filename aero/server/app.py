@@ -26,7 +26,7 @@ from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
 from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
-from aero.net.loop import event_loop
+from aero.net.loop import Loop, Watcher, event_loop, stopped
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import target_url
 from aero.server.links.codes import Codes, stretched
@@ -38,6 +38,7 @@ from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
 from aero.server.store.database import Database
 from aero.server.store.leases import TCP, Leases
+from aero.server.store.usage import SAMPLE_S, Calendar, Usage
 from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.dump import dump
 from aero.server.watch.events import Events
@@ -89,6 +90,7 @@ class Server:
             counters=counters,
             events=events,
             leases=leases,
+            usage=self._keep_usage(loop, counters, config),
             registry=Registry(loop, ports, events, counters),
         )
         self.sessions = Sessions(ground)
@@ -96,6 +98,15 @@ class Server:
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
         self._mux = self._start_mux(mux_socks)
         self._api = self._start_api(config.api, api_socks)
+
+    def _keep_usage(self, loop: Loop, counters: Counters, config: ServerConfig) -> Usage | None:
+        self._sampling: Watcher | None = None
+        if config.no_history:
+            return None
+        usage = Usage(self._database, counters.totals.items, Calendar(config.utc))
+        self._sampling = loop.timer(SAMPLE_S, SAMPLE_S)
+        self._sampling.start(usage.sample)
+        return usage
 
     def _start_mux(self, socks: list[socket.socket]) -> Mux | None:
         if not socks:
@@ -238,6 +249,9 @@ class Server:
         if self._api is not None:
             self._api.close()
         self.registry.close(code, _GOING_DOWN)
+        stopped(self._sampling)
+        if self.ground.usage is not None:
+            self.ground.usage.sample()  # the last bytes, now that every stream has ended
         self._database.close()
         self.sessions.close(GOODBYE_S)
 

@@ -16,6 +16,7 @@ from aero.net.loop import Loop
 from aero.server.present import Present
 from aero.server.registry.registry import Registry
 from aero.server.store.leases import Leases
+from aero.server.store.usage import Usage
 from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.events import Events
 
@@ -32,4 +33,5 @@ class Ground(NamedTuple):
     counters: Counters
     events: Events
     leases: Leases
+    usage: Usage | None  # None with --no-history
     registry: Registry

@@ -59,6 +59,12 @@ ALLOWED = {
     "server.registry.ports.Ports.__init__": "for how long a lease was not used, also before this start",
     "server.watch.events.Events._tell": "when something happened, for the API and the page",
     "server.store.leases.Leases.__init__": "which lease is the oldest, also after a restart",
+    "server.api.app.Api.get_history": "the present, where an answer about the past ends",
+    "server.api.history._at": "times as the API writes them",
+    "server.store.usage.Calendar.end": "hours, days and months of the calendar",
+    "server.store.usage.Calendar.local": "the same",
+    "server.store.usage.Calendar.starts": "the same",
+    "server.store.usage.Usage.__init__": "into which hour, day and month something is counted",
     "server.registry.worker.Worker.__init__": "since when a worker is here, for the API and the page",
 }
 

@@ -22,7 +22,7 @@ from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
-from aero.server.api import guard, live, metrics, openapi
+from aero.server.api import guard, history, live, metrics, openapi
 from aero.server.api.http import HttpServer
 from aero.server.api.invitation import address_with
 from aero.server.api.page import page
@@ -35,6 +35,7 @@ from aero.server.policy.penalties import Penalties
 from aero.server.present import Present
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.worker import Worker
+from aero.server.store.usage import SPANS, Usage
 from aero.server.watch.events import Events
 from aero.server.watch.traffic import Throughput, Traffic
 
@@ -60,6 +61,10 @@ class ApiGround(metrics.MetricsGround, Protocol):
     @property
     def events(self) -> Events:
         """What happens on the server."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The traffic of the past, None where that is not kept."""
 
 
 class Api:
@@ -110,6 +115,7 @@ class Api:
             ("GET", "/events", self.get_events),
             ("GET", "/metrics", self.get_metrics),
             ("GET", "/traffic", self.get_traffic),
+            ("GET", "/traffic/history", self.get_history),
             ("GET", "/openapi.json", self.get_openapi),
         ):
             self._bottle.route(path, method, route)
@@ -335,6 +341,19 @@ class Api:
             raise Problem(400, "since is the number of a sample: what the last answer calls last")
         traffic = self._traffic.since(int(since) if since else None)
         return Reply(200, JSON, self._turns.whole(_written(traffic)))
+
+    def get_history(self, request: Request) -> Reply:
+        """The traffic of the past, by hour, day or month."""
+        given = guard.parameters(request.query_string, history.PARAMETERS)
+        usage = self._ground.usage
+        if usage is None:
+            raise Problem(404, "no history is kept: the server runs with --no-history")
+        asked = history.question(given, usage.calendar, time())
+        lines = usage.history(asked.by, SPANS[asked.step], asked.since, asked.until)
+        if history.wants_csv(request.get_header("Accept", "")):
+            return Reply(200, history.CSV, self._turns.whole(history.as_csv(asked, lines)))
+        zone = "UTC" if usage.calendar.utc else "local"
+        return Reply(200, JSON, self._turns.whole(history.as_json(asked, zone, lines)))
 
     def get_openapi(self, request: Request) -> Reply:
         """This API's description."""

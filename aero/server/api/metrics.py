@@ -105,16 +105,27 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
         "aero_mappings", "Targets that can be reached.", sum(len(worker.mappings) for worker in workers)
     )
     yield _gauge("aero_streams", "Open streams.", registry.streams)
-    totals = [({"tag": name.tag, "target": name.target}, total) for name, total in counters.totals.items()]
+    totals = [
+        ({"tag": name.tag, "target": name.target, **({"user": name.user} if name.user else {})}, total)
+        for name, total in counters.totals.items()
+    ]
     moved = (
         Sample("", {**labels, "direction": direction}, count)
         for labels, total in totals
-        for direction, count in (("in", total.bytes_in), ("out", total.bytes_out))
+        for sums in (total.sums,)
+        for direction, count in (("in", sums.bytes_in), ("out", sums.bytes_out))
     )
     what = "Bytes by target; in: from visitors to the target, out: back."
     yield Metric("aero_target_bytes_total", "counter", what, moved)
     begun = (Sample("", labels, total.visitors) for labels, total in totals)
     yield Metric("aero_target_streams_total", "counter", "Streams that began, by target.", begun)
+    refused = (
+        Sample("", {**labels, "reason": _word(reason)}, count)
+        for labels, total in totals
+        for reason, count in list(total.refused.items())
+    )
+    what = "Visitors and requests that were turned away, by target and reason."
+    yield Metric("aero_target_refused_total", "counter", what, refused)
     handshakes = [
         Sample("", {"result": _word(result)}, count) for result, count in counters.handshakes.items()
     ]

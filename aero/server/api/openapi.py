@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aero import __version__
+from aero.server.api.history import WHEN
 from aero.server.api.replies import JSON
+from aero.server.store.usage import BY, NUMBERS, SPANS
 
 Schema = dict[str, Any]
 
@@ -92,6 +94,36 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 
+SCHEMAS["History"] = _object(
+    {
+        "by": TEXT,
+        "step": TEXT,
+        "from": TIME,
+        "to": TIME,
+        "zone": {"enum": ["UTC", "local"], "description": "Whose days and months"},
+        "lines": {
+            "type": "array",
+            "description": "The oldest first; who was quiet has none",
+            "items": _object(
+                {
+                    "start": {**TIME, "description": "When the hour, day or month began"},
+                    "name": {
+                        **TEXT,
+                        "description": "A user's, a tag's, or TAG/TARGET; empty for the plain code",
+                    },
+                    **dict.fromkeys(NUMBERS, COUNT),
+                    "refused": {
+                        "type": "object",
+                        "description": "Visitors and requests that were turned away, by reason",
+                        "additionalProperties": COUNT,
+                    },
+                }
+            ),
+        },
+    }
+)
+
+
 def _query(name: str, schema: Schema, text: str, required: bool = False) -> Schema:
     return {"name": name, "in": "query", "schema": schema, "description": text, "required": required}
 
@@ -105,6 +137,14 @@ TAGS = _query(
 TAGS.update({"style": "form", "explode": False})
 SINCE = _query(
     "since", {"type": "integer", "minimum": 0, "maximum": 10**12 - 1}, "Only samples after this one"
+)
+HISTORY = (
+    _query("by", {"enum": list(BY)}, "Whose traffic to sum up (target)"),
+    _query("step", {"enum": list(SPANS)}, "How long a line is (day)"),
+    _query("from", {"type": "string", "pattern": WHEN}, "The first month, day or moment"),
+    _query(
+        "to", {"type": "string", "pattern": WHEN}, "The last month or day, or the moment at which to stop"
+    ),
 )
 LAST_ID = {
     "name": "Last-Event-ID",
@@ -152,6 +192,7 @@ def document(has_token: bool) -> Schema:
         "/ping": {"get": _get("ping", "Pings a worker now", "Ping", WHICH, problems=(404, 504))},
         "/kick": {"post": _kick()},
         "/traffic": {"get": _get("traffic", "Throughput of the last ten minutes", "Traffic", SINCE)},
+        "/traffic/history": {"get": _history()},
         "/events": {
             "get": _operation(
                 "events",
@@ -192,6 +233,13 @@ def document(has_token: bool) -> Schema:
 
 def _get(name: str, summary: str, schema: str, *more: Schema, problems: tuple[int, ...] = ()) -> Schema:
     return _operation(name, summary, _content(JSON, _ref(schema), summary), *more, problems=problems)
+
+
+def _history() -> Schema:
+    operation = _get("history", "The traffic of the past", "History", *HISTORY, problems=(404,))
+    operation["responses"]["200"]["content"]["text/csv"] = {"schema": TEXT}
+    operation["responses"]["404"]["description"] = "No history is kept"
+    return operation
 
 
 def _kick() -> Schema:

@@ -315,6 +315,7 @@ class Visitor:
         if upstream is None or tries is None or request is None:
             return _NOTHING
         self.state = states.TRANSITIONS[self.state, states.BEGUN]
+        upstream.mapping.tally.requests += 1
         tries.sent = None  # there will be no other try
         self._patience_s = patience_s = self._mux.idle_s
         if not self._sending.busy:
@@ -341,6 +342,8 @@ class Visitor:
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""
         self._enter(states.SWITCHED)
+        if self._upstream is not None:
+            self._upstream.mapping.tally.requests += 1
         if self._tries is not None:
             self._tries.begun()
         self._patience_s = self._mux.idle_s

@@ -103,7 +103,7 @@ class Mapping:
         self.door: Door
         self._give_way = give_way
         self.closed = False  # the target was withdrawn: new streams would lead nowhere
-        self._tally = counters.tally(worker.tag, owner.name)
+        self.tally = counters.tally(worker.tag, owner.name, owner.user)
 
     @property
     def addresses(self) -> list[str]:
@@ -123,7 +123,7 @@ class Mapping:
     @property
     def load(self) -> int:
         """Streams that are busy."""
-        return self._tally.streams - self.idle
+        return self.tally.streams - self.idle
 
     @property
     def sticky(self) -> bool:
@@ -153,34 +153,38 @@ class Mapping:
     @property
     def streams(self) -> int:
         """Open streams."""
-        return self._tally.streams
+        return self.tally.streams
 
     @property
     def visitors(self) -> int:
         """Streams since the beginning."""
-        return self._tally.visitors
+        return self.tally.visitors
 
     @property
     def bytes_in(self) -> int:
         """Bytes from visitors to the target."""
-        return self._tally.bytes_in
+        return self.tally.bytes_in
 
     @property
     def bytes_out(self) -> int:
         """Bytes from the target to visitors."""
-        return self._tally.bytes_out
+        return self.tally.bytes_out
 
     def joined(self, stream: Stream) -> None:
         """Counts a stream to this target; ``left`` ends it."""
-        self._tally.joined(stream)
+        self.tally.joined(stream)
 
     def left(self, stream: Stream) -> None:
         """A stream to this target is over."""
-        self._tally.left(stream)
+        self.tally.left(stream)
+
+    def refuse(self, reason: str) -> None:
+        """Counts somebody who was turned away; ``reason`` is one of the program's own words."""
+        self.tally.refuse(reason)
 
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
         self.closed = True
         self.door.close()
         del self.door  # the two hold each other, and with them the worker
-        self._tally.close()
+        self.tally.close()

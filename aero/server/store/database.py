@@ -1,7 +1,8 @@
 """The server's file: one SQLite database, brought to today's layout when it is opened, written by one thread.
 
-Knows files, layouts and failures; what the rows mean is known to the table (leases.py). Reading happens once, at the
-start. Writing never waits for a disk on the loop's thread: what changed is handed to a thread, a transaction a batch.
+Knows files, layouts and failures; what the rows mean is known to the tables (leases.py, usage.py). Writing never
+waits for a disk on the loop's thread: what changed is handed to a thread, a transaction a batch. Tables read once, at
+the start; people's questions about the past are read by threads of their own (``ask``).
 A database that cannot be opened or written says so once and does without; once it can be written again, everything
 that it has missed is written.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterable
+from contextlib import closing
 from time import monotonic
 from typing import Any, Callable, NamedTuple, Protocol
 
+import gevent
 from gevent.threadpool import ThreadPool
 
 from aero import logs
@@ -26,6 +29,8 @@ FILE = "server.sqlite"
 RETRY_S = 60.0
 # At the end: longer than a disk that is merely busy needs, shorter than service managers wait before they kill.
 CLOSE_S = 5.0
+# Readers wait for a writer only while a file is made anew (WAL lets them read beside it).
+READ_S = 2.0
 
 #: ``STEPS[n]`` brings a file of layout n to layout n + 1; a new file is layout 0. A step that was ever released stays
 #: as it is: a change of the layout is one more step, and a file with its outcome for tests/server/store.
@@ -51,6 +56,20 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "DROP TABLE lease",
         "ALTER TABLE newer RENAME TO lease",
     ),
+    (
+        # Traffic by name and span (0 hour, 1 day, 2 month), which begins at ``start`` (Unix seconds): usage.py.
+        """CREATE TABLE usage (
+            span INTEGER NOT NULL, start INTEGER NOT NULL, user TEXT NOT NULL, tag TEXT NOT NULL, target TEXT NOT NULL,
+            bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL, streams INTEGER NOT NULL, requests INTEGER NOT NULL,
+            datagrams_in INTEGER NOT NULL, datagrams_out INTEGER NOT NULL,
+            PRIMARY KEY (span, start, user, tag, target)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE refused (
+            span INTEGER NOT NULL, start INTEGER NOT NULL, user TEXT NOT NULL, tag TEXT NOT NULL, target TEXT NOT NULL,
+            reason TEXT NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (span, start, user, tag, target, reason)
+        ) WITHOUT ROWID""",
+    ),
 )
 LAYOUT = len(STEPS)
 
@@ -64,7 +83,7 @@ class Change(NamedTuple):
     rows: Iterable[Row]
 
 
-class LeaseTable(Protocol):
+class Table(Protocol):
     """What the database asks of whoever keeps rows in it. All of it is called on the loop's thread."""
 
     def changes(self, keys: Collection[Any] | None) -> list[Change]:
@@ -77,16 +96,17 @@ class LeaseTable(Protocol):
 class Database:
     """``DIR/server.sqlite`` as long as that can be written; nothing where DIR is "".
 
-    One table uses it for now. It says which of its rows changed, and is asked for their content when the writer is
-    free: what changes often is written once, and what waits is bounded by the number of rows.
+    A table says which of its rows changed, and is asked for their content when the writer is free: what changes often
+    is written once, and what waits is bounded by the number of rows.
     """
 
     def __init__(self, directory: str) -> None:
         """Opens the file, makes it where there is none, and brings it to today's layout."""
         self._directory = directory
         self._db: sqlite3.Connection | None = None
-        self._table: LeaseTable | None = None
-        self._changed: dict[Any, None] = {}  # keys in the order in which they changed
+        self._changed: dict[
+            Table, dict[Any, None]
+        ] = {}  # each table's keys in the order in which they changed
         self._thread: ThreadPool | None = None
         self._job: Any = None  # what the thread does now
         self._retry_at = 0.0
@@ -98,43 +118,76 @@ class Database:
 
     def _cannot_be_kept(self, error: Exception) -> None:
         path = os.path.join(self._directory, FILE)
-        log.warning("cannot keep leases, ports may change after a restart", path=path, error=error)
+        log.warning(
+            "cannot keep leases and traffic, ports may change after a restart", path=path, error=error
+        )
         self._give_up()
 
     def _give_up(self) -> None:
         db, self._db = self._db, None
-        self._changed.clear()
+        for keys in self._changed.values():
+            keys.clear()
         self._retry_at = monotonic() + RETRY_S
         if db is not None:
             db.close()
 
-    def attach(self, table: LeaseTable, select: str) -> list[Row]:
-        """Every row that ``select`` finds, none where there is no file; changes are ``table``'s from now on."""
-        self._table = table
+    def attach(self, table: Table, select: str, values: Row = ()) -> list[Row]:
+        """Every row that ``select`` finds, none where there is no file; rows of ``table`` may be ``changed`` from now
+        on.
+        """
+        self._changed[table] = {}
         if self._db is None:
             return []
         try:
-            return self._db.execute(select).fetchall()
+            return self._db.execute(select, values).fetchall()
         except sqlite3.Error as error:
             self._cannot_be_kept(error)
             return []
 
-    def changed(self, key: Any) -> None:
-        """A row of the table is another one now, or gone. Returns at once."""
+    @property
+    def kept(self) -> bool:
+        """Whether there is a file now."""
+        return self._db is not None
+
+    def read(self, select: str, values: Row) -> list[Row]:
+        """As ``ask``, at once: for the rare moment in which a table has to know more than it remembers."""
+        if self._db is None:
+            return []
+        rows = _read(os.path.join(self._directory, FILE), select, values)
+        return [] if isinstance(rows, Exception) else rows
+
+    def changed(self, table: Table, *keys: Any) -> None:
+        """Rows of ``table`` are others now, or gone. Returns at once."""
         if self._db is not None or self._job is not None:
-            self._changed[key] = None
+            self._changed[table].update(dict.fromkeys(keys))
         if self._job is None:
             self._write()
 
     def _write(self) -> None:
         """Hands what changed to the writer; everything where the file could not be written for a while."""
-        if self._table is None:
-            return
         if self._db is not None:
-            keys, self._changed = self._changed, {}
-            self._start(_write, self._db, self._table.changes(keys))
+            changes = [
+                change for table, keys in self._changed.items() if keys for change in table.changes(keys)
+            ]
+            self._changed = {table: {} for table in self._changed}
+            self._start(_write, self._db, changes)
         elif self._directory and monotonic() >= self._retry_at:
-            self._start(_write_all, self._directory, self._table.changes(None))
+            changes = [change for table in self._changed for change in table.changes(None)]
+            self._start(_write_all, self._directory, changes)
+
+    def ask(self, select: str, values: Row) -> list[Row]:
+        """What is on disk, for a greenlet that can wait; none where there is no file, or it cannot be read.
+
+        Read beside the writer, by a thread of the hub's pool. SQLite's snapshot has what was written before.
+        """
+        if self._db is None:
+            return []
+        path = os.path.join(self._directory, FILE)
+        rows: list[Row] | Exception = gevent.get_hub().threadpool.apply(_read, (path, select, values))
+        if isinstance(rows, Exception):
+            log.warning("cannot read the traffic of the past", path=path, error=rows)
+            return []
+        return rows
 
     def _start(self, work: Callable[..., Outcome], *arguments: Any) -> None:
         if self._thread is None:
@@ -150,12 +203,12 @@ class Database:
         outcome: Outcome = job.get()
         if outcome.db is None:
             if self._db is not None:  # else it was said when it began
-                log.warning("cannot write leases, going on in memory", error=outcome.error)
+                log.warning("cannot write leases and traffic, going on in memory", error=outcome.error)
             self._give_up()
         elif self._db is None:
             self._db = outcome.db
-            log.info("leases are written again")
-        if self._changed:
+            log.info("leases and traffic are written again")
+        if any(self._changed.values()):
             self._write()
 
     def flush(self, timeout_s: float | None = None) -> bool:
@@ -171,7 +224,7 @@ class Database:
     def close(self) -> None:
         """Writes what changed, and lets go of the file. A disk that hangs is not waited for."""
         done, self._directory = self.flush(CLOSE_S), ""
-        db, self._db, self._table = self._db, None, None
+        db, self._db = self._db, None
         if done:
             if db is not None:
                 db.close()
@@ -236,6 +289,16 @@ def _write(db: sqlite3.Connection, changes: list[Change]) -> Outcome:
     except (sqlite3.Error, ValueError, OverflowError) as error:  # the latter two: rows that no file can hold
         return Outcome(None, error)  # whoever closes the connection rolls it back
     return Outcome(db, None)
+
+
+def _read(path: str, select: str, values: Row) -> list[Row] | Exception:
+    from urllib.parse import quote
+
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=READ_S)) as db:
+            return db.execute(select, values).fetchall()
+    except (OSError, sqlite3.Error) as error:
+        return error
 
 
 def _write_all(directory: str, changes: list[Change]) -> Outcome:

@@ -162,7 +162,7 @@ class Leases:
             self._take(former)
         lease = Lease(owner, slot, port, identity, address, int(self._clock()), held_s)
         self._put(lease, self._held)
-        self._database.changed(lease.key)
+        self._database.changed(self, lease.key)
         return lease
 
     def release(self, port: int, proto: str = TCP) -> None:
@@ -171,7 +171,7 @@ class Leases:
         if lease is not None:
             self._take(lease)
             self._put(lease.used_until(int(self._clock())), self._absent)
-            self._database.changed(lease.key)
+            self._database.changed(self, lease.key)
 
     def refresh(self, after_s: int, limit: int) -> None:
         """Puts down that leases in use are in use, where that was put down ``after_s`` ago, for at most ``limit``.
@@ -184,14 +184,14 @@ class Leases:
                 break
             self._take(lease)
             self._put(lease.used_until(now), self._held)
-            self._database.changed(lease.key)
+            self._database.changed(self, lease.key)
 
     def forget(self, port: int, proto: str = TCP) -> None:
         """Nobody has a claim to a port any more."""
         lease = self.at(port, proto)
         if lease is not None:
             self._take(lease)
-            self._database.changed(lease.key)
+            self._database.changed(self, lease.key)
 
     def _put(self, lease: Lease, by_age: dict[Key, Lease]) -> None:
         key = lease.key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from operator import add
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -50,10 +51,27 @@ class Birth(NamedTuple):
 
 
 class TargetName(NamedTuple):
-    """Whose bytes are counted together: those of all workers with a tag that have the target, now and before."""
+    """Whose bytes are counted together: those of all workers of a user with a tag that have the target, now and
+    before. ``user``: "" for whoever has the plain code.
+    """
 
     tag: str
     target: str
+    user: str = ""
+
+
+class Sums(NamedTuple):
+    """What is counted of one target, since the server's start. In: from visitors to the target; out: back.
+
+    ``streams`` are those that began; ``requests`` those of the mux that got an answer from the target.
+    """
+
+    bytes_in: int
+    bytes_out: int
+    streams: int
+    requests: int
+    datagrams_in: int
+    datagrams_out: int
 
 
 #: Once COUNTED_TARGETS names are counted apart, all further ones are counted together: peers choose names, and each
@@ -66,8 +84,9 @@ class Total:
 
     def __init__(self) -> None:
         """Begins with nothing counted."""
+        self.refused: dict[str, int] = {}  # visitors and requests that were turned away, by reason
         self._parts: set[Tally] = set()  # of mappings that have streams, or may get some
-        self._visitors = self._bytes_in = self._bytes_out = 0  # of the others
+        self._past = Sums(0, 0, 0, 0, 0, 0)  # of the others
 
     def part(self) -> Tally:
         """A tally for a new mapping; ``close`` ends it."""
@@ -79,24 +98,34 @@ class Total:
         """A mapping is gone, and its streams are over."""
         if part in self._parts:
             self._parts.discard(part)
-            self._visitors += part.visitors
-            self._bytes_in += part.bytes_in
-            self._bytes_out += part.bytes_out
+            self._past = Sums(*map(add, self._past, part.sums))
+
+    def refuse(self, reason: str) -> None:
+        """Counts somebody who was turned away; ``reason`` is one of the program's own words, never a peer's."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    @property
+    def sums(self) -> Sums:
+        """All numbers, those of open streams included."""
+        sums = self._past
+        for part in self._parts:
+            sums = Sums(*map(add, sums, part.sums))
+        return sums
 
     @property
     def visitors(self) -> int:
         """Streams since the beginning."""
-        return self._visitors + sum(part.visitors for part in self._parts)
+        return self.sums.streams
 
     @property
     def bytes_in(self) -> int:
         """Bytes from visitors to the target."""
-        return self._bytes_in + sum(part.bytes_in for part in self._parts)
+        return self.sums.bytes_in
 
     @property
     def bytes_out(self) -> int:
         """Bytes from the target to visitors."""
-        return self._bytes_out + sum(part.bytes_out for part in self._parts)
+        return self.sums.bytes_out
 
 
 class Tally:
@@ -105,6 +134,9 @@ class Tally:
     def __init__(self, total: Total) -> None:
         """``total``: of the target, which goes on after the mapping."""
         self.visitors = 0  # streams since the beginning
+        # Whoever serves requests or carries datagrams adds to these; the latter's bytes to ``datagram_bytes_…``.
+        self.requests = self.datagrams_in = self.datagrams_out = 0
+        self.datagram_bytes_in = self.datagram_bytes_out = 0
         self._total = total
         self._closed = False
         self._open: set[Stream] = set()
@@ -124,6 +156,10 @@ class Tally:
             if self._closed and not self._open:
                 self._total.absorb(self)
 
+    def refuse(self, reason: str) -> None:
+        """Counts somebody who was turned away; ``reason`` is one of the program's own words."""
+        self._total.refuse(reason)
+
     def close(self) -> None:
         """No stream joins any more."""
         self._closed = True
@@ -138,12 +174,24 @@ class Tally:
     @property
     def bytes_in(self) -> int:
         """Bytes from visitors to the target."""
-        return self._bytes_in + sum(stream.sent for stream in self._open)
+        return self._bytes_in + self.datagram_bytes_in + sum(stream.sent for stream in self._open)
 
     @property
     def bytes_out(self) -> int:
         """Bytes from the target to visitors."""
-        return self._bytes_out + sum(stream.received for stream in self._open)
+        return self._bytes_out + self.datagram_bytes_out + sum(stream.received for stream in self._open)
+
+    @property
+    def sums(self) -> Sums:
+        """All numbers."""
+        return Sums(
+            self.bytes_in,
+            self.bytes_out,
+            self.visitors,
+            self.requests,
+            self.datagrams_in,
+            self.datagrams_out,
+        )
 
 
 class Histogram:
@@ -179,9 +227,9 @@ class Counters:
         """Counts an error; ``kind`` is one of the program's own words, never a peer's."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
-    def tally(self, tag: str, target: str) -> Tally:
+    def tally(self, tag: str, target: str, user: str = "") -> Tally:
         """Where a new mapping counts its streams."""
-        name = TargetName(tag, target)
+        name = TargetName(tag, target, user)
         if name not in self.totals and len(self.totals) >= Limits.COUNTED_TARGETS:
             name = OTHERS
         return self.totals.setdefault(name, Total()).part()

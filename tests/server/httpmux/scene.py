@@ -134,6 +134,7 @@ class Scene:
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False
         self.broke: list[Exception] = []
+        self.tally = SimpleNamespace(requests=0)  # what the target has answered
         self.crowded = False  # whoever a proxy speaks for has too many requests under way
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
         self.kept = KeptConnections(HEAD_BYTES)

@@ -249,7 +249,7 @@ def test_a_disk_that_hangs_stops_nobody(
         kept.keep(SSH, 8002, "i")
         kept.keep(WEB, 8003, "i")
     assert not kept.database.flush(0.01), "the disk still hangs"
-    assert len(kept.database._changed) == 2
+    assert len(kept.database._changed[kept]) == 2
     free.set()
     assert kept.database.flush(30)
     assert batches == [1, 2]

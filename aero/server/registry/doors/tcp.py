@@ -71,9 +71,9 @@ class TcpDoor:
         whose = "" if is_near(ip) else ip
         # The system gives the lowest number that is free: so many descriptors are in use at least.
         if sock.fileno() >= self._house.line:
-            self._turn_away(sock, visitor, "descriptors are running out, see ulimit -n")
+            self._turn_away(sock, visitor, "descriptors", "descriptors are running out, see ulimit -n")
         elif whose and (self._house.shares.full(whose) or mapping.worker.shares.full(whose)):
-            self._turn_away(sock, visitor, "its address holds all that one may hold")
+            self._turn_away(sock, visitor, "address", "its address holds all that one may hold")
         else:
             self._house.shares.take(whose)
             mapping.worker.shares.take(whose)
@@ -85,8 +85,10 @@ class TcpDoor:
                 if not mapping.worker.lobby.wait(serve, refused):
                     refused()
 
-    def _turn_away(self, sock: socket.socket, visitor: str, why: object) -> None:
+    def _turn_away(self, sock: socket.socket, visitor: str, reason: str, why: object) -> None:
+        """``reason``: the word that it is counted by (docs/api.md, "Reasons")."""
         mapping = self._mapping
+        mapping.refuse(reason)
         self._house.counters.error("visitor turned away")
         log.warning(
             "visitor turned away", target=mapping.name, cid=mapping.worker.cid, visitor=visitor, why=why
@@ -94,6 +96,8 @@ class TcpDoor:
         refuse(sock)
 
     def _refuse(self, whose: str, sock: socket.socket) -> None:
+        """No link came in time."""
+        self._mapping.refuse("link")
         self._left(whose)
         refuse(sock)
 
@@ -108,7 +112,7 @@ class TcpDoor:
             stream = mapping.worker.open_stream(pipe, mapping.target_id, visitor)
         except StreamError as error:
             self._left(whose)
-            self._turn_away(sock, visitor, error)
+            self._turn_away(sock, visitor, "worker", error)
             return
         mapping.joined(stream)
         pipe.start(stream)

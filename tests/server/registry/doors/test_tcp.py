@@ -42,13 +42,15 @@ class Lab:
         self.house = House(cast(Any, None), self.counters, Shares(places, minimum), self.line)
         self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.streams = 0
+        self.refused: list[str] = []  # the reasons
         lobby = SimpleNamespace(wait=lambda *waiting: self.waiting.append(waiting) is None)
         self.worker = SimpleNamespace(
             cid="c", links=1, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
         )
         mapping = SimpleNamespace(
-            worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left
-        )
+            worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
+            refuse=self.refused.append,
+        )  # fmt: skip
         self.mapping = cast(Any, mapping)
         self.door = TcpDoor(self.house, self.mapping, [])
 
@@ -86,6 +88,7 @@ def test_one_address_cannot_use_up_a_mapping(pipes: list[FakePipe]) -> None:
     assert [lab.come("192.0.2.1") for _ in range(15)].count(True) == 10
     assert lab.come("192.0.2.2"), "there is room for others"
     assert lab.counters.errors["visitor turned away"] == 5
+    assert lab.refused == ["address"] * 5
     pipes[0].on_end(pipes[0], "")
     assert lab.come("192.0.2.1") and not lab.come("192.0.2.1"), "a place is free again"
 
