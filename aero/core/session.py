@@ -164,8 +164,9 @@ class Session:
         self.waiting: OrderedDict[int, Stream] = OrderedDict()  # streams that wait for room, in turn
         # Closed streams whose receivers have not consumed everything yet. Weak: they go when their receivers do.
         self._leftovers: WeakSet[Stream] = WeakSet()
-        self._unread = memory.unread
-        self._unread.holders.add(self)
+        self._all_windows = memory.windows
+        self._incoming = memory.incoming
+        self._incoming.holders.add(self)
 
     # Sending
 
@@ -363,7 +364,7 @@ class Session:
         if self.flows is not None:
             self.flows.close()
             self.flows = None  # they refer to each other, too
-        self._unread.holders.discard(self)
+        self._incoming.holders.discard(self)
         self.outbox.release()  # not earlier: a receiver may write until it is reset
         del (
             self.handler
@@ -404,10 +405,10 @@ class Session:
                     raise RemoteProtocolError(Close.FRAME, f"frame kind {word >> 24} is unknown")
                 handle(self, stream_id, record[start:at])
         self.received += end
-        unread = self._unread
-        unread.left -= end
-        if unread.left < 0:
-            unread.bound()
+        incoming = self._incoming
+        incoming.left -= end  # Incoming.grew, without the call
+        if incoming.left < 0:
+            incoming.bound()
 
     def _bad_data(self, stream: Stream, length: int) -> RemoteProtocolError:
         if not length:
@@ -526,13 +527,15 @@ class Session:
         if state == streams.CLOSED:
             del self.streams[stream.id]
             self._windows -= stream.window
+            if stream.window > self.limits.window_bytes:
+                self._all_windows.grown_bytes -= stream.window - self.limits.window_bytes
             if stream.waiting:
                 del self.waiting[stream.id]
             if event != streams.RESET and stream.consumed != stream.received:
                 self._leftovers.add(stream)
 
     @property
-    def unread_bytes(self) -> int:
+    def held_bytes(self) -> int:
         """What has come and no receiver has taken. Looks at every stream."""
         return sum(each.received - each.consumed for each in (*self.streams.values(), *self._leftovers))
 
@@ -569,12 +572,29 @@ class Session:
         return self.limits.window_bytes if left >= self.limits.window_bytes else self.limits.min_window_bytes
 
     def grow(self, window: int) -> int:
-        """By how many bytes a stream's window may grow: as much again, within its maximum and the budget."""
+        """By how many bytes a stream's window may grow: as much again, within its maximum and both budgets."""
         more = min(window, MAX_WINDOW_BYTES - window, self.limits.windows_bytes - self._windows)
+        first, windows = self.limits.window_bytes, self._all_windows
+        grown = max(window - first, 0)
+        more = min(more, max(first - window, 0) + windows.room(grown))
         if more <= 0:
             return 0
         self._windows += more
+        windows.grown_bytes += max(window + more - first, 0) - grown
         return more
+
+    def shrink(self, window: int) -> int:
+        """By how many bytes a stream's window has to shrink, for the sake of others: by half, or not at all.
+
+        Only where half of it was consumed since it was announced: so what was announced still holds.
+        """
+        first, windows = self.limits.window_bytes, self._all_windows
+        if not windows.excess(window - first):
+            return 0
+        less = window >> 1
+        self._windows -= less
+        windows.grown_bytes -= window - max(window - less, first)
+        return less
 
 
 def _following(stream_id: int) -> int:

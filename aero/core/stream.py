@@ -144,6 +144,7 @@ class Stream:
                 and self.window * (now - self.announced_at) < 2 * used * self.session.round_trip_s
             ):
                 self.window += self.session.grow(self.window)
+            self.window -= self.session.shrink(self.window)
             self.announce(now)
 
     def announce(self, now: float) -> None:

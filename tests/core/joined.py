@@ -20,7 +20,7 @@ from aero.core.aead.choose import choose
 from aero.core.blocks import BlockPool
 from aero.core.flight import UNBOUNDED
 from aero.core.link import LinkMachine
-from aero.core.memory import Memory, Unread
+from aero.core.memory import Incoming, Memory
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session, SessionLimits
 from aero.core.stream import Stream
@@ -38,7 +38,7 @@ def refused(code: int, match: str | None = None) -> pytest.RaisesExc[RemoteProto
 def memory_of(pool: BlockPool, unread_bytes: int = 1 << 30) -> Memory:
     """A process's memory with this pool, and so much for what nobody reads."""
     memory = Memory(1 << 30)
-    memory.blocks, memory.unread = pool, Unread(unread_bytes)
+    memory.blocks, memory.incoming = pool, Incoming(unread_bytes)
     return memory
 
 

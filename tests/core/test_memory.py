@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aero.core.blocks import BLOCK_BYTES, pages
-from aero.core.memory import Memory, Unread
+from aero.core.blocks import BLOCK_BYTES, LITTLE_BYTES, pages
+from aero.core.memory import Incoming, Memory, Windows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,13 +39,13 @@ MIB = 1 << 20
 class Reader:
     """A session as the incoming half knows it: streams that hold so many bytes, the longest stuck first."""
 
-    def __init__(self, unread: Unread, *streams: int) -> None:
+    def __init__(self, incoming: Incoming, *streams: int) -> None:
         self.streams = list(streams)
         self.lost = 0
-        unread.holders.add(self)
+        incoming.holders.add(self)
 
     @property
-    def unread_bytes(self) -> int:
+    def held_bytes(self) -> int:
         return sum(self.streams)
 
     def give_way(self, count: int) -> int:
@@ -64,36 +64,36 @@ def test_each_direction_has_half() -> None:
     assert (
         25 * MIB < taken <= 32 * MIB - 4 * MIB - 2 * MIB
     )  # free blocks and datagrams have their share of it
-    assert memory.unread.left == 32 * MIB
+    assert memory.incoming.left == 32 * MIB
 
 
 def test_the_next_count_is_due_when_the_rest_has_come() -> None:
-    unread = Unread(64 * MIB)
-    reader = Reader(unread, 10 * MIB)
-    unread.bound()
-    assert (unread.left, reader.lost) == (54 * MIB, 0)
+    incoming = Incoming(64 * MIB)
+    reader = Reader(incoming, 10 * MIB)
+    incoming.bound()
+    assert (incoming.left, reader.lost) == (54 * MIB, 0)
     reader.streams = [60 * MIB]
-    unread.bound()
-    assert (unread.left, reader.lost) == (8 * MIB, 0)
+    incoming.bound()
+    assert (incoming.left, reader.lost) == (8 * MIB, 0)
 
 
 def test_the_session_that_holds_the_most_gives_way() -> None:
-    unread = Unread(64 * MIB)
-    modest = [Reader(unread, MIB, MIB) for _ in range(5)]
-    greedy = Reader(unread, *[MIB] * 60)
-    unread.bound()
+    incoming = Incoming(64 * MIB)
+    modest = [Reader(incoming, MIB, MIB) for _ in range(5)]
+    greedy = Reader(incoming, *[MIB] * 60)
+    incoming.bound()
     assert [each.lost for each in modest] == [0] * 5
     assert greedy.lost == 22  # until a quarter of the limit is free
-    assert sum(each.unread_bytes for each in unread.holders) == 48 * MIB
+    assert sum(each.held_bytes for each in incoming.holders) == 48 * MIB
 
 
 def test_of_many_that_hold_the_same_all_give_a_little() -> None:
-    unread = Unread(64 * MIB)
-    readers = [Reader(unread, *[MIB // 4] * 20) for _ in range(16)]
-    unread.bound()
+    incoming = Incoming(64 * MIB)
+    readers = [Reader(incoming, *[MIB // 4] * 20) for _ in range(16)]
+    incoming.bound()
     lost = [each.lost for each in readers]
     assert max(lost) <= 10  # none gives more than half of what it holds while others hold more
-    assert sum(each.unread_bytes for each in readers) <= 48 * MIB
+    assert sum(each.held_bytes for each in readers) <= 48 * MIB
 
 
 def test_who_cannot_give_anything_does_not_stop_the_count() -> None:
@@ -101,16 +101,36 @@ def test_who_cannot_give_anything_does_not_stop_the_count() -> None:
         def give_way(self, count: int) -> int:
             return 0
 
-    unread = Unread(MIB)
-    stubborn = Stubborn(unread, 3 * MIB)
-    unread.bound()
-    assert unread.left == MIB // 8
-    assert stubborn.unread_bytes == 3 * MIB
+    incoming = Incoming(MIB)
+    stubborn = Stubborn(incoming, 3 * MIB)
+    incoming.bound()
+    assert incoming.left == MIB // 8
+    assert stubborn.held_bytes == 3 * MIB
 
 
 def test_sessions_that_are_gone_are_not_asked() -> None:
-    unread = Unread(MIB)
-    reader = Reader(unread, 3 * MIB)
+    incoming = Incoming(MIB)
+    reader = Reader(incoming, 3 * MIB)
     del reader
-    unread.bound()
-    assert unread.left == MIB
+    incoming.bound()
+    assert incoming.left == MIB
+
+
+def test_what_a_holder_says_is_counted_before_the_limit_is_passed() -> None:
+    incoming = Incoming(8 * MIB)
+    reader = Reader(incoming)
+    for _ in range(64):
+        reader.streams.append(MIB)
+        incoming.grew(MIB)
+        assert reader.held_bytes <= 9 * MIB
+    assert reader.lost
+
+
+def test_the_last_quarter_of_the_windows_is_for_those_that_have_grown_little() -> None:
+    windows = Windows(64 * MIB)
+    windows.grown_bytes = 47 * MIB
+    assert windows.room(20 * MIB) == MIB and windows.room(LITTLE_BYTES) == 17 * MIB
+    assert not windows.excess(20 * MIB)
+    windows.grown_bytes = 60 * MIB
+    assert windows.room(20 * MIB) == 0 and windows.room(0) == 4 * MIB
+    assert windows.excess(20 * MIB) and not windows.excess(LITTLE_BYTES)

@@ -11,7 +11,7 @@ from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import STALLED_S
-from aero.core.memory import Unread
+from aero.core.memory import Incoming, Windows
 from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import LocalProtocolError, StreamError
@@ -342,6 +342,34 @@ def test_growth_stops_at_the_sessions_budget() -> None:
     assert before < joined.worker.session._windows <= MIB
 
 
+def test_growth_of_all_sessions_is_bounded_together_and_the_largest_give_way() -> None:
+    joined = Joined()
+    windows = joined.memory.windows = joined.worker.session._all_windows = Windows(16 * MIB)
+    joined.worker.session.round_trip_s = 1e9
+    first = SessionLimits().window_bytes
+    pairs = [joined.pair() for _ in range(8)]
+
+    def grown() -> list[int]:
+        return [far.stream.window - first for _, far in pairs if far.stream is not None]
+
+    for near, far in pairs[:1] * 8:
+        near.push(bytes(12 * MIB))
+        joined.run()
+        assert far.stream is not None and near.stream is not None
+        assert far.stream.limit == near.stream.send_limit
+    assert 4 * MIB <= grown()[0] == windows.grown_bytes <= 12 * MIB
+    for near, _ in pairs * 4:  # newcomers get theirs, and the first, which still moves, shrinks for them
+        near.push(bytes(4 * MIB))
+        joined.run()
+        assert sum(grown()) == windows.grown_bytes <= 16 * MIB
+    assert min(grown()) >= MIB // 2 and max(grown()) <= 6 * MIB
+    for near, _ in pairs:
+        assert near.stream is not None
+        near.stream.abort(Reset.CANCELLED)
+    joined.run()
+    assert not windows.grown_bytes and not joined.worker.session._windows
+
+
 def test_a_stream_that_ended_before_it_was_accepted_leaves_the_budget_as_it_was(joined: Joined) -> None:
     joined.worker.holds_streams = True
     near = joined.server.open()
@@ -417,8 +445,8 @@ def test_what_is_left_of_streams_that_are_over_is_bounded_too() -> None:
 
 def test_who_reads_is_never_reset_however_much_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
-    bound = Unread.bound
-    monkeypatch.setattr(Unread, "bound", lambda self: (counted.append(self), bound(self)))
+    bound = Incoming.bound
+    monkeypatch.setattr(Incoming, "bound", lambda self: (counted.append(self), bound(self)))
     joined = Joined(unread_bytes=MIB)
     pairs = [joined.pair() for _ in range(20)]
     for near, far in pairs:

@@ -12,7 +12,7 @@ from gevent import socket
 from aero.address import Target
 from aero.core import frames
 from aero.core.codes import Close
-from aero.core.memory import Unread
+from aero.core.memory import Incoming
 from aero.limits import Limits
 from tests.faults.hostile import Hostile
 from tests.faults.inside import ECHO, LOOPBACK, Inside, ask, exchange, until
@@ -99,7 +99,7 @@ def test_visitors_that_send_to_a_target_that_accepts_and_never_reads() -> None:
         stuck = Target("stuck", LOOPBACK, target.getsockname()[1])
         lab.config = lab.config.replace(targets=(*lab.config.targets, stuck))
         lab.worker = lab.new_worker()
-        lab.worker.ground.memory.unread = Unread(limit)
+        lab.worker.ground.memory.incoming = Incoming(limit)
         lab.start()
         (worker,) = lab.server.registry.workers.values()
         until("both mappings", lambda: len(worker.mappings) == 2)

@@ -56,7 +56,7 @@ def test_readers_that_do_not_read_are_bounded_together_and_readers_that_do_are_n
                 idle.append(visitor)
                 exchange(right, b"meanwhile")
                 (uplink,) = lab.server.sessions.uplinks.values()
-                assert uplink.session.unread_bytes <= BUDGET // 2 + BUDGET // 16 + MIB
+                assert uplink.session.held_bytes <= BUDGET // 2 + BUDGET // 16 + MIB
             until("some to give way", lambda: lab.streams[0] < 300)
             exchange(right, b"after")
             assert facts()["rss_kib"] - before < 2 * BUDGET // 1024

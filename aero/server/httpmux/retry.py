@@ -7,6 +7,7 @@ second time does no harm.
 from __future__ import annotations
 
 from time import monotonic
+from typing import Callable
 
 from aero.core.codes import Reset
 from aero.core.stream import OPEN
@@ -22,10 +23,15 @@ from aero.server.registry.mapping import Mapping
 class Tries:
     """What is known of one request's tries. ``sent``: the part of its body that every new try begins with."""
 
-    __slots__ = ("_count", "_failed", "_idempotent", "_left", "_new_only", "_reached", "sent")
+    __slots__ = ("_count", "_failed", "_grew", "_idempotent", "_left", "_new_only", "_reached", "sent")
 
-    def __init__(self, mappings: list[Mapping], method: bytes, sent: bytes) -> None:
-        """``mappings``: where the request may go, in order; ``sent``: what has come of its body already."""
+    def __init__(
+        self, mappings: list[Mapping], method: bytes, sent: bytes, grew: Callable[[int], None]
+    ) -> None:
+        """``mappings``: where the request may go, in order; ``sent``: what has come of its body already; ``grew``:
+        is told how much is kept.
+        """
+        self._grew = grew
         self._left = mappings
         self._idempotent = method in IDEMPOTENT
         self._count = 0
@@ -74,6 +80,8 @@ class Tries:
         if self.sent is not None:
             kept = len(self.sent) + len(data) <= Limits.MUX_REPLAY_BYTES
             self.sent = self.sent + data if kept else None
+            if kept:
+                self._grew(len(data))
 
     def begun(self) -> None:
         """The response has begun, or so much was sent that there is no going back: there will be no other try."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aero import logs
 from aero.address import Address, is_loopback
+from aero.core.memory import Memory
 from aero.host.facts import descriptor_line
 from aero.limits import Limits
 from aero.net.faults import report
 from aero.net.listen import Listener
 from aero.net.loop import Loop
 from aero.net.pipe import make_abrupt, refuse
+from aero.server.httpmux.holdings import Holdings
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.rewrite import Peer
@@ -68,6 +70,10 @@ class MuxGround(Protocol):
     def registry(self) -> Registry:
         """Who is here."""
 
+    @property
+    def memory(self) -> Memory:
+        """What the process may hold."""
+
 
 class Mux:
     """All visitors that come by HTTP."""
@@ -81,6 +87,8 @@ class Mux:
         )
         self.router = Router(ground.registry, ground.events, ground.leases, rules)
         self.kept = KeptConnections(config.mux_head)
+        self._incoming = ground.memory.incoming
+        self._bounding = False
         self.head_bytes = config.mux_head
         self.idle_s = float(config.mux_idle_s) or NEVER
         self.draining = False
@@ -89,6 +97,8 @@ class Mux:
         self._counters.expect(f"mux: {kind}" for kind, text in TEXTS.items() if text.status >= 400)
         self._trust = Trust(config.trust_proxy)
         self._visitors: set[Visitor] = set()
+        self._holdings = Holdings(self._visitors)
+        ground.memory.incoming.holders.add(self._holdings)
         self._shares = Shares(Limits.MUX_VISITORS, Limits.MUX_VISITORS_PER_ADDRESS, of_free=0)
         self._line = descriptor_line()
         self._listeners: list[Listener] = []
@@ -130,6 +140,20 @@ class Mux:
             return
         self._shares.take(counted)
         self._visitors.add(Visitor(self, sock, str(origin), Peer(origin.ip.encode(), trusted), counted))
+
+    def grew(self, count: int) -> None:
+        """A visitor has ``count`` bytes more held. Who has to make room does so once all that is under way is done."""
+        self._incoming.left -= count
+        if self._incoming.left < 0 and not self._bounding:
+            self._bounding = True
+            self.loop.run_callback(self._bound)
+
+    def _bound(self) -> None:
+        self._bounding = False
+        try:
+            self._incoming.bound()
+        except Exception as error:
+            self.broken(error)
 
     def introduce(self, visitor: Known, said: Sequence[bytes]) -> bool:
         """A trusted proxy says for whom its next request is, in X-Forwarded-For: he is counted until ``rested``, and is

@@ -47,6 +47,9 @@ class Shared(Protocol):
     def count(self, page: Page) -> None:
         """Counts what a visitor gets in place of a target's answer."""
 
+    def grew(self, count: int) -> None:
+        """A visitor has ``count`` bytes more held; somebody may have to make room for them, in a later turn."""
+
     def introduce(self, visitor: Known, said: Sequence[bytes]) -> bool:
         """A trusted proxy says, in X-Forwarded-For, for whom its next request is; False: he has too many under way."""
 

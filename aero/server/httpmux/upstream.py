@@ -185,6 +185,11 @@ class Upstream:
         return bool(self._unsent)
 
     @property
+    def held_bytes(self) -> int:
+        """What waits here: a beginning of the target's head, and what the target does not take yet."""
+        return len(self._head) + len(self._unsent)
+
+    @property
     def nothing_left(self) -> bool:
         """True while not a byte of the present request was given to any link."""
         return self.stream.session.outbox.ever_sent <= self._begun_at

@@ -133,6 +133,7 @@ class Visitor:
             self._refuse(data)
         else:
             self._receiving.keep(data, self._mux.head_bytes)
+            self._mux.grew(len(data))
 
     def _next(self) -> None:
         """Looks for the next request in what was read."""
@@ -147,9 +148,11 @@ class Visitor:
             if not end:
                 if data and not self._checked:
                     self.deadline = monotonic() + Limits.MUX_HEAD_S
-                self._checked = len(data)
+                more, self._checked = len(data) - self._checked, len(data)
                 if self._eof:
                     self.close()
+                else:
+                    self._mux.grew(more)
                 return
             receiving.rest = data[end:]
             self._checked = 0
@@ -188,7 +191,7 @@ class Visitor:
             self._hold(mappings, wanted)
             return
         body = self._receiving.take() if self._receiving.body is not None else _NOTHING
-        self._tries = Tries(mappings, request.method, body)
+        self._tries = Tries(mappings, request.method, body, self._mux.grew)
         if self._eof and self._receiving.body is not None:
             self.close()  # the rest of it will never come
             return
@@ -558,6 +561,33 @@ class Visitor:
                 tries.move(upstream, mappings)
                 self._drop_upstream()
                 self._ask()
+
+    # Memory
+
+    @property
+    def repeated_bytes(self) -> int:
+        """Of the request's body: what is kept to send it again elsewhere."""
+        return len(self._tries.sent or _NOTHING) if self._tries is not None else 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What else is held: a beginning of a head, what waits behind the request, what the target does not take."""
+        upstream = self._upstream
+        return len(self._receiving.rest) + (upstream.held_bytes if upstream is not None else 0)
+
+    def repeat_no_more(self) -> None:
+        """Memory is short: if this try fails, there is no other."""
+        if self._tries is not None:
+            self._tries.begun()
+
+    def make_room(self) -> None:
+        """Memory is short, and much is held here: the connection ends."""
+        if self.state == states.WAITING:
+            self._last = True
+            self._receiving.rest = _NOTHING
+            self._answer(Page("busy", {}))
+        else:
+            self._abort()
 
     # HTTP/2
 

@@ -177,6 +177,9 @@ class Scene:
     def outcome(self, served: bool) -> None:
         self.outcomes.append(served)
 
+    def grew(self, count: int) -> None:
+        self.memory.incoming.left -= count
+
     def introduce(self, visitor: Visitor, said: Sequence[bytes]) -> bool:
         visitor.address = str(said[-1])
         return not self.crowded

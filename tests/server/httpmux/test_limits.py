@@ -275,6 +275,46 @@ def test_visitors_behind_a_trusted_proxy_are_counted_by_their_own_addresses(
     assert ask(b"", b"192.0.2.7").recv(65536) == OK
 
 
+def test_heads_that_never_end_give_way_where_memory_is_short(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mux = stage.server._mux
+    assert mux is not None
+    monkeypatch.setattr(mux._incoming, "_limit", 256 * 1024)
+    monkeypatch.setattr(mux._incoming, "left", 256 * 1024)
+    slow = [stage.visit() for _ in range(20)]
+    for number, sock in enumerate(slow):
+        sock.sendall(b"GET /t/web/ HTTP/1.1\r\nX: " + b"y" * (20_000 + 1000 * number))
+        _until(lambda: mux._holdings.held_bytes > 0)
+        assert mux._holdings.held_bytes <= 384 * 1024
+        asking = stage.visit()
+        asking.sendall(GET % b"")
+        assert asking.recv(65536) == OK
+        asking.close()
+    _until(lambda: sum(each.held_bytes > 0 for each in mux._visitors) < 20)
+    answers = [_peek(sock) for sock in slow]
+    assert answers[0] == b"" and any(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
+    for sock in slow:
+        sock.close()
+
+
+def test_bodies_kept_for_another_try_go_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    mux = stage.server._mux
+    assert mux is not None
+    posts = [stage.visit() for _ in range(8)]
+    for sock in posts:
+        sock.sendall(b"POST /t/web/never HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n")
+    for sock in posts:
+        sock.sendall(bytes(16_000))
+    _until(lambda: sum(each.repeated_bytes for each in mux._visitors) == 8 * 16_000)
+    assert mux._holdings.give_way(50_000) >= 50_000
+    assert sum(each.repeated_bytes for each in mux._visitors) == 4 * 16_000
+    assert sum(not each.closed for each in mux._visitors) >= 8
+    for sock in posts:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+
 def test_connections_in_all(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "MUX_VISITORS", 0)
     answer = all_of(stage.visit())

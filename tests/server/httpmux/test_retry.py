@@ -39,7 +39,7 @@ def upstream(name: str, used: bool = False, nothing_left: bool = False) -> Any:
 
 
 def tries(method: bytes = b"GET", *mappings: str, sent: bytes = b"") -> Any:
-    return Tries(list(mappings or ("a", "b")), method, sent)  # type: ignore[arg-type]
+    return Tries(list(mappings or ("a", "b")), method, sent, lambda _: None)  # type: ignore[arg-type]
 
 
 def test_a_dead_kept_connection_is_followed_by_a_new_one_to_the_same_target() -> None:
