@@ -26,60 +26,58 @@ _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 Failures = list[tuple[SockAddr, int]]  # addresses that could not be connected to, each with its errno
 
 
+def begin(where: SockAddr) -> tuple[socket.socket | None, int]:
+    """Begins to connect: a non-blocking socket and 0 where it is connected, or EINPROGRESS; else None and the errno."""
+    family, address = where
+    sock = None
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | _NONBLOCK)
+        if not _NONBLOCK:
+            sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            # On one machine the connection stands by now: asking once more is cheaper than waiting for the loop.
+            code = sock.connect_ex(address)
+    except OSError as error:
+        code = error.errno or errno.EIO
+    if code in _UNDER_WAY:
+        return sock, errno.EINPROGRESS
+    if code and sock is not None:
+        sock.close()
+        sock = None
+    return sock, code
+
+
 class Connector:
     """One connect that is under way. It waits as long as the system does; who has less patience cancels it."""
 
     __slots__ = ("_done", "_sock", "_writing")
 
     def __init__(
-        self, loop: Loop, where: SockAddr, done: Callable[[socket.socket | None, int], None]
+        self, loop: Loop, sock: socket.socket, done: Callable[[socket.socket | None, int], None]
     ) -> None:
-        """``done`` is called once, later or before this returns: a connected, non-blocking socket and 0, or None
-        and the errno.
-        """
+        """``sock``: as ``begin`` gave it; ``done`` is called once, later: the socket and 0, or None and the errno."""
         self._done = done
-        self._sock: socket.socket | None = None
-        self._writing: Watcher | None = None
-        family, address = where
-        try:
-            self._sock = socket.socket(family, socket.SOCK_STREAM | _NONBLOCK)
-            if not _NONBLOCK:
-                self._sock.setblocking(False)
-            code = self._sock.connect_ex(address)
-            if code == errno.EINPROGRESS:
-                # On one machine the connection stands by now: asking once more is cheaper than waiting for the loop.
-                code = self._sock.connect_ex(address)
-        except OSError as error:
-            code = error.errno or errno.EIO
-        if self._sock is None or code not in _UNDER_WAY:
-            self._finish(code)
-        else:
-            self._writing = loop.io(self._sock.fileno(), WRITE)
-            self._writing.start(self._on_writable)
+        self._sock = sock
+        self._writing: Watcher | None = loop.io(sock.fileno(), WRITE)
+        self._writing.start(self._on_writable)
 
     def _on_writable(self) -> None:
-        if self._sock is not None:
-            self._finish(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._stop()
+        if code:
+            self._sock.close()
+        self._done(None if code else self._sock, code)
 
     def cancel(self) -> None:
         """Gives the connect up; ``done`` will not be called any more. Harmless when it was."""
-        self._done = _ignore
-        self._finish(errno.ECANCELED)
+        if self._writing is not None:
+            self._stop()
+            self._sock.close()
 
-    def _finish(self, code: int) -> None:
+    def _stop(self) -> None:
         stopped(self._writing)
         self._writing = None
-        sock, self._sock = self._sock, None
-        if sock is not None and code:
-            sock.close()
-            sock = None
-        done, self._done = self._done, _ignore
-        done(sock, code)
-
-
-def _ignore(sock: socket.socket | None, _code: int) -> None:
-    if sock is not None:
-        sock.close()
 
 
 class Race:
@@ -112,11 +110,12 @@ class Race:
         self._stagger = None
         where = self._where[self._begun]
         self._begun += 1
-        connector = Connector(self._loop, where, partial(self._ended, where))
-        if self._done is None:
+        sock, code = begin(where)
+        if sock is None or not code:
+            self._ended(where, sock, code)
             return
-        self._connectors.append(connector)
-        if self._begun < len(self._where) and self._stagger is None:
+        self._connectors.append(Connector(self._loop, sock, partial(self._ended, where)))
+        if self._begun < len(self._where):
             self._stagger = self._loop.timer(STAGGER_S)
             self._stagger.start(self._next)
 

@@ -13,7 +13,7 @@ import pytest
 from aero.errors import DialError
 from aero.net import dial as dialling
 from aero.net import lookup
-from aero.net.dial import Connector, Failures, Race, dial
+from aero.net.dial import Connector, Failures, Race, begin, dial
 from aero.net.lookup import Found, Names, SockAddr
 from aero.net.loop import event_loop
 
@@ -120,10 +120,13 @@ def test_a_race_that_is_given_up_leaves_nothing(silent: SockAddr, monkeypatch: p
 
 def test_a_connect_that_is_given_up_tells_nothing(silent: SockAddr) -> None:
     told: list[object] = []
-    connector = Connector(event_loop(), silent, lambda *words: told.append(words))
+    sock, code = begin(silent)
+    assert sock is not None and code == errno.EINPROGRESS
+    connector = Connector(event_loop(), sock, lambda *words: told.append(words))
+    connector.cancel()
     connector.cancel()
     gevent.sleep(0)
-    assert not told
+    assert not told and sock.fileno() == -1
 
 
 def test_dial_says_why_no_address_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ class Worker:
     @property
     def links(self) -> int:
         """Links that are up."""
-        return sum(each.alive for each in self.sessions)
+        return len([each for each in self.sessions if each.alive])
 
     @property
     def streams(self) -> int:
@@ -147,6 +147,8 @@ class Worker:
         ready = [each for each in self.sessions if not each.session.leaving]
         if not ready:
             raise StreamError(Reset.LOST, "the worker is leaving")
+        if len(ready) == 1:
+            return ready[0]
         return min(ready, key=lambda each: (not each.alive, each.doubtful, len(each.session.streams)))
 
     @property
@@ -157,8 +159,13 @@ class Worker:
     @property
     def rushed(self) -> bool:
         """True while visitors had better wait in front of the doors: its sessions have enough streams to open."""
-        alive = [each.session for each in self.sessions if each.alive]
-        return bool(alive) and all(each.rushed for each in alive)
+        linked = False
+        for each in self.sessions:  # no generator: it is asked before each visitor
+            if each.alive:
+                if not each.session.rushed:
+                    return False
+                linked = True
+        return linked
 
     def holder(self) -> Holder:
         """Whether it is there, for whoever claims a port of its."""

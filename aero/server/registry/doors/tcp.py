@@ -66,7 +66,7 @@ class TcpDoor:
 
     def _on_visitor(self, sock: socket.socket, address: Any) -> None:
         ip, mapping = address[0], self._mapping
-        visitor = str(Address(ip, address[1]))
+        visitor = f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"
         # Loopback is this machine's own: a proxy, most likely, whose visitors are many.
         whose = "" if is_near(ip) else ip
         # The system gives the lowest number that is free: so many descriptors are in use at least.
