@@ -31,7 +31,8 @@ OUR_FIN = "our fin"
 THEIR_FIN = "their fin"
 RESET = "reset"
 
-_DATA = frames.DATA << 24
+# Names of this module's own, for what is looked up with every frame.
+_DATA, _HEADER_BYTES, _pack_header = frames.DATA << 24, frames.HEADER_BYTES, frames.HEADER.pack_into
 # The room at a block's end that is enough for a stream that may send more than this.
 _ROOM_BYTES = 64 * 1024
 _SHORT_ROOM_BYTES = 4 * 1024  # the same while memory runs short, when blocks are smaller (core/blocks.py)
@@ -169,11 +170,15 @@ class Stream:
             return None
         if maximum < want:
             want = maximum
+        block = session.outbox.tail
+        at = block.end + _HEADER_BYTES
+        left = block.size - at
         # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
-        pool = session.pool
-        room = _ROOM_BYTES if pool.taken_bytes < pool.half_bytes else _SHORT_ROOM_BYTES
-        block = session.outbox.room(frames.HEADER_BYTES + (want if want < room else room))
-        at = block.end + frames.HEADER_BYTES
+        if left < _ROOM_BYTES and left < want:
+            pool = session.pool
+            room = _ROOM_BYTES if pool.taken_bytes < pool.half_bytes else _SHORT_ROOM_BYTES
+            block = session.outbox.room(_HEADER_BYTES + (want if want < room else room))
+            at = block.end + _HEADER_BYTES
         return block.view[at : at + want]
 
     def commit(self, count: int, more: bool) -> None:
@@ -181,11 +186,11 @@ class Stream:
         session = self.session
         outbox = session.outbox
         block = outbox.tail
-        frames.HEADER.pack_into(block.data, block.end, _DATA | count, self.id)
-        count += frames.HEADER_BYTES
+        _pack_header(block.data, block.end, _DATA | count, self.id)
+        self.sent += count
+        count += _HEADER_BYTES
         block.end += count  # Outbox.wrote, without the call
         outbox.written += count
-        self.sent += count - frames.HEADER_BYTES
         self.heavy = more
         if more:
             session.sends_bulk = True
