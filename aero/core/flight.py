@@ -224,7 +224,7 @@ class _Unbounded(Flight):
 
     def __init__(self) -> None:
         super().__init__(0.0)
-        self.bound_bytes = MOST_BYTES
+        self.bound_bytes, self.step_bytes = MOST_BYTES, MOST_STEP_BYTES
 
     def sent(self, position: int, acked: int, now: float) -> None:
         """Nothing is measured."""
@@ -248,18 +248,18 @@ BULK_DELAY_S = 0.002  # the last bytes of a transfer, or of what its bound allow
 class Acks:
     """The receiver's half: when to acknowledge."""
 
-    __slots__ = ("_bulk", "_said_at", "at", "position")
+    __slots__ = ("_said_at", "at", "bulk", "position")
 
     def __init__(self) -> None:
         """Begins with nothing received and nothing to acknowledge."""
         self.position = 0  # what we have acknowledged of the peer's sequence
         self.at = 0.0  # when to acknowledge at the latest; 0: nothing to acknowledge
-        self._bulk = False  # since the last acknowledgement a record of bulk has come
+        self.bulk = False  # since the last acknowledgement a record of bulk has come
         self._said_at = 0.0
 
     def received(self, position: int, bulk: bool, now: float) -> bool:
         """Everything below ``position`` has come, at last ``bulk`` or not; True when an acknowledgement is due."""
-        self._bulk = bulk = bulk or self._bulk
+        self.bulk = bulk = bulk or self.bulk
         if position - self.position >= ACK_BYTES or (bulk and now - self._said_at >= BULK_ACK_S):
             return True
         due = now + (BULK_DELAY_S if bulk else ACK_DELAY_S)
@@ -269,4 +269,4 @@ class Acks:
 
     def said(self, position: int, now: float) -> None:
         """We have acknowledged up to ``position``."""
-        self.position, self.at, self._bulk, self._said_at = position, 0.0, False, now
+        self.position, self.at, self.bulk, self._said_at = position, 0.0, False, now

@@ -289,6 +289,11 @@ class LinkMachine:
             session.sends_bulk = False
             session.flight.sent(session.outbox.sent, session.outbox.acked, now)
 
+    def acknowledge(self, now: float) -> None:
+        """Acknowledges what has come; nothing where all is acknowledged."""
+        if self.acks.at and self.session is not None:
+            self._acknowledge(self.session, now)
+
     def _acknowledge(self, session: Session, now: float) -> None:
         session.gets_bulk = False
         session.opened = 0
@@ -350,8 +355,8 @@ class LinkMachine:
         Raises RemoteProtocolError when the peer acknowledges nothing while memory is scarce.
         """
         late = now - self.deadline > LATE_S
-        if self.acks.at and now >= self.acks.at and self.session is not None:
-            self._acknowledge(self.session, now)
+        if now >= self.acks.at:
+            self.acknowledge(now)
         if now >= self._dead_at:
             if not late or self._asked_at > self.heard_at:
                 raise LinkClosed(f"no sign of life for {now - self.heard_at:.0f} s")

@@ -269,7 +269,7 @@ class Session:
             unsent = outbox.written - outbox.sent
             free = flight.bound_bytes - (outbox.written - outbox.acked)
             if unsent < burst and free >= flight.step_bytes:
-                quantum = burst if not self.waiting else burst >> 1
+                quantum = burst
                 if stream.heavy and quantum > 2 * flight.step_bytes:
                     quantum = 2 * flight.step_bytes
                 if quantum > free:

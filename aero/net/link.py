@@ -13,6 +13,7 @@ from aero.core import messages, record
 from aero.core.blocks import BLOCK_BYTES, pages
 from aero.core.codes import Close
 from aero.core.doubt import DOUBTED
+from aero.core.flight import BULK_ACK_S, BULK_DELAY_S
 from aero.core.link import LinkHandler, LinkMachine
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
@@ -87,6 +88,9 @@ class Link:
         self._writing = self._loop.io(transport.fileno(), WRITE)
         self._timer: Watcher = self._loop.timer(0)
         self._timer_at = float("inf")
+        # Ticks while bulk comes, for what no record brings to be acknowledged. One that is armed anew for each
+        # acknowledgement would be a hundredth of all work.
+        self._tick = self._loop.timer(BULK_DELAY_S, BULK_DELAY_S)
         transport.keep_unsent(self._pacing.burst_bytes)
 
     @property
@@ -130,6 +134,7 @@ class Link:
         if self.ended or self._last_words:
             return
         self._last_words = True
+        self._tick.stop()
         self._drop_session()
         try:
             self.machine.close(code, text)
@@ -205,8 +210,12 @@ class Link:
             return
         if self.ended or self._last_words:
             return
-        if machine.acks.at and machine.acks.at < self._timer_at:
-            self._arm()
+        acks = machine.acks
+        if acks.at and acks.at < self._timer_at:
+            if not acks.bulk:
+                self._arm()
+            elif not self._tick.active:
+                self._tick.start(self._on_tick)
 
     # Writing
 
@@ -302,6 +311,16 @@ class Link:
         self._timer = self._loop.timer(after_s)
         self._timer.start(self._on_time)
 
+    def _on_tick(self) -> None:
+        acks, now = self.machine.acks, monotonic()
+        if not acks.at:
+            self._tick.stop()  # all that has come is acknowledged: the next record of bulk begins anew
+        elif now >= acks.at - BULK_ACK_S:
+            try:
+                self.machine.acknowledge(now)
+            except RemoteProtocolError as error:
+                self.close(error.code, str(error), error)
+
     def _on_time(self) -> None:
         self._timer_at = float("inf")
         machine, now = self.machine, monotonic()
@@ -331,7 +350,7 @@ class Link:
             return
         self.ended = True
         self._drop_session()
-        for watcher in (self._reading, self._writing, self._timer):
+        for watcher in (self._reading, self._writing, self._timer, self._tick):
             stopped(watcher)
         self._transport.close()
         # Keys and buffers go now, not when the garbage collector comes: logins would pile up megabytes until then.
