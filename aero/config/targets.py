@@ -46,6 +46,16 @@ class TargetOption(NamedTuple):
         return entry(f"{self.name}={self.metavar}", self.help)
 
 
+def group_key(text: str) -> str:
+    """The digest of a key that stands in ``@FILE``: who is let into a group has to know the key, nobody to see it."""
+    if not text.startswith("@"):
+        raise ConfigError("write @FILE: others on this host could read a key that stands here")
+    from hashlib import blake2b
+
+    key = values.auth_code(text).text.encode()
+    return blake2b(key, digest_size=16, person=b"aero group").hexdigest()
+
+
 #: How a visitor's way is chosen, in the words of aero.server.policy.balance.
 BALANCES = ("round-robin", "least", "random-two", "hash", "cookie")
 #: What may stand behind a target's ?, by name.
@@ -57,10 +67,24 @@ OPTIONS: dict[str, TargetOption] = {
             "balance",
             "HOW",
             values.one_of(BALANCES),
-            "Among targets of one tag and name, on the mux: round-robin (default), least (open streams), random-two,"
-            " hash (of the visitor's address) or cookie. The first worker's counts.",
+            "Whose turn it is in a group, and on the mux among targets of one tag and name: round-robin (default),"
+            " least (open streams), random-two, hash (of the visitor's address) or, on the mux, cookie. The first"
+            " worker's counts.",
         ),
-        TargetOption("weight", "N", values.integer(1, 100), "Its share in that, 1 to 100 (default: 1)"),
+        TargetOption(
+            "group",
+            "NAME",
+            check_name,
+            "One port for this target and those of other workers with the same group",
+        ),
+        TargetOption(
+            "group-key",
+            "@FILE",
+            group_key,
+            "The group's key, the same at all its workers; needed where the server knows no users",
+            needs="group",
+        ),
+        TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
     )
 }
 _EXAMPLE = "web@127.0.0.1:80"

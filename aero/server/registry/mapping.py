@@ -137,6 +137,15 @@ class Mapping:
             return self.options
         return {**self.options, "balance": self.pools[-1].how}
 
+    @property
+    def rushed(self) -> bool:
+        """True while visitors had better wait in front of its door."""
+        return self.worker.rushed
+
+    def choose(self, visitor: str) -> Mapping | None:
+        """Itself, for a door of its own; None where it is known not to work."""
+        return self if self.in_order else None
+
     def outcome(self, served: bool) -> None:
         """What became of a visitor who was sent here: served, or refused before anything of his was taken."""
         for pool in self.pools:

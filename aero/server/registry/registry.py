@@ -22,6 +22,7 @@ from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
 from aero.server.registry.doors.tcp import House, TcpDoor
+from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.pool import Pool
@@ -54,6 +55,7 @@ class Registry:
         # The same workers by their names, in the order in which they came.
         self._same: dict[Names, dict[str, Worker]] = {}
         self._tagged: dict[str, dict[str, Worker]] = {}
+        self._groups = TargetGroups()
         self._pools: dict[tuple[str, str], Pool] = {}  # by tag and name
         self._timer: Watcher | None = loop.timer(Limits.LEASE_LOOK_S, Limits.LEASE_LOOK_S)
         self._timer.start(ports.look_after)
@@ -102,7 +104,13 @@ class Registry:
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
-        claim = Claim(owner, worker.identity, _counted_as(worker.ip), wanted.remote, wanted.had)
+        whose, identity = owner, worker.identity
+        if "group" in wanted.options:
+            group = self._groups.find(worker.user, wanted)
+            if group is not None:
+                return self._sit_down(worker, owner, wanted, group)
+            whose, identity = claimed_as(worker.user, wanted)
+        claim = Claim(whose, identity, _counted_as(worker.ip), wanted.remote, wanted.had)
         grant = self._ports.claim(claim, last)
         if isinstance(grant, Wait):
             return grant
@@ -119,14 +127,7 @@ class Registry:
         for port in grant.busy:
             gevent.spawn(_say_who_has, port, worker, wanted.name)
         mapping = self._open(worker, owner, wanted, grant.port, grant.socks)
-        self.events.emit(
-            "mapping up",
-            cid=worker.cid,
-            tag=worker.tag,
-            target=wanted.name,
-            local=wanted.local,
-            listen=", ".join(mapping.addresses),
-        )
+        self._say_up(mapping)
         if self._leads_back(worker, wanted.local):
             log.warning(
                 "target may lead back to a mapping of this server", cid=worker.cid, target=wanted.name
@@ -137,19 +138,51 @@ class Registry:
         self, worker: Worker, owner: Owner, wanted: Wanted, port: int, socks: list[socket.socket]
     ) -> Mapping:
         """A mapping with its door; on any exception nothing of it is left."""
+        group = None
         try:
-            mapping = Mapping(
-                worker, owner, wanted.id, wanted.local, port, self.counters, self._give_way, wanted.options
-            )
-            mapping.door = TcpDoor(self._house, mapping, socks)
-            self._ports.hold(port, mapping)
+            mapping = self._made(worker, owner, wanted, port)
+            if "group" in wanted.options:
+                group = self._groups.begin(worker.user, wanted, port, self._give_way)
+                group.door = TcpDoor(self._house, group, socks)
+                mapping.door = Seat(group)
+            else:
+                mapping.door = TcpDoor(self._house, mapping, socks)
+            self._ports.hold(port, group or mapping)
             worker.added(mapping)
-            self._join_pool(mapping)
+            self._join_pools(mapping)
         except BaseException:
+            if group is not None:
+                self._groups.end(group)
             self._ports.release(port)
             close_all(socks)
             raise
         return mapping
+
+    def _sit_down(self, worker: Worker, owner: Owner, wanted: Wanted, group: TargetGroup) -> Mapping:
+        """One more member of a group that has its port."""
+        mapping = self._made(worker, owner, wanted, group.port)
+        mapping.door = Seat(group)
+        worker.added(mapping)
+        self._join_pools(mapping)
+        self._say_up(mapping)
+        return mapping
+
+    def _made(self, worker: Worker, owner: Owner, wanted: Wanted, port: int) -> Mapping:
+        return Mapping(
+            worker, owner, wanted.id, wanted.local, port, self.counters, self._give_way, wanted.options
+        )
+
+    def _say_up(self, mapping: Mapping) -> None:
+        worker, group = mapping.worker, _group(mapping)
+        self.events.emit(
+            "mapping up",
+            cid=worker.cid,
+            tag=worker.tag,
+            target=mapping.name,
+            local=mapping.local,
+            listen=", ".join(mapping.addresses),
+            **({"group": group.owner.name} if group is not None else {}),
+        )
 
     def _leads_back(self, worker: Worker, local: str) -> bool:
         """Whether a target's address is, from this machine or by our own address, a port of ours."""
@@ -166,9 +199,14 @@ class Registry:
     def drop_mapping(self, worker: Worker, mapping: Mapping) -> None:
         """Stops listening for a target's visitors."""
         if worker.dropped(mapping):
+            group = _group(mapping)
             mapping.close()
-            self._leave_pool(mapping)
-            self._ports.release(mapping.port)
+            self._leave_pools(mapping, group)
+            if group is not None and not group.pool.members:
+                self._groups.end(group)
+                group.close()
+            if group is None or not group.pool.members:
+                self._ports.release(mapping.port)
             self.events.emit(
                 "mapping down", cid=worker.cid, tag=worker.tag, target=mapping.name, port=mapping.port
             )
@@ -177,13 +215,19 @@ class Registry:
         """The targets of one tag and name that the mux leads to; None where there is none."""
         return self._pools.get((tag, name))
 
-    def _join_pool(self, mapping: Mapping) -> None:
+    def _join_pools(self, mapping: Mapping) -> None:
         if mapping.owner.proto == TCP:
             pool = self._pools.setdefault((mapping.worker.tag, mapping.name), Pool())
             pool.add(mapping)
-            mapping.pools.insert(0, pool)
+            mapping.pools.append(pool)
+        group = _group(mapping)
+        if group is not None:
+            group.pool.add(mapping)
+            mapping.pools.append(group.pool)
 
-    def _leave_pool(self, mapping: Mapping) -> None:
+    def _leave_pools(self, mapping: Mapping, group: TargetGroup | None) -> None:
+        if group is not None:
+            group.pool.remove(mapping)
         pool = self.pool(mapping.worker.tag, mapping.name)
         if pool is not None and mapping in pool.members:
             pool.remove(mapping)
@@ -206,6 +250,11 @@ class Registry:
         self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)
+
+
+def _group(mapping: Mapping) -> TargetGroup | None:
+    """With whose members a mapping shares its port."""
+    return mapping.door.group if isinstance(mapping.door, Seat) else None
 
 
 def _counted_as(ip: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Callable
 
+from aero.address import NAME
 from aero.core.messages import Option, Options
 from aero.errors import ConfigError
 from aero.server.policy.balance import BALANCES
@@ -66,5 +67,7 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
 #: How the value of each option is read: returns it, or raises ConfigError for one that cannot be.
 HONOURED: dict[str, Callable[[Option], Option]] = {
     "balance": word(*BALANCES),
+    "group": text(NAME.pattern, "a name"),
+    "group-key": text("[0-9a-f]{32}", "a digest"),
     "weight": number(1, 100),
 }

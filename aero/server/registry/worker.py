@@ -210,6 +210,8 @@ class Worker:
             return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
         try:
             mapping = self._home.add_mapping(self, wanted._replace(options=options), last)
+        except ConfigError as error:
+            return Answer(target_id, name, error=INVALID, text=str(error))
         except PortError as error:
             return Answer(target_id, name, error=OUT_OF_RANGE if error.final else TAKEN, text=str(error))
         if isinstance(mapping, Wait):

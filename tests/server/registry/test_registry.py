@@ -13,7 +13,7 @@ import pytest
 
 from aero.core.codes import Close
 from aero.core.memory import Memory
-from aero.core.messages import INVALID, Answer, Wanted
+from aero.core.messages import INVALID, TAKEN, Answer, Wanted
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, RemoteProtocolError, StreamError
@@ -359,3 +359,57 @@ def test_a_kicked_worker_goes_when_its_time_is_over(lab: Lab, monkeypatch: pytes
     lab.now += 0.1
     lab.timers[0].fire()
     assert not lab.registry.workers and not lab.timers[0].running
+
+
+def grouped(number: int, name: str = "web", key: str = "0" * 32, **more: Any) -> Wanted:
+    return Wanted(number, name, "h:1", options={"group": "front", "group-key": key}, **more)
+
+
+def answers(worker: Worker, *wanted: Wanted) -> list[Answer]:
+    got = [worker.register_one(each, True) for each in wanted]
+    return [each for each in got if isinstance(each, Answer)]
+
+
+def test_a_group_has_one_port_for_as_long_as_it_has_a_member(lab: Lab) -> None:
+    first, second = lab.worker(identity="a"), lab.worker(host="other", identity="b")
+    (one,), (two,) = answers(first, grouped(1)), answers(second, grouped(1, "other"))
+    assert one.port == two.port and one.listen == two.listen and not one.error + two.error
+    assert one.options == grouped(1).options
+    chosen = {lab.registry._groups.find("", grouped(1)).choose("192.0.2.1").worker.cid for _ in range(4)}  # type: ignore[union-attr]
+    assert chosen == {first.cid, second.cid}
+    with socket.create_connection(("127.0.0.1", one.port)):
+        lab.registry.remove(first, "gone")
+        socket.create_connection(("127.0.0.1", one.port)).close()
+    lab.registry.remove(second, "gone")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", one.port))
+    (again,) = answers(lab.worker(host="third", identity="c"), grouped(1))
+    assert again.port == one.port, "the lease is the group's"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "text"),
+    [
+        (grouped(2, key="1" * 32), INVALID, "group front has another key"),
+        (grouped(2)._replace(options={"group": "front"}), INVALID, "group front needs a key"),
+        (grouped(2, remote=1), TAKEN, "group front has port"),
+    ],
+)
+def test_who_may_not_join_a_group(lab: Lab, wanted: Wanted, error: str, text: str) -> None:
+    answers(lab.worker(identity="a"), grouped(1))
+    (answer,) = answers(lab.worker(identity="b"), wanted)
+    assert answer.error == error and text in answer.text
+
+
+def test_the_first_member_s_balance_counts_and_others_are_told(lab: Lab) -> None:
+    def balanced(how: str) -> Wanted:
+        return grouped(1)._replace(options={**grouped(1).options, "balance": how})
+
+    (one,) = answers(lab.worker(tag="x", identity="a"), balanced("hash"))
+    (two,) = answers(lab.worker(tag="y", identity="b"), balanced("least"))
+    assert (one.options["balance"], two.options["balance"]) == ("hash", "hash")
+
+
+def test_workers_of_one_identity_are_told_apart_when_visitors_are_hashed(lab: Lab) -> None:
+    first, second = lab.worker(), lab.worker()
+    assert (first.key, second.key) == ("i", second.cid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aero import logs
 from aero.address import Address
@@ -45,19 +45,33 @@ class House(NamedTuple):
 bind = listen_all  #: Sockets for a door: ``bind(ips, port)``, port 0 for any. Raises OSError.
 
 
-class TcpDoor:
-    """The listening sockets of one mapping, and its visitors' pipes."""
+class Behind(Protocol):
+    """What a door leads to."""
 
-    def __init__(self, house: House, mapping: Mapping, socks: list[socket.socket]) -> None:
-        """``socks``: listening, on one port."""
+    @property
+    def rushed(self) -> bool:
+        """True while visitors had better wait in front of the door."""
+
+    def choose(self, visitor: str) -> Mapping | None:
+        """The mapping that a visitor from an address gets; None where none works."""
+
+    def refuse(self, reason: str) -> None:
+        """Counts somebody who was turned away before anything was chosen."""
+
+
+class TcpDoor:
+    """The listening sockets of one port, and its visitors' pipes."""
+
+    def __init__(self, house: House, behind: Behind, socks: list[socket.socket]) -> None:
+        """``behind``: a mapping, or a group of them; ``socks``: listening, on one port."""
         self._house = house
-        self._mapping = mapping
+        self._behind = behind
         for sock in socks:
             make_abrupt(sock)
         self._listeners = [Listener(house.loop, sock, self._on_visitor, self._busy) for sock in socks]
 
     def _busy(self) -> bool:
-        return self._mapping.worker.rushed
+        return self._behind.rushed
 
     @property
     def addresses(self) -> list[str]:
@@ -65,29 +79,50 @@ class TcpDoor:
         return [str(Address(*each.address)) for each in self._listeners]
 
     def _on_visitor(self, sock: socket.socket, address: Any) -> None:
-        ip, mapping = address[0], self._mapping
+        ip = address[0]
         visitor = f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"
+        mapping = self._behind.choose(ip)
+        if mapping is None:
+            self._behind.refuse("health")
+            self._house.counters.error("visitor turned away")
+            refuse(sock)  # nobody is there who works: that was said, as an event
+            return
         # Loopback is this machine's own: a proxy, most likely, whose visitors are many.
         whose = "" if is_near(ip) else ip
         # The system gives the lowest number that is free: so many descriptors are in use at least.
         if sock.fileno() >= self._house.line:
-            self._turn_away(sock, visitor, "descriptors", "descriptors are running out, see ulimit -n")
+            self._turn_away(
+                mapping, sock, visitor, "descriptors", "descriptors are running out, see ulimit -n"
+            )
         elif whose and (self._house.shares.full(whose) or mapping.worker.shares.full(whose)):
-            self._turn_away(sock, visitor, "address", "its address holds all that one may hold")
+            self._turn_away(mapping, sock, visitor, "address", "its address holds all that one may hold")
         else:
             self._house.shares.take(whose)
             mapping.worker.shares.take(whose)
             if mapping.worker.links:
-                self._serve(visitor, whose, sock)
+                self._serve(mapping, visitor, whose, sock)
             else:
-                serve = partial(self._serve, visitor, whose, sock)
-                refused = partial(self._refuse, whose, sock)
+                serve = partial(self._serve, mapping, visitor, whose, sock)
+                refused = partial(self._try_others, mapping, visitor, whose, sock)
                 if not mapping.worker.lobby.wait(serve, refused):
                     refused()
 
-    def _turn_away(self, sock: socket.socket, visitor: str, reason: str, why: object) -> None:
+    def _try_others(self, mapping: Mapping, visitor: str, whose: str, sock: socket.socket) -> None:
+        """No link of the mapping's worker came in time: another of the group may have one by now."""
+        self._left(mapping, whose)
+        other = self._behind.choose(whose)
+        if other is None or not other.worker.links or (whose and other.worker.shares.full(whose)):
+            mapping.refuse("link")
+            refuse(sock)
+            return
+        self._house.shares.take(whose)
+        other.worker.shares.take(whose)
+        self._serve(other, visitor, whose, sock)
+
+    def _turn_away(
+        self, mapping: Mapping, sock: socket.socket, visitor: str, reason: str, why: object
+    ) -> None:
         """``reason``: the word that it is counted by (docs/api.md, "Reasons")."""
-        mapping = self._mapping
         mapping.refuse(reason)
         self._house.counters.error("visitor turned away")
         log.warning(
@@ -95,24 +130,17 @@ class TcpDoor:
         )
         refuse(sock)
 
-    def _refuse(self, whose: str, sock: socket.socket) -> None:
-        """No link came in time."""
-        self._mapping.refuse("link")
-        self._left(whose)
-        refuse(sock)
-
-    def _left(self, whose: str) -> None:
+    def _left(self, mapping: Mapping, whose: str) -> None:
         self._house.shares.give(whose)
-        self._mapping.worker.shares.give(whose)
+        mapping.worker.shares.give(whose)
 
-    def _serve(self, visitor: str, whose: str, sock: socket.socket) -> None:
-        mapping = self._mapping
-        pipe = Pipe(self._house.loop, sock, partial(self._on_end, whose))
+    def _serve(self, mapping: Mapping, visitor: str, whose: str, sock: socket.socket) -> None:
+        pipe = Pipe(self._house.loop, sock, partial(self._on_end, mapping, whose))
         try:
             stream = mapping.worker.open_stream(pipe, mapping.target_id, visitor)
         except StreamError as error:
-            self._left(whose)
-            self._turn_away(sock, visitor, "worker", error)
+            self._left(mapping, whose)
+            self._turn_away(mapping, sock, visitor, "worker", error)
             return
         mapping.joined(stream)
         pipe.start(stream)
@@ -120,10 +148,12 @@ class TcpDoor:
             cid = mapping.worker.cid
             log.debug("< visitor", target=mapping.name, cid=cid, visitor=visitor, stream=stream.id)
 
-    def _on_end(self, whose: str, pipe: Pipe, why: str) -> None:
-        mapping, stream = self._mapping, pipe.stream
-        self._left(whose)
+    def _on_end(self, mapping: Mapping, whose: str, pipe: Pipe, why: str) -> None:
+        stream = pipe.stream
+        self._left(mapping, whose)
         mapping.left(stream)
+        if stream.refused:
+            mapping.outcome(served=False)
         if why:
             self._house.counters.error(f"stream reset: {RESET_NAMES.get(pipe.reset_code, 'other')}")
         if log.debugging:

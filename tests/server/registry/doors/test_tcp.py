@@ -47,17 +47,21 @@ class Lab:
         self.worker = SimpleNamespace(
             cid="c", links=1, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
         )
+        self.refusing = False  # the target
+        self.outcomes: list[bool] = []
         mapping = SimpleNamespace(
             worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
+            choose=lambda ip: self.chosen, outcome=lambda served: self.outcomes.append(served),
             refuse=self.refused.append,
         )  # fmt: skip
+        self.chosen: Any = mapping
         self.mapping = cast(Any, mapping)
         self.door = TcpDoor(self.house, self.mapping, [])
 
     def open_stream(self, *_: object) -> Any:
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(id=1)
+        return SimpleNamespace(id=1, refused=self.refusing)
 
     def joined(self, _: object) -> None:
         self.streams += 1
@@ -143,3 +147,27 @@ def test_a_session_that_takes_no_stream_gives_the_place_back(pipes: list[FakePip
     lab.error = StreamError(Reset.LIMIT, "too many")
     assert not lab.come("192.0.2.1")
     assert not lab.house.shares.taken and not lab.worker.shares.taken
+
+
+def test_who_waits_in_vain_gets_another_member_that_has_a_link(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, minimum=2)
+    lab.worker.links = 0
+    assert lab.come("192.0.2.1")
+    shares = Shares(1000, 1000)
+    other = SimpleNamespace(cid="d", links=1, shares=shares, open_stream=lab.open_stream)
+    lab.chosen = SimpleNamespace(**{**vars(lab.mapping), "worker": other})
+    lab.waiting[0][1]()
+    assert (lab.worker.shares.taken, shares.taken, lab.house.shares.taken, lab.streams) == (0, 1, 1, 1)
+    pipes[0].on_end(pipes[0], "")
+    assert (shares.taken, lab.house.shares.taken, lab.streams) == (0, 0, 0)
+
+
+def test_what_refused_a_visitor_is_told_and_where_nothing_works_he_is_reset(pipes: list[FakePipe]) -> None:
+    lab = Lab(places=30, minimum=2)
+    lab.refusing = True
+    assert lab.come("192.0.2.1")
+    pipes[0].on_end(pipes[0], "it refused")
+    assert lab.outcomes == [False]
+    lab.chosen = None
+    assert not lab.come("192.0.2.1") and not lab.waiting and not lab.house.shares.taken
+    assert lab.refused == ["health"]
