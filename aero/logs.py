@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from select import select
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 #: Enough of any name, address or error to recognise it, and little enough to keep a line a line.
 VALUE_CHARS = 300
@@ -104,6 +104,14 @@ class Log:
             self._logger.handle(Line(self._part, level, message, fields))
 
 
+def _no_alarm(seconds: float, call: Callable[[], None]) -> None:
+    """Without a loop the next line brings what is due."""
+
+
+#: Calls ``call()`` in so many seconds, from the loop of whoever has one (host/run.py).
+alarm: Callable[[float, Callable[[], None]], object] = _no_alarm
+
+
 def get(part: str) -> Log:
     """The log of one part: "server", "link", and so on."""
     return Log(part)
@@ -147,7 +155,7 @@ class Floods:
 
     def __init__(self) -> None:
         """Begins with nothing counted."""
-        self._rows: dict[Kind, list[float]] = {}  # kind → when its time is over, lines; the oldest first
+        self._rows: dict[Kind, list[float]] = {}  # kind → when its time began, lines; the oldest first
 
     def passes(self, kind: Kind, now: float) -> bool:
         """Whether a line of this kind is to be written. Call `over` first, with the same ``now`` in seconds."""
@@ -158,23 +166,34 @@ class Floods:
         return few and self._count(all_alike, now) <= FLOOD_LINES_OF_A_KIND
 
     def _count(self, kind: Kind, now: float) -> float:
-        row = self._rows.setdefault(kind, [now + FLOOD_S, 0])
+        row = self._rows.setdefault(kind, [now, 0])
         row[1] += 1
         return row[1]
 
-    def over(self, now: float) -> list[tuple[Kind, int]]:
-        """The kinds whose time is over, and how many of their lines were not written; none of those without."""
-        found: list[tuple[Kind, int]] = []
+    def over(self, now: float, all_of_them: bool = False) -> list[tuple[Kind, int, float]]:
+        """The kinds whose time is over, how many of their lines were not written, and in how many seconds those came;
+        none of those without. ``all_of_them``: whether their time is over or not.
+        """
+        found: list[tuple[Kind, int, float]] = []
         while self._rows:
             kind = next(iter(self._rows))
-            until, lines = self._rows[kind]
-            if until > now:
+            began, lines = self._rows[kind]
+            if began + FLOOD_S > now and not all_of_them:
                 break
             del self._rows[kind]
-            hidden = int(lines) - (FLOOD_LINES if kind.culprit else FLOOD_LINES_OF_A_KIND)
+            hidden = int(lines) - _most(kind)
             if hidden > 0:
-                found.append((kind, hidden))
+                found.append((kind, hidden, min(now - began, FLOOD_S)))
         return found
+
+    def next_s(self, now: float) -> float:
+        """In how many seconds `over` will have something to tell; infinity where there is nothing."""
+        hiding = (began for kind, (began, lines) in self._rows.items() if lines > _most(kind))
+        return max(next(hiding, float("inf")) + FLOOD_S - now, 0.0)
+
+
+def _most(kind: Kind) -> int:
+    return FLOOD_LINES if kind.culprit else FLOOD_LINES_OF_A_KIND
 
 
 def _kind(event: Line) -> Kind:
@@ -201,6 +220,7 @@ class Handler(logging.Handler):
         self._complained = False
         self._retry_at = 0.0
         self._floods = Floods()
+        self._waking = False  # somebody will call ``_wake``
         self.change(as_json, size)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -210,11 +230,25 @@ class Handler(logging.Handler):
         self._tell_floods(now)
         if event.levelno < logging.WARNING or self._floods.passes(_kind(event), now):
             self._write_or_lose(event, now)
+        elif not self._waking:
+            self._wake_later(now)
 
-    def _tell_floods(self, now: float) -> None:
-        for kind, count in self._floods.over(now):
+    def _wake_later(self, now: float) -> None:
+        """Has the sum told at its time: the next line may come hours later."""
+        in_s = self._floods.next_s(now)
+        self._waking = in_s != float("inf")
+        if self._waking:
+            alarm(in_s, self._wake)
+
+    def _wake(self) -> None:
+        now = time.monotonic()
+        self._tell_floods(now)
+        self._wake_later(now)
+
+    def _tell_floods(self, now: float, all_of_them: bool = False) -> None:
+        for kind, count, seconds in self._floods.over(now, all_of_them):
             about = {"address": kind.culprit} if kind.culprit else {}
-            fields = {**about, "count": count, "seconds": int(FLOOD_S)}
+            fields = {**about, "count": count, "seconds": max(round(seconds), 1)}
             self._write_or_lose(Line(kind.part, kind.level, f"{kind.message}: more of these", fields), now)
 
     def _write_or_lose(self, event: Line, now: float) -> None:
@@ -253,7 +287,7 @@ class Handler(logging.Handler):
 
     def close(self) -> None:
         """Tells what is still counted, and lets go of the file."""
-        self._tell_floods(float("inf"))
+        self._tell_floods(time.monotonic(), all_of_them=True)
         if self.path and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

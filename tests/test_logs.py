@@ -349,13 +349,13 @@ def test_a_flood_from_one_address_is_counted_and_summed_up(tmp_path: Path) -> No
     lines = flood(tmp_path / "log", *(f"192.0.2.1:{port}" for port in range(1, 1001)), "198.51.100.7:1")
     assert sum(line.endswith("198.51.100.7:1") for line in lines) == 1
     assert sum("something else" in line for line in lines) == 1
-    assert lines[-1].endswith("handshake failed: more of these address=192.0.2.1 count=990 seconds=60")
+    assert lines[-1].endswith("handshake failed: more of these address=192.0.2.1 count=990 seconds=1")
     assert len(lines) == logs.FLOOD_LINES + 3
 
 
 def test_a_flood_from_many_addresses_is_counted_by_kind(tmp_path: Path) -> None:
     lines = flood(tmp_path / "log", *(f"10.0.{number >> 8}.{number & 255}" for number in range(5000)))
-    assert lines[-1].endswith("handshake failed: more of these count=4900 seconds=60")
+    assert lines[-1].endswith("handshake failed: more of these count=4900 seconds=1")
     assert len(lines) == logs.FLOOD_LINES_OF_A_KIND + 2
 
 
@@ -372,7 +372,7 @@ def test_floods_are_told_when_their_time_is_over() -> None:
     kind = logs.Kind("gate", 30, "handshake failed", "192.0.2.1")
     assert [floods.passes(kind, 5.0) for _ in range(12)] == [True] * 10 + [False] * 2
     assert floods.over(5.0 + logs.FLOOD_S - 0.1) == []
-    assert floods.over(5.0 + logs.FLOOD_S) == [(kind, 2)]
+    assert floods.over(5.0 + logs.FLOOD_S) == [(kind, 2, logs.FLOOD_S)]
     assert floods.passes(kind, 5.0 + logs.FLOOD_S)
     assert floods.over(1e9) == []
 
@@ -382,7 +382,7 @@ def test_what_is_counted_is_bounded() -> None:
     passed = sum(floods.passes(logs.Kind("gate", 30, "x", str(number)), 1.0) for number in range(10_000))
     assert passed == logs.FLOOD_LINES_OF_A_KIND
     assert len(floods._rows) <= logs.FLOOD_KINDS + 1
-    assert floods.over(100.0) == [(logs.Kind("gate", 30, "x"), 9900)]
+    assert floods.over(100.0) == [(logs.Kind("gate", 30, "x"), 9900, logs.FLOOD_S)]
 
 
 def test_a_file_that_cannot_be_opened_anew_is_gone_on_with(
@@ -398,3 +398,35 @@ def test_a_file_that_cannot_be_opened_anew_is_gone_on_with(
     logs.get("x").info("two")
     one, two = lines_of(tmp_path / "moved" / "log")
     assert one.endswith("one") and '"event": "two"' in two
+
+
+def test_a_flood_is_summed_up_at_its_time_though_no_line_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarms: list[tuple[float, Callable[[], None]]] = []
+    monkeypatch.setattr(logs, "alarm", lambda seconds, call: alarms.append((seconds, call)))
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    logs.setup(str(tmp_path / "log"))
+    for number in range(30):
+        now = 100.0 + number
+        logs.get("gate").warning("handshake failed", address="192.0.2.1")
+    (alarm,) = alarms
+    assert now + alarm[0] == pytest.approx(110.0 + logs.FLOOD_S, abs=11)
+    now += alarm[0]
+    alarm[1]()
+    assert "more of these address=192.0.2.1 count=20 seconds=60" in (tmp_path / "log").read_text()
+    assert len(alarms) == 1, "nothing is hidden any more"
+
+
+def test_a_flood_that_ends_with_the_program_says_how_long_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    logs.setup(str(tmp_path / "log"))
+    for _ in range(30):
+        logs.get("gate").warning("handshake failed", address="192.0.2.1")
+    now += 8.2
+    logs.setup(str(tmp_path / "other"))
+    assert "count=20 seconds=8" in (tmp_path / "log").read_text()

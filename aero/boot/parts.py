@@ -65,6 +65,8 @@ class Parts(NamedTuple):
                 content = memoryview(lzma.LZMADecompressor().decompress(packed, end))
             except (OSError, lzma.LZMAError) as error:
                 raise Unusable(f"{self.importer.archive} is damaged: {group.stream}: {error}") from None
+            if len(content) < end:
+                raise Unusable(f"{self.importer.archive} is damaged: {group.stream} ends early")
             offset = group.offset
             for part in group.files:
                 yield part, bytes(content[offset : offset + part.size])

@@ -267,13 +267,13 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     everything = {name: kind.known() for name, (_, kind) in help.PAGES.items()}
     elsewhere = {option: name for name, declared in reversed(everything.items()) for option in declared}
     from_argv, others = sources.from_argv(argv, word, options, elsewhere)
-    from_environment, warnings = sources.from_environment(environ, options)
+    from_environment, warnings, notes = sources.from_environment(environ, options)
     given = sources.merge(known, from_argv, from_environment)
-    notes: tuple[str, ...] = ()
     file = sources.file_of(given)
     if file:
         tables = {name: help.PAGES[name][1] for name, command in COMMANDS.items() if command.reads_file}
-        from_file, notes = sources.from_file(file, word, tables)
+        from_file, of_file = sources.from_file(file, word, tables)
+        notes += of_file
         given = sources.merge(known, given, from_file)
     if "target" in known and "target" not in given:
         raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")

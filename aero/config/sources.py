@@ -6,6 +6,7 @@ for the parsers in aero.config.table. Everything wrong is a ConfigError with one
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
@@ -107,10 +108,13 @@ def variable(name: str) -> str:
     return "AERO_" + name.upper().replace("-", "_")
 
 
-def from_environment(environ: Mapping[str, str], kind: type[Config]) -> tuple[dict[str, Given], list[str]]:
-    """Options that the environment sets, as ``AERO_`` and the name in capitals; and warnings for the log."""
+def from_environment(
+    environ: Mapping[str, str], kind: type[Config]
+) -> tuple[dict[str, Given], list[str], tuple[str, ...]]:
+    """Options that the environment sets, as ``AERO_`` and the name in capitals; warnings and notes for the log."""
     given: dict[str, Given] = {}
     warnings: list[str] = []
+    notes: tuple[str, ...] = ()
     for name in kind.MOVED:
         if variable(name) in environ:
             _check_moved(kind, name, variable(name))
@@ -119,6 +123,11 @@ def from_environment(environ: Mapping[str, str], kind: type[Config]) -> tuple[di
         value = environ.get(place)
         if value is None or option.name in ("help", "version"):
             continue
+        plain, note = visible(
+            os.fsencode(value), place
+        )  # it may have come from a file: $(cat code), env_file
+        value = os.fsdecode(plain)
+        notes += note
         if place.endswith("_PORT") and value.startswith(("tcp://", "udp://")):
             # Kubernetes and Docker links set it so for a service whose name is aero.
             warnings.append(f"{place}={shown(value)} is not for us but tells where a service is: ignored")
@@ -132,7 +141,7 @@ def from_environment(environ: Mapping[str, str], kind: type[Config]) -> tuple[di
             given[option.name] = Given([value] if option.repeats else value, place)
         else:
             raise ConfigError(f"{place}: {shown(value)} is neither on nor off, write 1 or 0")
-    return given, warnings
+    return given, warnings, notes
 
 
 def from_file(

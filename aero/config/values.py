@@ -310,7 +310,7 @@ def visible(data: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
     while len(lines) > 1 and not lines[-1]:
         lines.pop()
     plain = b"\n".join(lines)
-    if plain in (data, data[:-1]):  # the last line's end is no news
+    if plain in (data, data.removesuffix(b"\n")):  # the last line's end is no news
         return plain, ()
     return plain, (f"left out a byte order mark, or white space at the end of a line: {where}",)
 

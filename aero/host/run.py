@@ -60,6 +60,7 @@ def set_up(settings: Settings, log_later: bool = False) -> None:
         logs.setup("", settings.log_format, settings.log_size, settings.debug)
     else:
         open_log(settings)
+    logs.alarm = gevent.spawn_later
     raise_file_limit()
     bound_free_memory()
 

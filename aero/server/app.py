@@ -221,6 +221,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
+        self.registry.leaving = True
         for worker in self.registry.workers.values():
             for mapping in list(worker.mappings.values()):
                 self.registry.drop_mapping(worker, mapping)

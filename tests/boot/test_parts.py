@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import random
 import sys
 import zipfile
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_a_stream_that_is_damaged_is_never_taken_for_the_files(tmp_path: Path, s
         assert any(sha256 != part.sha256 for part, sha256 in found), (
             "whoever keeps them sees it by their sums"
         )
+
+
+def test_a_stream_that_ends_early_is_damaged(tmp_path: Path) -> None:
+    """A decompressor that gets a part of a stream gives what is in it, and complains of nothing."""
+    chance = random.Random(20261126)
+    whole = {f"aero/{number}.py": chance.randbytes(5000) for number in range(20)}
+    ALL.update(whole)
+    try:
+        lines = listed(list(whole))
+        packed = lzma.compress(b"".join(whole.values()))
+        for end in (len(packed) // 2, len(packed) - 2000):
+            path = archive(tmp_path, mine=f"both.xz 0\n{lines}".encode(), both=packed[:end])
+            with pytest.raises(Unusable, match=r"both\.xz ends early"):
+                list(parts.read(path).contents())
+    finally:
+        for name in whole:
+            del ALL[name]
 
 
 def test_a_python_without_lzma_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

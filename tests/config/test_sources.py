@@ -71,3 +71,18 @@ def test_detach_needs_a_log_from_wherever() -> None:
     assert ClientConfig.parse(cli.gather("client", ["--detach", *WEB], {"AERO_LOG": "/l"})).detach
     with pytest.raises(ConfigError, match="AERO_DETACH needs a log file, write --log FILE too"):
         ClientConfig.parse(cli.gather("client", WEB, {"AERO_DETACH": "1"}))
+
+
+@pytest.mark.parametrize(
+    "value", ["\ufeffc0de", "c0de\r", "c0de \t\r\n", "\ufeffc0de\n", "\udcef\udcbb\udcbfc0de"]
+)
+def test_invisible_bytes_in_the_environment(value: str) -> None:
+    """From ``AERO_AUTH=$(cat file)``, or an env_file with the line ends of Windows."""
+    gathered = cli.gather("client", WEB, {"AERO_AUTH": value})
+    assert ClientConfig.parse(gathered).auth == "c0de"
+    assert gathered.notes == ["left out a byte order mark, or white space at the end of a line: AERO_AUTH"]
+
+
+def test_a_value_of_nothing_but_invisible_bytes_is_empty() -> None:
+    with pytest.raises(ConfigError, match="AERO_AUTH is empty"):
+        cli.gather("client", WEB, {"AERO_AUTH": "\ufeff \r\n"})

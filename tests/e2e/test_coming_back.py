@@ -5,12 +5,25 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import services
-from tests.e2e.harness import LOOPBACK, Lab, connect, connections_to, echoes, exchange, free_ports, poll
+from tests.e2e.harness import (
+    LOOPBACK,
+    Lab,
+    connect,
+    connections_to,
+    echoes,
+    exchange,
+    free_port,
+    free_ports,
+    listening,
+    poll,
+)
+from tests.e2e.mux import Target
 
 
 @pytest.fixture
@@ -50,6 +63,19 @@ def test_a_restarted_server_gives_the_same_ports(lab: Lab, echo: int, ports: str
         for port in pair:
             poll("the mapping to be back", lambda port=port: echoes(port))
     assert [(worker.port("echo"), worker.port("b")) for worker in workers] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_request_right_after_a_restart_waits_for_its_worker(lab: Lab, number: int) -> None:
+    state, mux = lab.path("leases"), free_port()
+    options = ("--mux", f"127.0.0.1:{mux}")
+    server = lab.server(*options, state=state)
+    lab.worker(server, targets={"web": Target(lab).port}, tag="t").port("web")
+    server.stop(number)
+    lab.server(*options, state=state, port=server.link_port)
+    poll("the mux to listen", lambda: listening(mux))
+    with urllib.request.urlopen(f"http://127.0.0.1:{mux}/t/web/") as answer:
+        assert answer.status == 200
 
 
 def test_a_killed_server_gives_the_same_ports(lab: Lab, echo: int, ports: str) -> None:

@@ -56,7 +56,6 @@ ALLOWED = {
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
     "server.api.times.rfc3339": "times as the API writes them",
     "server.watch.counters.Birth.now": "since when the server runs, for the API",
-    "server.registry.ports.Ports.__init__": "for how long a lease was not used, also before this start",
     "server.watch.events.Events._tell": "when something happened, for the API and the page",
     "server.store.leases.Leases.__init__": "which lease is the oldest, also after a restart",
     "server.api.app.Api.get_history": "the present, where an answer about the past ends",

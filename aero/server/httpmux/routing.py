@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import islice
+from time import monotonic
 from typing import NamedTuple
 
 from aero.address import CID
@@ -17,6 +18,7 @@ from aero.server.httpmux import sticky
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
 from aero.server.policy.balance import COOKIE, HASH
+from aero.server.registry.claims import SILENCE_S
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.pool import Pool
@@ -83,12 +85,19 @@ class Router:
         self._known: dict[tuple[str, str], set[str]] = {}
         for lease in leases.absent(REMEMBERED):
             self._known.setdefault((lease.owner.tag, lease.owner.name), set()).add(lease.owner.host)
+        # Those that were here before this start and have not come back: for a while they are taken for alive, as their
+        # ports are (registry/claims.py), and whoever asks for one waits for it as for a link.
+        self._awaited = set(self._known)
+        self._awaited_until = monotonic() + SILENCE_S
+        self._halls: dict[tuple[str, str], Lobby] = {}
         self._events = events
         events.listeners.add(self._on_event)
 
     def close(self) -> None:
         """Stops listening to the registry."""
         self._events.listeners.discard(self._on_event)
+        for hall in self._halls.values():
+            hall.close()
 
     def wanted(self, request: Request, vouched: bool) -> Destination | Page:
         """What the request is for, or why it is for nothing here. Raises MessageError.
@@ -139,9 +148,17 @@ class Router:
         return pool.order(visitor.rpartition(":")[0] if how == HASH else "")
 
     def lobbies(self, wanted: Destination) -> list[Lobby]:
-        """Where to wait for a link that leads there: of workers with the target, the first few."""
+        """Where to wait for a link that leads there: of workers with the target, the first few; while one is not back
+        since the server's start, in a hall of its own.
+        """
         workers = (worker for worker in self._named(wanted) if worker.mapping(wanted.name) is not None)
-        return [worker.lobby for worker in islice(workers, Limits.MUX_TRIES)]
+        lobbies = [worker.lobby for worker in islice(workers, Limits.MUX_TRIES)]
+        key = wanted.who, wanted.name
+        if lobbies or wanted.is_cid or key not in self._awaited or monotonic() > self._awaited_until:
+            return lobbies
+        if key not in self._halls:
+            self._halls[key] = Lobby(self._registry.loop)
+        return [self._halls[key]]
 
     def _named(self, wanted: Destination) -> list[Worker]:
         """The workers that the address names."""
@@ -195,6 +212,10 @@ class Router:
     def _remember(self, event: Happening) -> None:
         worker = self._registry.workers.get(str(event.fields.get("cid")))
         key = str(event.fields.get("tag")), str(event.fields.get("target"))
+        self._awaited.discard(key)
+        hall = self._halls.pop(key, None)
+        if hall is not None:
+            self._registry.loop.run_callback(hall.open)
         if worker is not None and (key in self._known or len(self._known) < REMEMBERED):
             self._known.setdefault(key, set()).add(worker.host)
 

@@ -198,8 +198,8 @@ class Visitor:
         self._ask()
 
     def _hold(self, page: Page, wanted: Destination) -> None:
-        """Waits in the lobbies of the workers that have the target, where those lack a link only."""
-        if page.kind == "link down" and self.state == states.WAITING:
+        """Waits in the lobbies of the workers that have the target, where those lack a link or are to come back."""
+        if page.kind in ("link down", "no worker") and self.state == states.WAITING:
             lobbies = self._mux.router.lobbies(wanted)
             self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.admit)]
             if self._lobbies:

@@ -12,7 +12,6 @@ import hashlib
 import socket
 from collections.abc import Iterator
 from itertools import islice
-from time import time
 from typing import Callable, NamedTuple, Protocol, Union
 
 from aero.errors import PortError
@@ -100,12 +99,13 @@ class Ports:
         high: int,
         leases: Leases,
         void_s: float,
-        clock: Callable[[], float] = time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """``bind(ips, port)`` makes sockets on one port, 0: any, or raises OSError; ``low`` to ``high``, both included,
         0 and 0 leave the choice to the system.
 
-        ``void_s``: after so many seconds a lease that nobody uses is void; ``clock`` gives Unix seconds.
+        ``void_s``: after so many seconds a lease that nobody uses is void;
+        ``clock`` gives Unix seconds, by default that of ``leases``.
         """
         self._proto = proto
         self._bind = bind
@@ -113,8 +113,8 @@ class Ports:
         self._low, self._high = low, high
         self._leases = leases
         self._void_s = void_s
-        self._clock = clock
-        self._started = clock()
+        self._clock = clock or leases.clock
+        self._started = self._clock()
         self._holders: dict[int, Holding] = {}
         # A byte for each port of the range: whether somebody has it or has a lease of it.
         self._map = bytearray(high - low + 1 if low else 0)

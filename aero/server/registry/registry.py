@@ -15,7 +15,7 @@ from aero import logs
 from aero.address import Address
 from aero.core.codes import Close
 from aero.core.messages import Wanted
-from aero.errors import Rejected
+from aero.errors import PortError, Rejected
 from aero.host.holder import port_holder
 from aero.limits import Limits
 from aero.net.listen import close_all
@@ -45,6 +45,7 @@ class Registry:
     def __init__(self, loop: Loop, ports: Ports, events: Events, counters: Counters) -> None:
         """``ports``: where mappings get theirs."""
         self.workers: dict[str, Worker] = {}  # by cid
+        self.leaving = False  # the server is going down: no target is mapped any more
         self.events = events
         self.counters = counters
         self.loop = loop
@@ -103,6 +104,8 @@ class Registry:
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
+        if self.leaving:  # a registration that was under way, or on its way
+            raise PortError("the server is going down", final=False)
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
         whose, identity = owner, worker.identity
         if "group" in wanted.options:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import count, islice
-from time import time
+from time import monotonic, time
 from typing import Callable, NamedTuple, TypeVar
 
 from aero import logs
@@ -19,6 +19,9 @@ log = logs.get("store")
 TCP = "tcp"
 #: Somebody whose lease was in use for less than this, in seconds, has hardly told its port to anybody.
 BRIEF_S = 3600
+#: Of the time before a start at most so many seconds count.
+AWAY_S = 86_400
+_LATEST = 1 << 40  # the year 36,812
 _COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s"
 _READ = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - a constant of ours
 # A row of another owner with this port goes: the port is unique.
@@ -77,16 +80,29 @@ def _lease(row: Row) -> Lease | None:
     texts = (*lease.owner, lease.identity, lease.address)
     numbers = (lease.slot, lease.port, lease.used_at, lease.held_s)
     good = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in numbers)
-    return lease if good and 0 < lease.port <= 0xFFFF else None
+    good = good and 0 < lease.port <= 0xFFFF and 0 <= lease.used_at < _LATEST
+    return lease if good else None
+
+
+def steady_clock(last: int, wall: Callable[[], float], steady: Callable[[], float]) -> Callable[[], float]:
+    """A clock for leases, in Unix seconds; ``last``: the latest time that a former run put down, 0 for none.
+
+    The system's clock may be wrong by years until something sets it, and whoever would be gone for 30 days by that
+    would lose his port. So it is looked at once, and time goes on from there by ``steady``; and however long ago
+    ``last`` may seem, the time in which no server ran counts as a day at the most: nobody could use a lease then.
+    """
+    base, began = wall(), steady()
+    if last:
+        base = min(max(base, last), last + AWAY_S)
+    return lambda: base + steady() - began
 
 
 class Leases:
     """The table. It stays in memory; the database is told what changed."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time) -> None:
-        """Takes over what the database has; ``clock`` gives Unix seconds."""
+    def __init__(self, database: Database, clock: Callable[[], float] | None = None) -> None:
+        """Takes over what the database has; ``clock`` gives Unix seconds, by default one that does not jump."""
         self._database = database
-        self._clock = clock
         self._leases: dict[Key, Lease] = {}
         # Each lease stands in one of these two, those that were used the longest ago first.
         self._held: dict[Key, Lease] = {}
@@ -97,6 +113,7 @@ class Leases:
         self._by_address: dict[str, dict[Key, Lease]] = {}
         read = [_lease(row) for row in database.attach(self, _READ)]
         found = sorted((lease for lease in read if lease), key=lambda lease: lease.used_at)
+        self.clock = clock or steady_clock(found[-1].used_at if found else 0, time, monotonic)
         for lease in found:
             self._put(lease, self._absent)
         if len(found) < len(read):
@@ -160,7 +177,7 @@ class Leases:
             slot, held_s = next(number for number in count() if number not in taken), 0
         if former is not None:
             self._take(former)
-        lease = Lease(owner, slot, port, identity, address, int(self._clock()), held_s)
+        lease = Lease(owner, slot, port, identity, address, int(self.clock()), held_s)
         self._put(lease, self._held)
         self._database.changed(self, lease.key)
         return lease
@@ -170,7 +187,7 @@ class Leases:
         lease = self._held.get((proto, port))
         if lease is not None:
             self._take(lease)
-            self._put(lease.used_until(int(self._clock())), self._absent)
+            self._put(lease.used_until(int(self.clock())), self._absent)
             self._database.changed(self, lease.key)
 
     def refresh(self, after_s: int, limit: int) -> None:
@@ -178,7 +195,7 @@ class Leases:
 
         Called now and then: else a server that is killed after a month would find all of them unused for a month.
         """
-        now = int(self._clock())
+        now = int(self.clock())
         for lease in list(islice(self._held.values(), limit)):
             if 0 <= now - lease.used_at < after_s:
                 break

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aero.errors import MessageError
+from aero.server.httpmux import routing
 from aero.server.httpmux.head import parse_request
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Destination, Router, Rules
@@ -23,6 +24,14 @@ class Registry:
     def __init__(self) -> None:
         self.workers: dict[str, Any] = {}
         self.events = Events()
+        self.loop: Any = self
+        self.callbacks: list[Any] = []
+
+    def run_callback(self, call: Any) -> None:
+        self.callbacks.append(call)
+
+    def timer(self, _: float) -> Any:
+        return SimpleNamespace(start=lambda call: None, stop=lambda: None, close=lambda: None)
 
     def tagged(self, tag: str) -> list[Any]:
         return [worker for worker in self.workers.values() if worker.tag == tag]
@@ -227,3 +236,24 @@ def test_where_to_wait_for_a_link() -> None:
     assert router.lobbies(Destination("t", False, "web", b"", b"/", b"")) == ["c0", "c1", "c2", "c3"]
     assert router.lobbies(Destination("c2", True, "web", b"", b"/", b"")) == ["c2"]
     assert router.lobbies(Destination("c8", True, "web", b"", b"/", b"")) == []
+
+
+def test_a_target_that_is_not_back_since_the_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(routing, "monotonic", lambda: now)
+    registry, router = routed(("a", "web"), ("a", "db"))
+    web, db = (Destination("t", False, name, b"", b"/", b"") for name in ("web", "db"))
+    heard: list[str] = []
+    for number in range(2):
+        (hall,) = router.lobbies(web)
+        assert hall.wait(lambda number=number: heard.append(f"{number} in"), lambda: heard.append("out"))
+    assert router.lobbies(web._replace(name="other")) == router.lobbies(web._replace(is_cid=True)) == []
+    registry.comes("c1", "a", "web")
+    assert not heard, "not within the registration"
+    for call in registry.callbacks:
+        call()
+    assert heard == ["0 in", "1 in"]
+    registry.leaves(registry.workers["c1"])
+    assert router.lobbies(web) == [], "it was back, and went: that is no restart of the server"
+    now += routing.SILENCE_S + 1
+    assert router.lobbies(db) == [], "it may never come"

@@ -221,6 +221,16 @@ def test_workers_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.worker()
 
 
+def test_a_server_that_is_going_down_maps_nothing_anew(lab: Lab) -> None:
+    worker = lab.worker()
+    (first,) = register(worker, [target()])
+    lab.registry.leaving = True
+    lab.registry.drop_mapping(worker, worker.mappings[1])
+    (again,) = register(worker, [target()])
+    assert first.port and (again.error, again.text) == ("taken", "the server is going down")
+    assert not worker.mappings
+
+
 def test_no_port_is_an_answer_that_asks_to_come_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_descriptor(*_: object) -> list[socket.socket]:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -10,8 +10,9 @@ from time import perf_counter
 
 import pytest
 
-from aero.server.store.database import FILE
-from aero.server.store.leases import Lease, Owner
+from aero.server.registry.ports import Ports
+from aero.server.store.database import FILE, Database
+from aero.server.store.leases import Lease, Leases, Owner, steady_clock
 from tests.server.store.conftest import Clock, Opener, Store
 
 WEB, SSH = Owner("", "nas", "box", "web"), Owner("", "nas", "box", "ssh")
@@ -216,3 +217,38 @@ def test_memory_only_is_asked_for_and_silent(clock: Clock, said: list[str]) -> N
     assert kept.at(8001)
     assert said == []
     kept.database.close()
+
+
+DAY_S = 86_400
+
+
+def test_a_clock_that_jumps_makes_nobody_absent_for_longer() -> None:
+    wall, steady = 1_000_000_000.0, 50.0
+    now = steady_clock(0, lambda: wall, lambda: steady)
+    assert now() == 1_000_000_000
+    wall, steady = wall + 30 * DAY_S, 60.0
+    assert now() == 1_000_000_010
+    wall = 0.0
+    assert now() == 1_000_000_010
+
+
+@pytest.mark.parametrize(
+    ("wall", "now"),
+    [(5 * DAY_S, 5 * DAY_S), (5.5 * DAY_S, 5.5 * DAY_S), (400 * DAY_S, 6 * DAY_S), (0, 5 * DAY_S)],
+)
+def test_the_time_without_a_server_is_a_day_at_the_most(wall: float, now: float) -> None:
+    assert steady_clock(5 * DAY_S, lambda: wall, lambda: 7.0)() == now
+
+
+def test_a_start_with_a_clock_that_is_wrong_by_years_voids_no_lease(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    first = Leases(database, lambda: 1000.0)
+    first.keep(WEB, 8001, "i")
+    first.release(8001)
+    database.close()
+    database = Database(str(tmp_path))
+    second = Leases(database)  # by the system's clock, half a century later
+    ports = Ports("tcp", lambda ips, port: [], ("127.0.0.1",), 8000, 8002, second, 30 * DAY_S)
+    ports.look_after()
+    assert second.at(8001) is not None
+    database.close()
