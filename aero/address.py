@@ -26,6 +26,8 @@ HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _TWO_MEANINGS = "\u00df\u03c2\u200c\u200d"
 #: What ``localhost`` means, in the order in which it is dialled.
 LOOPBACK = ("127.0.0.1", "::1")
+#: The protocols that a target may speak.
+TCP, UDP = "tcp", "udp"
 #: What listens everywhere, and what nobody elsewhere can dial.
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -163,19 +165,26 @@ class Setting(NamedTuple):
 class Target(NamedTuple):
     """One named local service of a worker.
 
-    ``remote`` is the listening port that it asks for, 0 for any; ``settings`` are its other options, sorted by name.
+    ``remote`` is the listening port that it asks for, 0 for any; ``proto`` is TCP or UDP; ``settings`` are its other
+    options, sorted by name.
     """
 
     name: str
     host: str
     port: int
     remote: int = 0
+    proto: str = TCP
     settings: tuple[Setting, ...] = ()
 
     @property
     def address(self) -> Address:
         """Where the worker dials."""
         return Address(self.host, self.port)
+
+    @property
+    def where(self) -> str:
+        """Where it is, as people write it: the address, and the protocol where that is not TCP."""
+        return f"{self.address}/{self.proto}" if self.proto != TCP else str(self.address)
 
     def setting(self, key: str) -> str | int | bool | tuple[str, ...] | None:
         """The value of an option; None where it was not given."""
@@ -184,4 +193,4 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         options = [f"remote={self.remote}"] if self.remote else []
         options += [f"{each.key}={each.text}" for each in self.settings]
-        return f"{self.name}@{self.address}" + ("?" + "&".join(options) if options else "")
+        return f"{self.name}@{self.where}" + ("?" + "&".join(options) if options else "")

@@ -118,6 +118,30 @@ class Limits:
     PINGS_PER_S = 4.0
     OPENS_BURST = 16
     OPENS_PER_S = 1.0
+    # UDP: visitors of a mapping and of all, some KiB each at each end; of one address (IPv6: one /64), an office behind
+    # one NAT; descriptors of a worker's targets.
+    FLOWS_PER_MAPPING = 8192
+    FLOWS = 32_768
+    FLOWS_PER_ADDRESS = 1024
+    FLOWS_PER_WORKER = 16_384
+    # New flows of one address, each a socket at the worker: a resolver takes a new port for every query.
+    FLOWS_BURST = 1024
+    FLOWS_PER_S = 256.0
+    # Answers to visitors who may be made up, in bytes: to each prefix, which may be somebody's that never asked, and
+    # from each mapping. A name server's answer has 100 to 1,000.
+    REPLIES_BURST = 256 * 1024
+    REPLIES_PER_S = 64.0 * 1024
+    MAPPING_REPLIES_BURST = 4 * 1024 * 1024
+    MAPPING_REPLIES_PER_S = 1024.0 * 1024
+    # Of how many addresses and prefixes this is remembered, some 200 bytes each.
+    FLOW_ADDRESSES = 8192
+    # What targets may ask for: seconds of silence that end a flow, and answers of so many times what came.
+    FLOW_IDLE_S = (5, 86_400)
+    AMPLIFY = (1, 10_000)
+    # A worker keeps a flow that much longer than the server, which says when it is over, so that both do not say it.
+    FLOW_MARGIN_S = 30.0
+    # Datagrams that wait while a target's name is looked up.
+    FLOW_EARLY = 16
     # Ends of flows that there are not (any more): those that cross ours are as many as flows can end in one round trip.
     FLOW_ENDS_BURST = 4096
     FLOW_ENDS_PER_S = 1024.0

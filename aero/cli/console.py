@@ -89,10 +89,10 @@ def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
     return [
         [
             *(who if not number else [""] * len(who)),
-            target["name"],
+            target["name"] + ("/udp" if target["proto"] == "udp" else ""),
             target["local"],
             target["listen"],
-            str(target["streams"]),
+            str(target.get("streams", target.get("flows"))),
             size(target["bytes_in"]),
             size(target["bytes_out"]),
         ]

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
-from aero.address import Address, Setting, Target, check_name, port_number
+from aero.address import TCP, UDP, Address, Setting, Target, check_name, port_number
 from aero.config import values
 from aero.config.hints import instead, shown
 from aero.config.option import entry
@@ -30,7 +30,7 @@ class TargetOption(NamedTuple):
     ``parse`` gives the value as the wire has it: a text, a number, True, or a tuple of texts; it raises ConfigError.
     ``needs``: another option without which this one means nothing. ``guards``: it keeps somebody out, or a target
     relies on it to tell who comes: where a server does not honour it, the target is not offered at all.
-    ``local``: the worker's own affair, which no server has to honour.
+    ``local``: the worker's own affair, which no server has to honour. ``protos``: of which targets.
     """
 
     name: str
@@ -40,6 +40,7 @@ class TargetOption(NamedTuple):
     needs: str = ""
     guards: bool = False
     local: bool = False
+    protos: tuple[str, ...] = (TCP,)
 
     def help_lines(self) -> str:
         """The option as ``aero client --help`` shows it."""
@@ -62,7 +63,9 @@ BALANCES = ("round-robin", "least", "random-two", "hash", "cookie")
 OPTIONS: dict[str, TargetOption] = {
     each.name: each
     for each in (
-        TargetOption("remote", "PORT", port_number, "The port of the server that it asks for"),
+        TargetOption(
+            "remote", "PORT", port_number, "The port of the server that it asks for", protos=(TCP, UDP)
+        ),
         TargetOption(
             "balance",
             "HOW",
@@ -85,10 +88,26 @@ OPTIONS: dict[str, TargetOption] = {
             needs="group",
         ),
         TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
+        TargetOption(
+            "idle",
+            "TIME",
+            values.duration(*Limits.FLOW_IDLE_S),
+            "UDP: a visitor's flow is over after so much silence (60)",
+            protos=(UDP,),
+        ),
+        TargetOption(
+            "amplify",
+            "N",
+            values.integer(*Limits.AMPLIFY),
+            "UDP: answers to a visitor are at most N times what it sent, always",
+            guards=True,
+            protos=(UDP,),
+        ),
     )
 }
 _EXAMPLE = "web@127.0.0.1:80"
-_UDP = "/udp"
+_EXAMPLE_UDP = "dns@127.0.0.1:53/udp"
+_SUFFIXES = {f"/{proto}": proto for proto in (TCP, UDP)}
 
 
 class TargetTable(NamedTuple):
@@ -138,27 +157,30 @@ def target_list(given: Iterable[str | TargetTable]) -> tuple[Target, ...]:
         raise ConfigError(f"no target is given, write name@host:port, for example {_EXAMPLE}")
     if len(targets) > Limits.TARGETS_PER_WORKER:
         raise ConfigError(f"{len(targets)} targets are too many, write at most {Limits.TARGETS_PER_WORKER}")
-    names: dict[str, Target] = {}
-    remotes: dict[int, Target] = {}
+    names: dict[tuple[str, str], Target] = {}
+    remotes: dict[tuple[int, str], Target] = {}
     for one in targets:
-        if one.name in names:
+        name, remote = (one.name, one.proto), (one.remote, one.proto)
+        if name in names:
             raise ConfigError(
-                f"the name {one.name!r} stands for both {names[one.name]} and {one}, choose another"
+                f"the name {one.name!r} stands for both {names[name]} and {one}, choose another"
             )
-        if one.remote and one.remote in remotes:
-            raise ConfigError(f"{remotes[one.remote]} and {one} ask for the same port")
-        names[one.name] = remotes[one.remote] = one
+        if one.remote and remote in remotes:
+            raise ConfigError(f"{remotes[remote]} and {one} ask for the same port")
+        names[name] = remotes[remote] = one
     return tuple(targets)
 
 
 def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Target:
     called = check_name(name)
-    if address.endswith(_UDP):
-        raise ConfigError("UDP targets are not offered yet, leave out /udp for TCP")
-    if "/" in address:
+    main, slash, _ = address.rpartition("/")
+    proto = _SUFFIXES.get(address[len(main) :].lower(), "") if slash else TCP
+    if not proto or "/" in main:
         raise ConfigError(
             f"{shown(address)!r} has a path: a target is a port, its paths are all reached through it"
+            " (/udp stands for the protocol)"
         )
+    address = main if slash else address
     where = Address.parse(address)
     found: dict[str, Any] = {}
     for key, value in options:
@@ -166,6 +188,12 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
             raise ConfigError(f"unknown option {shown(key)!r}, {instead(key, OPTIONS)} (as in ?remote=15432)")
         if key in found:
             raise ConfigError(f"option {key!r} is given twice")
+        if proto not in OPTIONS[key].protos:
+            other = OPTIONS[key].protos[0]
+            raise ConfigError(
+                f"option {key!r} is for {other.upper()} targets only, leave it out"
+                + (f" or write {_EXAMPLE_UDP}?{key}={OPTIONS[key].metavar}" if other == UDP else " or /udp")
+            )
         try:
             found[key] = Setting(key, OPTIONS[key].parse(value), value)
         except ConfigError as error:
@@ -176,7 +204,7 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
             raise ConfigError(f"{key} means nothing without {needs}, add {needs}={OPTIONS[needs].metavar}")
     remote = found.pop("remote", None)
     settings = tuple(found[key] for key in sorted(found))
-    return Target(called, where.host, where.port, remote.value if remote is not None else 0, settings)
+    return Target(called, where.host, where.port, remote.value if remote is not None else 0, proto, settings)
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ visitor's address.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 
 from aero.core import frames
 from aero.core.codes import Close
@@ -44,15 +43,18 @@ REASONS = (FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY)
 class Drops:
     """How many datagrams were dropped, by reason."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("_all", "counts")
 
-    def __init__(self, reasons: Iterable[str] = REASONS) -> None:
-        """Begins with nothing dropped."""
-        self.counts = dict.fromkeys(reasons, 0)
+    def __init__(self, all_: Drops | None = None) -> None:
+        """Begins with nothing dropped. ``all_`` counts what is counted here, too, and goes on after it."""
+        self.counts = dict.fromkeys(REASONS, 0)
+        self._all = all_
 
     def add(self, reason: str, count: int = 1) -> None:
         """Counts ``count`` datagrams."""
         self.counts[reason] += count
+        if self._all is not None:
+            self._all.add(reason, count)
 
     @property
     def total(self) -> int:

@@ -164,10 +164,9 @@ class LinkMachine:
                 raise RemoteProtocolError(Close.FRAME, f"link frame kind {kind} is unknown")
 
     def _receive_datagrams(self, view: memoryview) -> None:
-        flows = self.session.flows if self.session is not None else None
-        if not self.features & features.DATAGRAMS or flows is None:
-            raise RemoteProtocolError(Close.STATE, "datagrams where there are no flows")
-        flows.receive(view)
+        if self.session is None or not self.features & features.DATAGRAMS:
+            raise RemoteProtocolError(Close.STATE, "datagrams, which this link has not agreed on")
+        self.session.their_flows().receive(view)
 
     def _handle_ack(self, position: int, now: float) -> None:
         session = self.session

@@ -61,7 +61,7 @@ MAX_OPTION_ITEMS = 64
 #: convert 128 of them takes a tenth of a second.
 MAX_LOCAL_CHARS = HOST_CHARS + len("[]:65535")
 
-PROTOCOLS = ("tcp",)
+PROTOCOLS = ("tcp", "udp")
 
 #: Why a target has no mapping.
 INVALID, DUPLICATE, TOO_MANY, OUT_OF_RANGE, TAKEN = (
@@ -434,7 +434,7 @@ def _wanted(data: Any) -> Wanted | Answer:
 def _checked(number: int, data: dict[str, Any]) -> Wanted:
     name, local, proto = data.get("name"), data.get("local"), data.get("proto", "tcp")
     if not isinstance(name, str) or not isinstance(local, str) or proto not in PROTOCOLS:
-        raise ConfigError("a target needs a name, a local address and the protocol tcp")
+        raise ConfigError("a target needs a name, a local address and the protocol tcp or udp")
     if not local.isascii() or len(local) > MAX_LOCAL_CHARS:
         raise ConfigError(f"a local address has at most {MAX_LOCAL_CHARS} characters, all of them ASCII")
     remote, had = data.get("remote", 0), data.get("had", 0)

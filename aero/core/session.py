@@ -62,6 +62,9 @@ class SessionHandler(Protocol):
     def control_received(self, message: Control) -> None:
         """A control message came; those of other versions come as messages.Unknown."""
 
+    def datagrams_came(self) -> Datagrams | None:
+        """The first datagram or end of a flow came: its flows from here on; None where there can be none."""
+
     def goaway_received(self, code: int, text: str) -> None:
         """The peer wants no new streams and will leave when the open ones are done."""
 
@@ -510,9 +513,15 @@ class Session:
 
     def _handle_flow_end(self, flow_id: int, payload: memoryview) -> None:
         code, text = frames.unpack_reason(payload, frames.FLOW_END)
+        self.their_flows().end_received(flow_id, code, text, self.now)
+
+    def their_flows(self) -> Datagrams:
+        """What takes datagrams from the peer. Raises RemoteProtocolError where there can be none."""
+        if self.flows is None and not self.ended:
+            self.flows = self.handler.datagrams_came()
         if self.flows is None:
-            raise RemoteProtocolError(Close.STATE, "the end of a flow where there is none")
-        self.flows.end_received(flow_id, code, text, self.now)
+            raise RemoteProtocolError(Close.STATE, "datagrams where there are no flows")
+        return self.flows
 
     # Streams' book-keeping
 

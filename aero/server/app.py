@@ -15,7 +15,7 @@ import gevent
 from gevent.event import Event
 
 from aero import __version__, logs
-from aero.address import Address, UnixPath
+from aero.address import TCP, UDP, Address, UnixPath
 from aero.config.roles import ServerConfig, reloaded
 from aero.core.aead.choose import choose, choose_lazily
 from aero.core.codes import Close
@@ -33,11 +33,11 @@ from aero.server.links.codes import Codes, stretched
 from aero.server.links.gate import Gate
 from aero.server.links.sessions import Sessions
 from aero.server.present import Present
-from aero.server.registry.doors import tcp
+from aero.server.registry.doors import tcp, udp
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
 from aero.server.store.database import Database
-from aero.server.store.leases import TCP, Leases
+from aero.server.store.leases import Leases
 from aero.server.store.usage import SAMPLE_S, Calendar, Usage
 from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.dump import dump
@@ -79,7 +79,10 @@ class Server:
             _become(config.run_as, config)
         self._database = Database(config.state)
         leases, counters, events = Leases(self._database), Counters(), Events()
-        ports = Ports(TCP, tcp.bind, config.ips, *config.ports, leases, config.lease_days * _DAY_S)
+        ports = {
+            proto: Ports(proto, door.bind, config.ips, *config.ports, leases, config.lease_days * _DAY_S)
+            for proto, door in ((TCP, tcp), (UDP, udp))
+        }
         self.ground = ground = Ground(
             loop=loop,
             present=Present(config),

@@ -118,7 +118,7 @@ def run(
         where = Address("localhost" if here else config.server.host, port)
         log.info("target mapped", target=target, at=where)
         try:
-            print(f"{target.name}@{target.address} -> {where}", flush=True)
+            print(f"{target.name}@{target.where} -> {where}", flush=True)
         except OSError:
             pass  # nobody reads our output any more: the log has it
 

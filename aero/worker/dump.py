@@ -38,3 +38,10 @@ def dump(ground: Ground, crew: Crew, services: Services) -> None:
         )
     for service in services:
         log.info("target", target=service.target, port=service.port, streams=len(service.streams))
+        if service.conversations is not None:
+            drops = {
+                key.replace(" ", "_"): count
+                for key, count in service.conversations.drops.counts.items()
+                if count
+            }
+            log.info("flows", target=service.target, flows=len(service.conversations), **drops)

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from gevent.event import AsyncResult, Event
 
 from aero import __version__, logs
+from aero.core import features
 from aero.core.codes import RESUMABLE, Close
 from aero.core.doubt import DOUBTED
 from aero.core.messages import Control, Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
@@ -293,6 +294,11 @@ class Lane:
         up_s = monotonic() - self._joined_at if self.state == UP else 0.0
         asked = self._try.takes is not None or self._try.beside is not None
         return ending(error, asked, up_s, carried)
+
+    @property
+    def carries_datagrams(self) -> bool:
+        """True where the link that is up has agreed on datagrams."""
+        return self.link is not None and bool(self.link.machine.features & features.DATAGRAMS)
 
     def say(self, said: Iterable[Control]) -> Said:
         """Sends control messages; only for a lane that is UP. Raises LocalProtocolError for one that is too long."""

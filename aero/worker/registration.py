@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic
-from typing import Callable, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 
 from aero import logs
-from aero.address import Target
+from aero.address import TCP, UDP, Target
 from aero.core import frames
 from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
 from aero.core.stream import Stream
@@ -30,6 +30,9 @@ from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
 from aero.worker.honoured import Shortfall, asked, guarded, judge
 from aero.worker.targets import Service, Services
+
+if TYPE_CHECKING:
+    from aero.core.flows import Flow
 
 log = logs.get("target")
 
@@ -59,6 +62,10 @@ class Receipt(Protocol):
 
 class Speaker(Protocol):
     """A link that is up, with its session."""
+
+    @property
+    def carries_datagrams(self) -> bool:
+        """True where the server can carry UDP."""
 
     def say(self, said: Iterable[Register | Unregister]) -> Receipt:
         """Sends control messages."""
@@ -140,6 +147,10 @@ class Registration:
         """A visitor wants to reach a target."""
         self._services.connect(stream, target_id, visitor)
 
+    def flow_came(self, flow: Flow, target_id: int, visitor: str) -> None:
+        """A visitor wants to reach a target by UDP."""
+        self._services.converse(flow, target_id, visitor)
+
     def answered(self, answers: tuple[Answer, ...]) -> None:
         """The server's answers to a register message, or some of them."""
         for answer in answers:
@@ -207,7 +218,10 @@ class Registration:
             for number in self._batch.retired:
                 self._retired.pop(number, None)
             self._batch = None
-        speaker, said = self.speaker(), self._difference()
+        speaker = self.speaker()
+        if speaker is not None and not speaker.carries_datagrams:
+            self._keep_back()
+        said = self._difference()
         if speaker is not None and said:
             answered = not self._unanswered or now >= self._answers_until
             if self._batch is None and answered and now >= self._next_at:
@@ -216,6 +230,14 @@ class Registration:
                 self._again_at(max(self._next_at, now + _LOOK_S), now)
         elif self._due:
             self._again_at(min(self._due.values()), now)
+
+    def _keep_back(self) -> None:
+        """The server is older than UDP: it is not asked for what it cannot give."""
+        for service in self._services:
+            if service.target.proto == UDP and self._move(service.id, TOLD):
+                self._move(service.id, GOT_NO)
+                why = "the server carries no datagrams, a newer AeRO-proxy does"
+                log.error("no UDP target on this link", target=service.target, why=why)
 
     def _again_at(self, at: float, now: float) -> None:
         self._timer = self._loop.timer(max(at - now, 0.0))
@@ -231,9 +253,12 @@ class Registration:
                 str(each.target.address),
                 each.target.remote,
                 each.had,
+                each.target.proto,
                 options=asked(each.target),
             )
-            for each in self._services
+            for each in sorted(
+                self._services, key=lambda each: each.target.proto != TCP
+            )  # UDP prefers TCP's port
             if self.state(each) == UNTOLD
         ]
         return [*([Unregister(gone)] if gone else []), *(_fitting(tuple(new)) if new else [])]

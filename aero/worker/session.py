@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aero import __version__, logs
 from aero.core.codes import CLOSE_NAMES, Reset
@@ -18,6 +18,9 @@ from aero.limits import Limits
 from aero.net.link import Link
 from aero.worker.ground import Ground
 
+if TYPE_CHECKING:
+    from aero.core.flows import Flow, Flows
+
 log = logs.get("link")
 
 
@@ -26,6 +29,9 @@ class Desk(Protocol):
 
     def visitor_came(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor wants to reach a target: owes ``session.accept`` or ``stream.abort``, now or later."""
+
+    def flow_came(self, flow: Flow, target_id: int, visitor: str) -> None:
+        """A visitor wants to reach a target by UDP: owes the flow a receiver, or its end."""
 
     def answered(self, answers: tuple[Answer, ...]) -> None:
         """The server's answers to a register message, or some of them."""
@@ -57,6 +63,7 @@ class KeptSession:
         self.core = Session(self, WORKER_FIRST_ID, ground.memory, ground.session_limits, monotonic())
         self.core.resumable = self.resume_s > 0
         self._desk = desk
+        self._memory = ground.memory
         self._links = 1  # those that failed included: the number says which of two JOINs is newer
         self._lost_at = 0.0  # when its last link was lost; 0 while a link carries it
 
@@ -88,6 +95,8 @@ class KeptSession:
     def lose_link(self) -> None:
         """No link carries it any more."""
         self.core.outbox.shrink()
+        if self.core.flows is not None:
+            self.core.flows.link_lost()
         self._lost_at = self._lost_at or monotonic()
 
     @property
@@ -109,6 +118,18 @@ class KeptSession:
     def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor came."""
         self._desk.visitor_came(stream, target_id, visitor)
+
+    def datagrams_came(self) -> Flows:
+        """The server has opened the first flow."""
+        from aero.core.flows import Flows
+
+        flows = Flows(self.core, self._memory.datagrams, self)
+        flows.link_up()
+        return flows
+
+    def flow_opened(self, flow: Flow, target_id: int, visitor: str) -> None:
+        """A visitor came by UDP."""
+        self._desk.flow_came(flow, target_id, visitor)
 
     def control_received(self, message: Control) -> None:
         """PROTOCOL.md, section "Control messages"."""

@@ -6,9 +6,10 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from aero import logs
-from aero.address import Target
+from aero.address import UDP, Target
 from aero.core.codes import Reset
 from aero.core.stream import Stream
 from aero.limits import Limits
@@ -18,6 +19,10 @@ from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, prepare
 from aero.worker.honoured import guarded
 from aero.worker.reach import Approach, Places, Way
+
+if TYPE_CHECKING:
+    from aero.core.flows import Flow
+    from aero.worker import flows
 
 log = logs.get("target")
 
@@ -35,6 +40,7 @@ class Service:
         self.had = 0  # the last one that it had
         self.withheld = guarded(target)  # until the server has said that it honours what guards the target
         self.streams: set[Stream] = set()
+        self.conversations: flows.Conversations | None = None  # of a UDP target, from its first visitor on
         self._loop = way.loop
         self._way = way
 
@@ -45,6 +51,14 @@ class Service:
         approach.start()
         if not approach.over:
             stream.session.when_reset(stream, partial(self._left, stream, approach))
+
+    def converse(self, flow: Flow, places: flows.FlowPlaces) -> None:
+        """Leads a flow to the target, or ends it."""
+        if self.conversations is None:
+            from aero.worker.flows import Conversations
+
+            self.conversations = Conversations(self._way, places, self.target)
+        self.conversations.add(flow)
 
     def _left(self, stream: Stream, approach: Approach) -> None:
         """The visitor has gone before the target answered."""
@@ -92,6 +106,7 @@ class Services:
         self._loop = loop
         self._names = Names(loop, Limits.NAME_THREADS)
         self._places = Places(loop, Limits.CONNECTS, Limits.CONNECTS_A_TARGET)
+        self._flow_places: flows.FlowPlaces | None = None
         self._last_id = 0
         self._by_id: dict[int, Service] = {}
         for target in targets:
@@ -123,19 +138,33 @@ class Services:
         for service in gone:
             del self._by_id[service.id]
         had = {
-            service.target.name: service.had for service in gone
+            (service.target.name, service.target.proto): service.had for service in gone
         }  # what a changed target had, it wants again
         for target in targets:
             if target in wanted:
-                self._add(target, had.get(target.name, 0))
+                self._add(target, had.get((target.name, target.proto), 0))
         return gone
 
     def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor came."""
         service = self._by_id.get(target_id)
-        if service is None or service.withheld:
+        if service is None or service.withheld or service.target.proto == UDP:
             stream.abort(Reset.NO_TARGET, f"there is no target {target_id}")
             return
         if log.debugging:
             log.debug("< visitor", target=service.target.name, visitor=visitor, stream=stream.id)
         service.connect(stream)
+
+    def converse(self, flow: Flow, target_id: int, visitor: str) -> None:
+        """A visitor came by UDP."""
+        service = self._by_id.get(target_id)
+        if service is None or service.withheld or service.target.proto != UDP:
+            flow.end(Reset.NO_TARGET, f"there is no UDP target {target_id}")
+            return
+        if self._flow_places is None:
+            from aero.worker.flows import FlowPlaces
+
+            self._flow_places = FlowPlaces()
+        if log.debugging:
+            log.debug("< visitor", target=service.target.name, visitor=visitor, flow=flow.id)
+        service.converse(flow, self._flow_places)

@@ -28,9 +28,35 @@ from aero.limits import Limits
 )
 def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
     parsed = targets.target(text)
-    assert parsed == (*expected, ())
+    assert parsed == (*expected, "tcp", ())
     assert targets.target(str(parsed)) == parsed
     assert parsed.address == expected[1:3]
+
+
+@pytest.mark.parametrize("text", ["dns@127.0.0.1:53/udp", "dns@[::1]:53/UDP?remote=5353&idle=3m&amplify=3"])
+def test_udp_targets(text: str) -> None:
+    parsed = targets.target(text)
+    assert (parsed.name, parsed.port, parsed.proto) == ("dns", 53, "udp")
+    assert targets.target(str(parsed)) == parsed
+    assert parsed.where == f"{parsed.address}/udp" and "/udp" in str(parsed)
+    if "?" in text:
+        assert (parsed.remote, parsed.setting("idle"), parsed.setting("amplify")) == (5353, 180, 3)
+
+
+def test_a_name_and_a_port_are_unique_by_protocol() -> None:
+    both = targets.target_list(["dns@127.0.0.1:53?remote=53,dns@127.0.0.1:53/udp?remote=53"])
+    assert [(each.name, each.proto, each.remote) for each in both] == [("dns", "tcp", 53), ("dns", "udp", 53)]
+    with pytest.raises(ConfigError, match="stands for both"):
+        targets.target_list(["a@h:1/udp,a@h:2/udp"])
+    with pytest.raises(ConfigError, match="the same port"):
+        targets.target_list(["a@h:1/udp?remote=5,b@h:2/udp?remote=5"])
+
+
+def test_an_option_of_tcp_has_no_place_at_a_udp_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    bell = targets.TargetOption("bell", "N", int, "Rings")
+    monkeypatch.setitem(targets.OPTIONS, "bell", bell)
+    with pytest.raises(ConfigError, match="'bell' is for TCP targets only, leave it out or /udp"):
+        targets.target("dns@h:1/udp?bell=1")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +82,15 @@ def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
         ("web@127.0.0.1:80?remtoe=1", "unknown option 'remtoe', did you mean remote?"),
         ("web@127.0.0.1:80?remote=1+2", "remote: '1+2' is not a port"),
         ("web@127.0.0.1:80?remote=1&remote=2", "given twice"),
-        ("dns@127.0.0.1:53/udp", "UDP targets are not offered yet, leave out /udp"),
-        ("dns@[::1]:53/udp?remote=53", "UDP targets are not offered yet"),
+        ("dns@127.0.0.1:53/icmp", "has a path: a target is a port"),
+        ("dns@127.0.0.1:53//udp", "has a path"),
+        ("dns@127.0.0.1/udp", "write name@host:port"),
+        ("dns@127.0.0.1:53/udp?idle=1", "idle: '1' is too short, write 5s to 1d"),
+        ("dns@127.0.0.1:53/udp?amplify=0", "amplify: '0' is not"),
+        (
+            "web@127.0.0.1:80?idle=60",
+            "'idle' is for UDP targets only, leave it out or write dns@127.0.0.1:53/udp?idle=TIME",
+        ),
         ("web@127.0.0.1:80/index.html", "has a path"),
         ("http://127.0.0.1:80", "is a URL"),
         ("\u212aey@127.0.0.1:80", "is not a name"),
@@ -103,7 +136,7 @@ def test_a_table_is_the_same_target() -> None:
         ({"adress": "h:1"}, "write where it is"),
         ({"address": "h:1", "remtoe": "7"}, "unknown option 'remtoe', did you mean remote?"),
         ({"address": "h:1", "remote": "0"}, "remote: '0' is not a port"),
-        ({"address": "h:1/udp"}, "UDP targets are not offered yet"),
+        ({"address": "h:1/udp?remote=5"}, "has a path"),
         ({"address": "h:1?remote=7"}, "is not a port"),
     ],
 )

@@ -199,6 +199,9 @@ class End:
     def control_received(self, message: messages.Control) -> None:
         self.controls.append(message)
 
+    def datagrams_came(self) -> None:
+        """There are no flows but those that a test has put there."""
+
     def goaway_received(self, code: int, text: str) -> None:
         self.goaways.append((code, text))
 

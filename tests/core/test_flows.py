@@ -377,18 +377,17 @@ def test_what_a_server_may_not_say(both: Both, said: bytes, code: int, match: st
 
 @pytest.mark.parametrize("agreed", [0, features.DATAGRAMS])
 def test_a_record_of_datagrams_where_none_can_be(agreed: int) -> None:
-    """Without the feature, and with it but before there was any target for datagrams."""
+    """Without the feature, and with it at an end that has no flows and makes none."""
     both = Both(agreed)
-    if agreed:
-        both.worker.session.flows = None
-    with refused(Close.STATE, "datagrams where there are no flows"):
+    both.worker.session.flows = None
+    with refused(Close.STATE, "no flows" if agreed else "not agreed on"):
         both.worker.arrive(both.server.seal(record.DATAGRAMS, frames.pack(DATA, 1, b"x")))
 
 
 def test_datagrams_before_the_session(both: Both) -> None:
     both.cut()
     both.connect()
-    with refused(Close.STATE, "no flows"):
+    with refused(Close.STATE, "not agreed on"):
         both.server.arrive(both.worker.seal(record.DATAGRAMS, frames.pack(DATA, 1, b"x")))
 
 
@@ -397,7 +396,7 @@ def test_the_end_of_a_flow_that_never_was(both: Both) -> None:
     with refused(Close.UNKNOWN_STREAM, "never opened"):
         both.server.feed(end)
     both.server.session.flows = None
-    with refused(Close.STATE, "where there is none"):
+    with refused(Close.STATE, "no flows"):
         both.server.feed(end)
 
 

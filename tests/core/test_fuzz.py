@@ -127,6 +127,9 @@ class Target:
         else:
             self.session.control(messages.Unknown("x" * 100))
 
+    def datagrams_came(self) -> None:
+        """No flows here."""
+
     def goaway_received(self, code: int, text: str) -> None:
         self.session.goaway(code, text)
 

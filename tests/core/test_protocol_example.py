@@ -172,6 +172,9 @@ class Side:
     def control_received(self, received: messages.Control) -> None:
         raise AssertionError("no control message is on the page")
 
+    def datagrams_came(self) -> None:
+        """No flows here."""
+
     def goaway_received(self, code: int, text: str) -> None:
         raise AssertionError("no GOAWAY is on the page")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from aero.core.flows import Flow
 from aero.core.memory import Memory
 from aero.core.messages import Answer, JoinedNew
 from aero.core.session import SessionLimits
@@ -30,6 +31,9 @@ class Office:
 
     def visitor_came(self, stream: Stream, target_id: int, visitor: str) -> None:
         self.heard.append(f"visitor for {target_id}")
+
+    def flow_came(self, flow: Flow, target_id: int, visitor: str) -> None:
+        self.heard.append(f"flow for {target_id}")
 
     def answered(self, answers: tuple[Answer, ...]) -> None:
         self.heard.append(f"{len(answers)} answers")

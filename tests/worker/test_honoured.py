@@ -10,7 +10,7 @@ from aero.config.targets import TargetOption
 from aero.core.messages import Options
 from aero.worker.honoured import asked, guarded, judge
 
-OPEN = Target("a", "h", 1, 0, (Setting("bell", 3, "3"), Setting("names", ("x", "y"), "x+y")))
+OPEN = Target("a", "h", 1, 0, "tcp", (Setting("bell", 3, "3"), Setting("names", ("x", "y"), "x+y")))
 SHUT = OPEN._replace(settings=(*OPEN.settings, Setting("door", "shut", "shut"), Setting("mine", 1, "1")))
 
 

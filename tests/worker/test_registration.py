@@ -68,6 +68,8 @@ class World:
         self.timers.append(Timer(self, after_s))
         return self.timers[-1]
 
+    carries_datagrams = True
+
     def say(self, said: Iterable[Register | Unregister]) -> Receipt:
         messages = list(said)
         self.under_way += [(self.now + self.delay_s, message) for message in messages]

@@ -16,7 +16,7 @@ import gevent
 from gevent.event import AsyncResult
 
 from aero import __version__, logs
-from aero.address import Address, UnixPath, check_name, is_loopback
+from aero.address import TCP, UDP, Address, UnixPath, check_name, is_loopback
 from aero.errors import ConfigError, Problem
 from aero.host import keyfile
 from aero.limits import Limits
@@ -282,16 +282,19 @@ class Api:
 
     def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:
         mux, tag = self._mux, worker.tag
+        counts: dict[str, Any] = {"streams": mapping.streams}
+        if mapping.owner.proto == UDP:
+            counts = {"flows": mapping.streams, "drops": mapping.drops.counts}
         return {
             "name": mapping.name,
-            "proto": "tcp",
+            "proto": mapping.owner.proto,
             "local": logs.clean(mapping.local),
             "listen": ", ".join(mapping.addresses),
-            "streams": mapping.streams,
+            **counts,
             "bytes_in": mapping.bytes_in,
             "bytes_out": mapping.bytes_out,
             "url": target_url(mux, self._ground.present.config.domain, tag, mapping.name, seen_as)
-            if mux
+            if mux and mapping.owner.proto == TCP
             else None,
         }
 

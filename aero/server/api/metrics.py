@@ -9,10 +9,11 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from aero import __version__
+from aero.address import TCP
 from aero.core.aead.backend import Backend
 from aero.host.facts import address_space, descriptors
 from aero.server.registry.registry import Registry
-from aero.server.watch.counters import Birth, Counters, Histogram
+from aero.server.watch.counters import Birth, Counters, Histogram, TargetName
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_STEP_S = 0.5
@@ -105,10 +106,8 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
         "aero_mappings", "Targets that can be reached.", sum(len(worker.mappings) for worker in workers)
     )
     yield _gauge("aero_streams", "Open streams.", registry.streams)
-    totals = [
-        ({"tag": name.tag, "target": name.target, **({"user": name.user} if name.user else {})}, total)
-        for name, total in counters.totals.items()
-    ]
+    yield _gauge("aero_flows", "Visitors of UDP targets that are there.", registry.flows)
+    totals = [(_labels(name), total) for name, total in counters.totals.items()]
     moved = (
         Sample("", {**labels, "direction": direction}, count)
         for labels, total in totals
@@ -118,7 +117,8 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
     what = "Bytes by target; in: from visitors to the target, out: back."
     yield Metric("aero_target_bytes_total", "counter", what, moved)
     begun = (Sample("", labels, total.visitors) for labels, total in totals)
-    yield Metric("aero_target_streams_total", "counter", "Streams that began, by target.", begun)
+    what = "Streams, of UDP targets flows, that began, by target."
+    yield Metric("aero_target_streams_total", "counter", what, begun)
     refused = (
         Sample("", {**labels, "reason": _word(reason)}, count)
         for labels, total in totals
@@ -126,6 +126,8 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
     )
     what = "Visitors and requests that were turned away, by target and reason."
     yield Metric("aero_target_refused_total", "counter", what, refused)
+    dropped = [Sample("", {"reason": _word(why)}, count) for why, count in counters.drops.counts.items()]
+    yield Metric("aero_datagrams_dropped_total", "counter", "Datagrams dropped here, by reason.", dropped)
     handshakes = [
         Sample("", {"result": _word(result)}, count) for result, count in counters.handshakes.items()
     ]
@@ -147,6 +149,16 @@ def _process(began_at: float) -> Iterator[Metric]:
         yield _gauge("process_virtual_memory_bytes", "Address space in use.", size)
     if descriptors() >= 0:
         yield _gauge("process_open_fds", "Open file descriptors.", descriptors())
+
+
+def _labels(name: TargetName) -> dict[str, str]:
+    """A target's labels; those of no user and of TCP say neither."""
+    labels = {"tag": name.tag, "target": name.target}
+    if name.user:
+        labels["user"] = name.user
+    if name.proto != TCP:
+        labels["proto"] = name.proto
+    return labels
 
 
 def _gauge(name: str, what: str, value: float, kind: str = "gauge") -> Metric:

@@ -45,14 +45,21 @@ SCHEMAS: dict[str, Schema] = {
     "Target": _object(
         {
             "name": TEXT,
-            "proto": TEXT,
+            "proto": {"enum": ["tcp", "udp"]},
             "local": {**TEXT, "description": "Where the worker reaches the service"},
             "listen": {**TEXT, "description": "Where the server listens for its visitors: host:port, ..."},
-            "streams": COUNT,
+            "streams": {**COUNT, "description": "Open ones; of a TCP target"},
+            "flows": {**COUNT, "description": "Visitors that are there; of a UDP target"},
+            "drops": {
+                "type": "object",
+                "additionalProperties": COUNT,
+                "description": "Datagrams that were dropped at the server, by reason; of a UDP target",
+            },
             "bytes_in": {**COUNT, "description": "From visitors to the target"},
             "bytes_out": {**COUNT, "description": "From the target to visitors"},
             "url": {"type": ["string", "null"], "description": "Its HTTP address, null when the mux is off"},
-        }
+        },
+        optional=("streams", "flows", "drops"),
     ),
     "Worker": _object(
         {

@@ -12,10 +12,11 @@ from time import monotonic
 from typing import Callable, Protocol
 
 from aero import logs
-from aero.core import messages
+from aero.core import features, messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.doubt import TRUSTED
+from aero.core.flows import Flows
 from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -93,6 +94,7 @@ class Uplink:
         self._pongs: dict[
             int, list[Callable[[float], None]]
         ] = {}  # by the number of the ping that they wait for
+        self._flows: Flows | None = None  # from the first UDP target on
         self._control = Budget(worker.limits.CONTROL_BURST, worker.limits.CONTROL_PER_S, monotonic())
 
     @property
@@ -104,6 +106,19 @@ class Uplink:
     def doubtful(self) -> bool:
         """True while something waits for an answer of that link, and nothing has come for a second."""
         return self.link is not None and self.link.machine.trust != TRUSTED
+
+    @property
+    def flows(self) -> Flows | None:
+        """Its flows; None while no link carries it that has agreed on datagrams."""
+        if self.link is None or self.ended or not self.link.machine.features & features.DATAGRAMS:
+            return None
+        if self._flows is None:
+            self._flows = Flows(self.session, self._ground.memory.datagrams, None)
+            limits = self.worker.limits
+            self._flows.ends = Budget(limits.FLOW_ENDS_BURST, limits.FLOW_ENDS_PER_S, monotonic())
+            self._flows.link_up()
+            self.session.flows = self._flows
+        return self._flows
 
     # The link
 
@@ -132,6 +147,8 @@ class Uplink:
             self.end(Close.DONE, str(error))
             return
         self.session.outbox.shrink()
+        if self._flows is not None:
+            self._flows.link_lost()
         self._ground.counters.error("link lost")
         self._ground.events.fault("link lost", cid=self.worker.cid, tag=self.worker.tag, why=error)
         self._frozen_until = monotonic() + self.resume_s
@@ -206,6 +223,10 @@ class Uplink:
     def stream_opened(self, stream: Stream, target_id: int, visitor: str) -> None:
         """Workers open no streams: there is nothing at the server to reach."""
         stream.abort(Reset.NO_TARGET, "the server has no targets")
+
+    def datagrams_came(self) -> Flows | None:
+        """Workers open no flows, and none was opened here."""
+        return None
 
     def control_received(self, message: messages.Control) -> None:
         """PROTOCOL.md, section "Control messages". Raises RemoteProtocolError when they come too fast."""

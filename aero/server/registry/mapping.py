@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Callable, Protocol
 
+from aero.address import TCP
+from aero.core.datagrams import Drops
+from aero.core.flows import Flow, FlowReceiver
 from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
+from aero.limits import Limits
 from aero.server.policy.balance import COOKIE
 from aero.server.policy.shares import Shares
 from aero.server.registry.claims import Holder
@@ -38,6 +42,7 @@ class Provider(Protocol):
     silent_at: float
     lobby: Lobby
     shares: Shares  # places of its visitors, whatever they visit
+    limits: Limits
 
     @property
     def links(self) -> int:
@@ -56,6 +61,9 @@ class Provider(Protocol):
 
     def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
         """A stream over one of its sessions. Raises StreamError when no session takes it."""
+
+    def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
+        """A flow over one of its sessions; None where no link is up that carries datagrams."""
 
     def route(self, target_id: int) -> Route:
         """A way to a target over one of its sessions. Raises StreamError when all are leaving."""
@@ -103,7 +111,13 @@ class Mapping:
         self.door: Door
         self._give_way = give_way
         self.closed = False  # the target was withdrawn: new streams would lead nowhere
-        self.tally = counters.tally(worker.tag, owner.name, owner.user)
+        self.tally = counters.tally(worker.tag, owner.name, owner.user, owner.proto)
+        self.drops = Drops(counters.drops)  # of datagrams, also those that came from the target
+
+    @property
+    def called(self) -> str:
+        """The target as people call it: one name may serve TCP and UDP."""
+        return self.name if self.owner.proto == TCP else f"{self.name}/{self.owner.proto}"
 
     @property
     def addresses(self) -> list[str]:
@@ -161,12 +175,12 @@ class Mapping:
 
     @property
     def streams(self) -> int:
-        """Open streams."""
+        """Open streams; of a UDP target, flows."""
         return self.tally.streams
 
     @property
     def visitors(self) -> int:
-        """Streams since the beginning."""
+        """Streams or flows since the beginning."""
         return self.tally.visitors
 
     @property
@@ -179,12 +193,12 @@ class Mapping:
         """Bytes from the target to visitors."""
         return self.tally.bytes_out
 
-    def joined(self, stream: Stream) -> None:
-        """Counts a stream to this target; ``left`` ends it."""
+    def joined(self, stream: Stream | Flow) -> None:
+        """Counts a stream or a flow to this target; ``left`` ends it."""
         self.tally.joined(stream)
 
-    def left(self, stream: Stream) -> None:
-        """A stream to this target is over."""
+    def left(self, stream: Stream | Flow) -> None:
+        """A stream or a flow to this target is over."""
         self.tally.left(stream)
 
     def refuse(self, reason: str) -> None:

@@ -33,7 +33,7 @@ _FREE, _TAKEN = b"\0", 1
 class Claim(NamedTuple):
     """What is asked for, by a worker from ``address``, which is "" where its leases are not bounded by address.
 
-    ``remote``: a port by number; ``had``: the one it had; 0: none.
+    ``remote``: a port by number; ``had``: the one it had; ``like``: its namesake's by another protocol; 0: none.
     """
 
     owner: Owner
@@ -41,6 +41,7 @@ class Claim(NamedTuple):
     address: str
     remote: int = 0
     had: int = 0
+    like: int = 0
 
 
 class Holding(Protocol):
@@ -208,7 +209,7 @@ class Ports:
         return "" if port in self._holders else ": it is kept for a worker that is away"
 
     def _claim_fresh(self, claim: Claim) -> Grant:
-        for port in self._unclaimed(claim.owner) if self._low else self._any():
+        for port in self._unclaimed(claim) if self._low else self._any():
             try:
                 return self._take(port, claim)
             except OSError as error:
@@ -216,8 +217,13 @@ class Ports:
         where = f" in {self._low}-{self._high}" if self._low else ""
         raise PortError(f"no port is free{where}", final=False)
 
-    def _unclaimed(self, owner: Owner) -> Iterator[int]:
-        """Ports that nobody has a claim to, from where the owner's name hashes to; then those that go early."""
+    def _unclaimed(self, claim: Claim) -> Iterator[int]:
+        """Ports that nobody has a claim to: the namesake's, then from where the owner's name hashes to; and those that
+        go early.
+        """
+        owner, like = claim.owner, claim.like
+        if like and self._in_range(like) and not self._map[like - self._low]:
+            yield like
         digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
         first = int.from_bytes(digest[:8], "big") % len(self._map)
         at, wrapped = first, False
@@ -232,7 +238,9 @@ class Ports:
             at = found + 1
         now = self._clock()
         for lease in self._leases.brief(_GOING_EARLY):
-            if now - max(lease.used_at, self._started) >= SILENCE_S and self._in_range(lease.port):
+            if lease.owner.proto != self._proto or not self._in_range(lease.port):
+                continue
+            if now - max(lease.used_at, self._started) >= SILENCE_S:
                 yield lease.port
 
     def _any(self) -> Iterator[int]:
@@ -279,7 +287,11 @@ class Ports:
                 or (known is not None and known_as in (known.identity, known.address))
             ):
                 continue
-            away = [lease for lease in mine if lease.port not in self._holders]
+            away = [
+                lease
+                for lease in mine
+                if lease.owner.proto == self._proto and lease.port not in self._holders
+            ]
             if away:
                 self._forget(min(away, key=lambda lease: lease.used_at))
             elif self._low and self._free < len(self._map) // 2:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from collections.abc import Mapping as Table
 from typing import TypeVar
 
 import gevent
 
 from aero import logs
-from aero.address import Address
+from aero.address import TCP, UDP, Address
 from aero.core.codes import Close
 from aero.core.messages import Wanted
 from aero.errors import PortError, Rejected
@@ -21,15 +22,15 @@ from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
-from aero.server.registry.doors.tcp import House, TcpDoor
+from aero.server.registry.doors import tcp, udp
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.life import Proofs
-from aero.server.registry.mapping import Mapping
+from aero.server.registry.mapping import Door, Mapping
 from aero.server.registry.pool import Pool
 from aero.server.registry.ports import Claim, Ports, Wait
 from aero.server.registry.registration import Registrar
 from aero.server.registry.worker import Worker
-from aero.server.store.leases import TCP, Owner
+from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -42,8 +43,8 @@ Names = tuple[str, str, str, str]  # a worker's user, tag, host and identity
 class Registry:
     """All workers."""
 
-    def __init__(self, loop: Loop, ports: Ports, events: Events, counters: Counters) -> None:
-        """``ports``: where mappings get theirs."""
+    def __init__(self, loop: Loop, ports: Table[str, Ports], events: Events, counters: Counters) -> None:
+        """``ports``: where mappings get theirs, by protocol."""
         self.workers: dict[str, Worker] = {}  # by cid
         self.leaving = False  # the server is going down: no target is mapped any more
         self.events = events
@@ -52,14 +53,19 @@ class Registry:
         self.proofs = Proofs(loop)
         self.registrar = Registrar(self.proofs)
         self._ports = ports
-        self._house = House.build(loop, counters)
+        self._tcp = tcp.House.build(loop, counters)
+        self._udp = udp.Hall(loop)
         # The same workers by their names, in the order in which they came.
         self._same: dict[Names, dict[str, Worker]] = {}
         self._tagged: dict[str, dict[str, Worker]] = {}
         self._groups = TargetGroups()
         self._pools: dict[tuple[str, str], Pool] = {}  # by tag and name
         self._timer: Watcher | None = loop.timer(Limits.LEASE_LOOK_S, Limits.LEASE_LOOK_S)
-        self._timer.start(ports.look_after)
+        self._timer.start(self._look_after)
+
+    def _look_after(self) -> None:
+        for ports in self._ports.values():
+            ports.look_after()
 
     def add(self, user: str, tag: str, host: str, identity: str, address: str) -> Worker:
         """A new worker with a cid of its own. Raises Rejected when the server is full."""
@@ -100,6 +106,11 @@ class Registry:
         """Open streams of all workers."""
         return sum(worker.streams for worker in self.workers.values())
 
+    @property
+    def flows(self) -> int:
+        """Visitors of all UDP targets."""
+        return self._udp.visits
+
     # Mappings
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
@@ -113,8 +124,10 @@ class Registry:
             if group is not None:
                 return self._sit_down(worker, owner, wanted, group)
             whose, identity = claimed_as(worker.user, wanted)
-        claim = Claim(whose, identity, _counted_as(worker.ip), wanted.remote, wanted.had)
-        grant = self._ports.claim(claim, last)
+        namesake = worker.mapping(wanted.name, TCP) if wanted.proto != TCP else None
+        like = namesake.port if namesake is not None else 0
+        claim = Claim(whose, identity, _counted_as(worker.ip), wanted.remote, wanted.had, like)
+        grant = self._ports[wanted.proto].claim(claim, last)
         if isinstance(grant, Wait):
             return grant
         if grant.before is not None:
@@ -131,7 +144,7 @@ class Registry:
             gevent.spawn(_say_who_has, port, worker, wanted.name)
         mapping = self._open(worker, owner, wanted, grant.port, grant.socks)
         self._say_up(mapping)
-        if self._leads_back(worker, wanted.local):
+        if self._leads_back(worker, wanted.local, wanted.proto):
             log.warning(
                 "target may lead back to a mapping of this server", cid=worker.cid, target=wanted.name
             )
@@ -146,20 +159,25 @@ class Registry:
             mapping = self._made(worker, owner, wanted, port)
             if "group" in wanted.options:
                 group = self._groups.begin(worker.user, wanted, port, self._give_way)
-                group.door = TcpDoor(self._house, group, socks)
+                group.door = tcp.TcpDoor(self._tcp, group, socks)
                 mapping.door = Seat(group)
             else:
-                mapping.door = TcpDoor(self._house, mapping, socks)
-            self._ports.hold(port, group or mapping)
+                mapping.door = self._door(mapping, socks)
+            self._ports[owner.proto].hold(port, group or mapping)
             worker.added(mapping)
             self._join_pools(mapping)
         except BaseException:
             if group is not None:
                 self._groups.end(group)
-            self._ports.release(port)
+            self._ports[owner.proto].release(port)
             close_all(socks)
             raise
         return mapping
+
+    def _door(self, mapping: Mapping, socks: list[socket.socket]) -> Door:
+        if mapping.owner.proto == UDP:
+            return udp.UdpDoor(self._udp, mapping, socks)
+        return tcp.TcpDoor(self._tcp, mapping, socks)
 
     def _sit_down(self, worker: Worker, owner: Owner, wanted: Wanted, group: TargetGroup) -> Mapping:
         """One more member of a group that has its port."""
@@ -187,11 +205,11 @@ class Registry:
             **({"group": group.owner.name} if group is not None else {}),
         )
 
-    def _leads_back(self, worker: Worker, local: str) -> bool:
+    def _leads_back(self, worker: Worker, local: str, proto: str) -> bool:
         """Whether a target's address is, from this machine or by our own address, a port of ours."""
         where = Address.parse(local)
         near = is_near(where.host) and is_near(worker.ip)
-        return (near or where.host == worker.ip) and self._ports.held(where.port)
+        return (near or where.host == worker.ip) and self._ports[proto].held(where.port)
 
     def _give_way(self, mapping: Mapping) -> None:
         worker = self.workers.get(mapping.worker.cid)
@@ -209,7 +227,7 @@ class Registry:
                 self._groups.end(group)
                 group.close()
             if group is None or not group.pool.members:
-                self._ports.release(mapping.port)
+                self._ports[mapping.owner.proto].release(mapping.port)
             self.events.emit(
                 "mapping down", cid=worker.cid, tag=worker.tag, target=mapping.name, port=mapping.port
             )
@@ -243,6 +261,7 @@ class Registry:
         return {
             "workers": len(workers),
             "streams": self.streams,
+            "flows": self.flows,
             "mappings": sum(len(worker.mappings) for worker in workers),
             "waiting": sum(len(worker.lobby) for worker in workers),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Callable, Protocol
 
+from aero.core.flows import Flows
 from aero.core.messages import Answer
 from aero.core.session import Session
 
@@ -26,6 +27,10 @@ class WorkerSession(Protocol):
     @property
     def doubtful(self) -> bool:
         """True while something waits for an answer of that link, and nothing has come for a second."""
+
+    @property
+    def flows(self) -> Flows | None:
+        """Its flows; None while no link carries it that has agreed on datagrams."""
 
     def ping(self, on_pong: Callable[[float], None], *, fresh: bool = False) -> bool:
         """Pings the worker, or shares a ping that is under way; ``fresh``: only where another cannot be sent.

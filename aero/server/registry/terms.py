@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import Callable
 
-from aero.address import NAME
+from aero.address import NAME, TCP, UDP
 from aero.core.messages import Option, Options
 from aero.errors import ConfigError
+from aero.limits import Limits
 from aero.server.policy.balance import BALANCES
 
 
-def read(wanted: Options) -> Options:
+def read(wanted: Options, proto: str = TCP) -> Options:
     """The options that count, of those that a worker asked for. Raises ConfigError for a value that cannot be."""
+    honoured = HONOURED_BY_UDP if proto == UDP else HONOURED
     found: dict[str, Option] = {}
     for key, value in wanted.items():
-        reader = HONOURED.get(key)
+        reader = honoured.get(key)
         if reader is None:
             continue
         try:
@@ -64,10 +66,15 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
     return check
 
 
-#: How the value of each option is read: returns it, or raises ConfigError for one that cannot be.
+#: How the value of each option of a TCP target is read: returns it, or raises ConfigError for one that cannot be.
 HONOURED: dict[str, Callable[[Option], Option]] = {
     "balance": word(*BALANCES),
     "group": text(NAME.pattern, "a name"),
     "group-key": text("[0-9a-f]{32}", "a digest"),
     "weight": number(1, 100),
+}
+#: The same of a UDP target.
+HONOURED_BY_UDP: dict[str, Callable[[Option], Option]] = {
+    "idle": number(*Limits.FLOW_IDLE_S),  # after so many seconds of silence a flow is over
+    "amplify": number(*Limits.AMPLIFY),  # bytes of answers for each byte that came
 }

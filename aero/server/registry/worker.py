@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
+from aero.address import TCP, UDP
 from aero.core.codes import Close, Reset
+from aero.core.datagrams import Drops
+from aero.core.flows import Flow, FlowReceiver, Flows
 from aero.core.messages import DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
@@ -22,7 +25,6 @@ from aero.server.registry.ports import Wait
 from aero.server.registry.registration import Registrar, Registration
 from aero.server.registry.route import LocalRoute, Route
 from aero.server.registry.session import WorkerSession
-from aero.server.store.leases import TCP
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -125,7 +127,7 @@ class Worker:
             "streams": self.streams,
             "waiting": len(self.lobby),
             "kept_kib": sum(each.session.outbox.kept_bytes for each in self.sessions) >> 10,
-            "targets": ",".join(f"{mapping.name}:{mapping.port}" for mapping in self.mappings.values()),
+            "targets": ",".join(f"{mapping.called}:{mapping.port}" for mapping in self.mappings.values()),
         }
 
     def mapping(self, name: str, proto: str = TCP) -> Mapping | None:
@@ -139,6 +141,21 @@ class Worker:
     def route(self, target_id: int) -> Route:
         """A way to a target over the best session. Raises StreamError when all sessions are leaving."""
         return LocalRoute(self._best(), target_id)
+
+    def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
+        """A flow over the session with the fewest, a link of which is up; None where there is none."""
+        found: tuple[tuple[bool, int], Flows] | None = None
+        for each in list(self.sessions):
+            flows = each.flows
+            if flows is None or each.session.leaving:
+                continue
+            if flows.used_up:  # after 2^32 of them; the worker comes back with a new session at once
+                each.end(Close.LIMIT, "every flow id of the session was given")
+                continue
+            rank = (each.doubtful, len(flows.by_id))
+            if found is None or rank < found[0]:
+                found = rank, flows
+        return found[1].open(receiver, target_id, visitor, drops) if found is not None else None
 
     def _best(self) -> WorkerSession:
         """The least busy session; one whose link is doubtful only where there is no better one, and one whose link is
@@ -196,10 +213,14 @@ class Worker:
         target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
         try:
-            options = terms.read(wanted.options)
+            options = terms.read(wanted.options, wanted.proto)
         except ConfigError as error:
             return Answer(target_id, name, error=INVALID, text=str(error))
-        if known is not None and (known.name, known.local, known.options) == (name, local, options):
+        if wanted.proto == UDP and all(each.flows is None for each in self.sessions):
+            text = "no UDP here: the worker's link carries no datagrams, a newer AeRO-proxy does"
+            return Answer(target_id, name, error=INVALID, text=text)
+        same = (name, local, options, wanted.proto)
+        if known is not None and (known.name, known.local, known.options, known.owner.proto) == same:
             return Answer(
                 target_id, name, known.port, tuple(known.addresses), known.told
             )  # our first answer was lost

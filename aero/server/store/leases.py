@@ -12,11 +12,11 @@ from time import monotonic, time
 from typing import Callable, NamedTuple, TypeVar
 
 from aero import logs
+from aero.address import TCP
 from aero.server.store.database import Change, Database, Row
 
 log = logs.get("store")
 
-TCP = "tcp"
 #: Somebody whose lease was in use for less than this, in seconds, has hardly told its port to anybody.
 BRIEF_S = 3600
 #: Of the time before a start at most so many seconds count.

@@ -9,10 +9,11 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from operator import add
 from time import monotonic, time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from aero.address import TCP
 from aero.core.codes import CLOSE_NAMES, RESET_NAMES, Close
-from aero.core.stream import Stream
+from aero.core.datagrams import Drops
 from aero.limits import Limits
 
 #: How a handshake may end. "no proof": answered, and then over in any way without a proof. The rest were never
@@ -58,6 +59,14 @@ class TargetName(NamedTuple):
     tag: str
     target: str
     user: str = ""
+    proto: str = TCP
+
+
+class Carrying(Protocol):
+    """A stream or a flow: bytes of its data from visitors and from the target."""
+
+    sent: int
+    received: int
 
 
 class Sums(NamedTuple):
@@ -134,20 +143,19 @@ class Tally:
     def __init__(self, total: Total) -> None:
         """``total``: of the target, which goes on after the mapping."""
         self.visitors = 0  # streams since the beginning
-        # Whoever serves requests or carries datagrams adds to these; the latter's bytes to ``datagram_bytes_…``.
+        # Whoever serves requests or carries datagrams adds to these; bytes are counted by the stream or the flow.
         self.requests = self.datagrams_in = self.datagrams_out = 0
-        self.datagram_bytes_in = self.datagram_bytes_out = 0
         self._total = total
         self._closed = False
-        self._open: set[Stream] = set()
+        self._open: set[Carrying] = set()
         self._bytes_in = self._bytes_out = 0  # of the streams that are over
 
-    def joined(self, stream: Stream) -> None:
+    def joined(self, stream: Carrying) -> None:
         """A stream begins; ``left`` ends it."""
         self.visitors += 1
         self._open.add(stream)
 
-    def left(self, stream: Stream) -> None:
+    def left(self, stream: Carrying) -> None:
         """A stream is over. Harmless when it was before."""
         if stream in self._open:
             self._open.discard(stream)
@@ -174,12 +182,12 @@ class Tally:
     @property
     def bytes_in(self) -> int:
         """Bytes from visitors to the target."""
-        return self._bytes_in + self.datagram_bytes_in + sum(stream.sent for stream in self._open)
+        return self._bytes_in + sum(stream.sent for stream in self._open)
 
     @property
     def bytes_out(self) -> int:
         """Bytes from the target to visitors."""
-        return self._bytes_out + self.datagram_bytes_out + sum(stream.received for stream in self._open)
+        return self._bytes_out + sum(stream.received for stream in self._open)
 
     @property
     def sums(self) -> Sums:
@@ -218,6 +226,7 @@ class Counters:
         self.errors = dict.fromkeys(ERRORS, 0)
         self.pings = Histogram(PING_BOUNDS_S)
         self.totals: dict[TargetName, Total] = {}
+        self.drops = Drops()  # of all datagrams
 
     def expect(self, kinds: Iterable[str]) -> None:
         """More kinds of errors that can happen, at 0."""
@@ -227,9 +236,9 @@ class Counters:
         """Counts an error; ``kind`` is one of the program's own words, never a peer's."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
-    def tally(self, tag: str, target: str, user: str = "") -> Tally:
+    def tally(self, tag: str, target: str, user: str = "", proto: str = TCP) -> Tally:
         """Where a new mapping counts its streams."""
-        name = TargetName(tag, target, user)
+        name = TargetName(tag, target, user, proto)
         if name not in self.totals and len(self.totals) >= Limits.COUNTED_TARGETS:
             name = OTHERS
         return self.totals.setdefault(name, Total()).part()

@@ -29,8 +29,8 @@ class Counted(Protocol):
     """A mapping, as far as it is sampled."""
 
     @property
-    def name(self) -> str:
-        """The target's name."""
+    def called(self) -> str:
+        """The target as people call it."""
 
     @property
     def bytes_in(self) -> int:
@@ -177,7 +177,7 @@ class Traffic:
                 worker = self._workers.get(key.cid)
                 mapping = worker.mappings.get(key.target_id) if worker is not None else None
                 if mapping is not None:
-                    found.add(key.cid, mapping.name, series.last(self.number, count))
+                    found.add(key.cid, mapping.called, series.last(self.number, count))
             elif key.cid:
                 found.add(key.cid, "", series.last(self.number, count))
         return found

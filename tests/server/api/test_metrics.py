@@ -14,7 +14,7 @@ LINE = re.compile(r'[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\.)*"(?:,[a-z]+="(?:[^"\\\n]|
 
 def written(counters: Counters, lag: Histogram | None = None) -> list[str]:
     ground = SimpleNamespace(
-        registry=SimpleNamespace(workers={}, streams=0),
+        registry=SimpleNamespace(workers={}, streams=0, flows=0),
         counters=counters,
         backend=SimpleNamespace(name="openssl"),
         birth=SimpleNamespace(at=1.0),

@@ -61,18 +61,27 @@ class Lab:
         self.error = errno.EADDRINUSE
         self.asked: list[int] = []
         self.any = iter(range(40_000, 60_000))
-        self.leases = leases or Leases(Database(""), lambda: self.now)
+        self.leases = leases if leases is not None else Leases(Database(""), lambda: self.now)
         self.low, self.high = low, high
         self.held: dict[int, Held] = {}
         self.start()
+
+    def beside(self, proto: str = "udp") -> Lab:
+        """The ports of another protocol, with the same leases."""
+        other = Lab(self.low, self.high, self.leases)
+        other.proto = proto
+        other.start()
+        return other
+
+    proto = "tcp"
 
     def start(self) -> None:
         """The server starts, perhaps again."""
         self.held.clear()
         for lease in list(self.leases):
-            self.leases.release(lease.port)
+            self.leases.release(lease.port, lease.owner.proto)
         self.ports = Ports(
-            "tcp",
+            self.proto,
             cast(Any, self.bind),
             ("127.0.0.1",),
             self.low,
@@ -91,7 +100,7 @@ class Lab:
     def ask(
         self, name: str, identity: str = "i", host: str = "h", last: bool = False, **more: int
     ) -> Grant | Wait:
-        claim = Claim(Owner("", "t", host, name), identity, "192.0.2.1", **more)
+        claim = Claim(Owner("", "t", host, name, self.proto), identity, "192.0.2.1", **more)
         outcome = self.ports.claim(claim, last)
         if isinstance(outcome, Grant):
             held = self.held[outcome.port] = Held(self, claim, outcome.port)
@@ -426,3 +435,39 @@ def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, i
         taken = {lease.port for lease in lab.leases} | set(lab.ports._holders)
         assert taken == {LOW + at for at, byte in enumerate(lab.ports._map) if byte}
         assert lab.ports._free == 4 - len(taken)
+
+
+# UDP beside TCP
+
+
+def test_udp_prefers_the_number_of_its_tcp_namesake() -> None:
+    tcp = Lab()
+    udp = tcp.beside()
+    port = tcp.port("dns", remote=LOW + 5)
+    assert udp.port("dns", like=port) == port
+    udp.leave(port)
+    assert udp.port("dns", like=LOW + 7) == port  # what it had comes first
+    assert udp.port("other", like=port) != port  # and what somebody else has is not taken
+
+
+def test_leases_of_one_protocol_are_nothing_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "LEASES_PER_IDENTITY", 3)
+    tcp = Lab()
+    udp = tcp.beside()
+    held = [tcp.port("a"), tcp.port("b")]
+    assert udp.port("a", like=held[0]) == held[0]
+    udp.leave(held[0])
+    tcp.port("c")
+    assert tcp.leases.at(held[0], "udp") is not None and set(held) <= set(tcp.held)
+
+
+def test_a_lease_that_goes_early_takes_no_port_of_the_other_protocol() -> None:
+    tcp = Lab(LOW, LOW + 1)
+    udp = tcp.beside()
+    first, second = udp.port("a"), udp.port("b")
+    udp.leave(first, second)
+    tcp.port("a"), tcp.port("b")
+    tcp.now = udp.now = tcp.now + 1000.0
+    with pytest.raises(PortError, match="no port is free"):
+        tcp.ask("c", last=True)
+    assert set(tcp.held) == {first, second}

@@ -12,6 +12,7 @@ import gevent
 import pytest
 
 from aero.core.codes import Close
+from aero.core.flows import Flows
 from aero.core.memory import Memory
 from aero.core.messages import INVALID, TAKEN, Answer, Wanted
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
@@ -37,6 +38,7 @@ class FakeSession:
         self.session = Session(cast(Any, None), SERVER_FIRST_ID, memory, SessionLimits(), 0.0)
         self.alive = True
         self.doubtful = False
+        self.flows: Flows | None = None
         self.answers = True  # pings
         self.lived_at = 0.0
         self.received_bytes = 0
@@ -108,7 +110,7 @@ class Lab:
         self.ports_bound = listen_all
         leases = Leases(Database(""))
         ports = Ports("tcp", lambda *where: self.ports_bound(*where), ("127.0.0.1",), 0, 0, leases, 1e9)
-        self.registry = Registry(gevent.get_hub().loop, ports, Events(), Counters())
+        self.registry = Registry(gevent.get_hub().loop, {"tcp": ports}, Events(), Counters())
 
     def worker(self, tag: str = "t", host: str = "h", identity: str = "i", links: int = 1) -> Worker:
         worker = self.registry.add("", tag, host, identity, "192.0.2.1:5")

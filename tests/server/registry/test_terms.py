@@ -46,3 +46,10 @@ def test_whatever_comes_is_read_or_refused(options: dict[str, Option]) -> None:
         assert set(terms.read(options)) <= set(options)
     except ConfigError:
         pass
+
+
+def test_options_belong_to_a_protocol() -> None:
+    assert terms.read({"idle": 60, "amplify": 3, "balance": "least"}, "udp") == {"idle": 60, "amplify": 3}
+    assert terms.read({"idle": 60, "balance": "least"}) == {"balance": "least"}
+    with pytest.raises(ConfigError, match="idle: 1 is not a number from 5"):
+        terms.read({"idle": 1}, "udp")

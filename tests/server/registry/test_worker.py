@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from aero.core.codes import Close, Reset
+from aero.core.datagrams import Drops
 from aero.core.messages import (
     DUPLICATE,
     INVALID,
@@ -46,6 +47,8 @@ class Session:
         rushed: bool = False,
     ) -> None:
         self.name, self.alive, self.doubtful, self.lived_at = name, alive, doubtful, float("-inf")
+        self.flows: Any = None
+        self.end: Any = None
         self.told: list[Answer] = []
         self.byes: list[int] = []
         self.session: Any = SimpleNamespace(
@@ -92,7 +95,7 @@ def mapped(
     owner = Owner("", "nas", "box", name, proto)
     port = 20_000 + number
     return SimpleNamespace(
-        target_id=number, name=name, local=local, owner=owner, port=port,
+        target_id=number, name=name, called=name, local=local, owner=owner, port=port,
         addresses=[f"127.0.0.1:{port}"], options=options, told=options,
     )  # fmt: skip
 
@@ -210,16 +213,41 @@ def test_options_that_are_known_are_repeated_and_belong_to_the_registration(
     assert some.mappings[1].options == {"door": "shut"}
 
 
+def test_a_worker_whose_link_carries_no_datagrams_has_no_udp_targets(home: Home) -> None:
+    some = worker(home)
+    some.sessions.append(cast(Any, Session()))
+    answer = some.register_one(Wanted(1, "dns", "h:1", proto="udp"), False)
+    assert isinstance(answer, Answer) and answer.error == INVALID and "no datagrams" in answer.text
+    assert some.open_flow(cast(Any, None), 1, "v", Drops()) is None
+
+
+def test_a_flow_goes_over_the_session_with_the_fewest_and_an_exhausted_one_ends(home: Home) -> None:
+    some = worker(home)
+    ended: list[str] = []
+    for name, count, used_up in (("full", 0, True), ("busy", 3, False), ("idle", 1, False)):
+        session = Session(name)
+        session.flows = SimpleNamespace(
+            used_up=used_up, by_id=dict.fromkeys(range(count)), open=lambda *_, name=name: name
+        )
+        session.end = lambda code, text, name=name: ended.append(name)
+        some.sessions.append(cast(Any, session))
+    assert some.open_flow(cast(Any, None), 1, "v", Drops()) == "idle"
+    assert ended == ["full"]
+
+
 def test_a_name_counts_once_for_each_protocol(home: Home) -> None:
     some = worker(home)
+    session = Session()
+    session.flows = SimpleNamespace()
+    some.sessions.append(cast(Any, session))
     for wanted, error in (
         (Wanted(1, "dns", "h:1"), ""),
-        (Wanted(2, "dns", "h:1", proto="other"), ""),
+        (Wanted(2, "dns", "h:1", proto="udp"), ""),
         (Wanted(3, "dns", "h:1"), DUPLICATE),
     ):
         answer = some.register_one(wanted, False)
         assert isinstance(answer, Answer) and answer.error == error
-    found = some.mapping("dns"), some.mapping("dns", "other")
+    found = some.mapping("dns"), some.mapping("dns", "udp")
     assert [each and each.target_id for each in found] == [1, 2]
 
 

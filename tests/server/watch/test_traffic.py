@@ -32,7 +32,7 @@ class Lab:
         worker = SimpleNamespace(cid=cid, mappings={})
         for number, name in enumerate(names, 1):
             worker.mappings[number] = SimpleNamespace(
-                worker=worker, target_id=number, name=name, bytes_in=0, bytes_out=0
+                worker=worker, target_id=number, called=name, bytes_in=0, bytes_out=0
             )
         self.workers[cid] = worker
         return worker

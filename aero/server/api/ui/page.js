@@ -53,7 +53,7 @@ async function askAll() {
 }
 
 function showAll() {
-  const keys = new Set(current.workers.flatMap((worker) => [worker.cid, ...worker.targets.map((target) => `${worker.cid} ${target.name}`)]));
+  const keys = new Set(current.workers.flatMap((worker) => [worker.cid, ...worker.targets.map((target) => `${worker.cid} ${called(target)}`)]));
   past.keep(keys);
   const all = past.of("");
   write($("all-in"), rate(all.last.in));
@@ -146,7 +146,7 @@ async function pingWorker(worker) {
 
 function askKick(worker) {
   kicking = worker;
-  const streams = worker.targets.reduce((sum, target) => sum + target.streams, 0);
+  const streams = worker.targets.reduce((sum, target) => sum + (target.streams ?? target.flows), 0);
   write($("kick-title"), words.kickTitle(worker.tag));
   write($("kick-text"), words.kickText(worker.cid, worker.host, streams));
   $("kick").showModal();

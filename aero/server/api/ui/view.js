@@ -39,10 +39,15 @@ function cell(label, ...children) {
   return make("td", { role: "cell", "data-label": label }, ...children);
 }
 
+/** A target as people and the throughput's series call it: one name may serve TCP and UDP. */
+function called(target) {
+  return target.proto === "udp" ? `${target.name}/udp` : target.name;
+}
+
 /** One line of a worker's table. */
 class TargetRow {
   constructor(target) {
-    this.name = target.name;
+    this.name = called(target);
     this.link = target.url ? make("a", { textContent: target.name, href: target.url, rel: "noreferrer", target: "_blank" }) : null;
     this.local = cell(words.local);
     this.listen = cell(words.listen);
@@ -50,7 +55,7 @@ class TargetRow {
     this.now = new Pair();
     this.total = new Pair();
     this.plot = new Plot(150, 28);
-    const head = make("th", { scope: "row", role: "rowheader" }, this.link || target.name);
+    const head = make("th", { scope: "row", role: "rowheader" }, this.link || this.name);
     this.box = make(
       "tr",
       { role: "row" },
@@ -69,11 +74,12 @@ class TargetRow {
   show(target, series, inView) {
     write(this.local, target.local);
     write(this.listen, target.listen);
-    write(this.streams, plain.format(target.streams));
+    write(this.streams, plain.format(target.streams ?? target.flows));
+    this.streams.title = target.drops ? words.drops(Object.entries(target.drops).filter(([, count]) => count)) : "";
     this.total.show(target.bytes_in, target.bytes_out, bytes);
     const { in: into, out } = series.last;
     this.now.show(into, out, rate);
-    if (inView) this.plot.show(series, Math.max(series.peak, 1), words.plot(target.name, rate(into), rate(out)));
+    if (inView) this.plot.show(series, Math.max(series.peak, 1), words.plot(this.name, rate(into), rate(out)));
   }
 }
 
@@ -133,14 +139,14 @@ class WorkerCard {
     this.none.hidden = !this.table.hidden;
     const gone = new Set(this.rows.keys());
     worker.targets.forEach((target, place) => {
-      gone.delete(target.name);
-      let row = this.rows.get(target.name);
+      gone.delete(called(target));
+      let row = this.rows.get(called(target));
       if (!row) {
         row = new TargetRow(target);
-        this.rows.set(target.name, row);
+        this.rows.set(called(target), row);
       }
       if (this.body.children[place] !== row.box) this.body.insertBefore(row.box, this.body.children[place] || null);
-      row.show(target, past.of(`${worker.cid} ${target.name}`), this.inView);
+      row.show(target, past.of(`${worker.cid} ${called(target)}`), this.inView);
     });
     for (const name of gone) {
       this.rows.get(name).box.remove();

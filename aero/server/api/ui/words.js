@@ -45,6 +45,7 @@ const WORDS = {
     kick: "Kick",
     kickNow: (tag, cid) => `Kick ${tag} ${cid}`,
     kickTitle: (tag) => `Send ${tag} away?`,
+    drops: (counts) => (counts.length ? `Datagrams dropped: ${counts.map(([why, count]) => `${why} ${count}`).join(", ")}` : ""),
     kickText: (cid, host, streams) =>
       `${cid} on ${host} gets no new visitors. ` +
       (streams ? `Its ${streams} open ${streams === 1 ? "stream has" : "streams have"} 10 seconds to end. ` : "") +
@@ -127,6 +128,7 @@ const WORDS = {
     kick: "踢出",
     kickNow: (tag, cid) => `踢出 ${tag} ${cid}`,
     kickTitle: (tag) => `要踢出 ${tag} 吗？`,
+    drops: (counts) => (counts.length ? `丢弃的数据报：${counts.map(([why, count]) => `${why} ${count}`).join("，")}` : ""),
     kickText: (cid, host, streams) =>
       `${host} 上的 ${cid} 将不再接受新的访问。` +
       (streams ? `它的 ${streams} 个连接有 10 秒时间结束。` : "") +
