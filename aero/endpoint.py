@@ -83,6 +83,13 @@ class Endpoints(NamedTuple):
         return self.text
 
 
+def path(text: str) -> str:
+    """The path of a link over WebSocket. Raises ConfigError."""
+    if not _PATH.fullmatch(text) or text == "/" or "?" in text or "#" in text:
+        raise ConfigError(f"{text!r} is no path, write for example {LINK_PATH}")
+    return text
+
+
 def _item(text: str) -> tuple[Endpoint, ...]:
     """One item of the list: a way, or all that ``auto://`` stands for."""
     scheme, mark, rest = text.partition("://")

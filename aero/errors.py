@@ -17,6 +17,8 @@ AeroError
 ├── Problem                a call of the API that gets no better answer than this error
 └── NetworkError           the operating system's network said no
     ├── DialError              no address of the peer could be reached
+    │   └── UpgradeError           whoever was asked for a WebSocket did not switch
+    ├── FrameError             a WebSocket's peer broke a rule of its framing
     └── ListenError            an address could not be listened on (exit 4)
 """
 
@@ -136,6 +138,35 @@ class NetworkError(AeroError):
 
 class DialError(NetworkError):
     """No address of the peer could be reached."""
+
+
+class UpgradeError(DialError):
+    """Whoever was asked for a WebSocket did not switch.
+
+    ``status`` is that of HTTP, 0 where the answer was none of HTTP's; ``headers`` are its fields by name in lower case,
+    ``body`` is what came of the text behind them, a few KiB at most.
+    """
+
+    def __init__(
+        self, text: str, status: int = 0, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> None:
+        """``text``: what is wrong."""
+        super().__init__(text)
+        self.status = status
+        self.headers = headers or {}
+        self.body = body
+
+
+class FrameError(NetworkError, OSError):
+    """A WebSocket's peer broke a rule of its framing. An OSError too: it ends a connection as a broken one does.
+
+    ``code`` is the one to close with (RFC 6455, section 7.4.1).
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        """``text``: the rule that was broken."""
+        super().__init__(text)
+        self.code = code
 
 
 class ListenError(NetworkError):

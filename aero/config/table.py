@@ -7,6 +7,7 @@ field of the configuration and what a reload may change all follow. Options that
 
 from __future__ import annotations
 
+from aero import endpoint
 from aero.address import Address, Target, UnixPath, check_tag, host
 from aero.config import values
 from aero.config.option import Config, argument, flag, option, repeated, secret
@@ -52,6 +53,10 @@ class RoleOptions(Config):
         "Most memory for data under way that nobody has taken yet, all connections together; at its end the largest"
         " holders give way (default: a quarter of this machine's or container's, 48M to 512M)",
         computed=int,  # 0: what the host has is known further up
+    )  # fmt: skip
+    link_path: str = option(
+        "link-path", "PATH", endpoint.path, endpoint.LINK_PATH,
+        "Path that workers ask for by WebSocket, where their URL has none",
     )  # fmt: skip
     aead: str = option(
         "aead", "NAME", values.one_of(values.AEADS), "",

@@ -13,22 +13,13 @@ from aero.core.codes import Close
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.spake2plus import Password, Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, RemoteProtocolError, SecurityError
-from aero.net.transport import Transport, wait
+from aero.net.transport import Transport, receive, send_all
 
 # Four short messages: two round trips and three point multiplications, on the slowest path and host that we know of.
 TIMEOUT_S = 10.0
 _READ_BYTES = 4096  # a handshake's messages have 142 at most; what follows is the first record
 _DRAIN_BYTES = 16 * 1024  # how much of a stranger's talk is read away so that our answer reaches it
 _DRAIN_S = 1.0
-
-_HTTP_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n%s"
-)
-_HTTP_TEXT = (
-    b"This port is for AeRO-proxy workers (aero client), not for HTTP.\n"
-    b"Visitors use the address that the worker printed for its target.\n"
-)
 
 
 class Keyed(NamedTuple):
@@ -54,9 +45,9 @@ def greet_server(
     machine = handshake.WorkerHandshake(password, user, os.urandom(handshake.SCALAR_BYTES))
     writer = None
     with _deadline("the server did not answer the handshake"):
-        _send(transport, machine.start())
+        send_all(transport, machine.start())
         while machine.secrets is None:
-            answer = machine.receive(_receive(transport))
+            answer = machine.receive(receive(transport, _READ_BYTES))
             if machine.our_secret and writer is None:
                 writer = RecordWriter(backend, machine.our_secret)
                 payload = frames.pack(frames.JOIN, 0, join())
@@ -64,7 +55,7 @@ def greet_server(
                 writer.seal(record.LINK, memoryview(payload), memoryview(out))
                 answer += out
             if answer:
-                _send(transport, answer)
+                send_all(transport, answer)
     if writer is None:
         raise RemoteProtocolError(Close.STATE, "the handshake ended before it began")
     return Keyed(
@@ -91,17 +82,18 @@ def greet_worker(
     backend: Backend,
     watch: Watch,
     refusal: int = Close.AUTH,
+    early: bytes = b"",
 ) -> Keyed:
-    """Server's side. ``refusal``: the close code for a wrong proof.
+    """Server's side. ``refusal``: the close code for a wrong proof; ``early``: what the worker has said already.
 
     Raises RemoteProtocolError, SecurityError, LinkClosed or NetworkError; the peer has been told why by then.
     """
     machine = handshake.ServerHandshake(find_verifier, os.urandom(handshake.SCALAR_BYTES))
-    data = b""
+    data = early
     try:
         with _deadline("no handshake in time"):
             while machine.secrets is None:
-                data = _receive(transport)
+                data, early = early or receive(transport, _READ_BYTES), b""
                 if not machine.gather(data):
                     continue
                 if not machine.begun:
@@ -110,13 +102,11 @@ def greet_worker(
                 if machine.secrets is None:
                     watch.answered()
                 if answer:
-                    _send(transport, answer)
+                    send_all(transport, answer)
     except AeroError as error:
         if machine.begun:
             watch.failed()
-        if isinstance(error, RemoteProtocolError) and handshake.describe(data) == "HTTP":
-            say_goodbye(transport, _HTTP_ANSWER % (len(_HTTP_TEXT), _HTTP_TEXT))
-        elif isinstance(error, RemoteProtocolError):
+        if isinstance(error, RemoteProtocolError):
             say_goodbye(transport, handshake.fail(error.code, str(error)))
         elif isinstance(error, SecurityError):
             say_goodbye(transport, handshake.fail(refusal, str(error)))
@@ -138,36 +128,10 @@ def say_goodbye(transport: Transport, words: bytes) -> None:
             transport.shut()
             drained = 0
             while drained < _DRAIN_BYTES:
-                drained += len(_receive(transport))
+                drained += len(receive(transport, _READ_BYTES))
     except (OSError, LinkClosed):
         return  # it has hung up already: nobody to tell
 
 
 def _deadline(text: str) -> gevent.Timeout:
     return gevent.Timeout(TIMEOUT_S, NetworkError(f"{text} ({TIMEOUT_S:.0f} s)"))
-
-
-def _receive(transport: Transport) -> bytes:
-    buffer = memoryview(bytearray(_READ_BYTES))
-    while True:
-        try:
-            count = transport.receive_into(buffer)
-        except BlockingIOError:
-            wait(transport, transport.receive_waits_for)
-            continue
-        except OSError as error:
-            raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error
-        if not count:
-            raise LinkClosed("the peer hung up in the handshake")
-        return bytes(buffer[:count])
-
-
-def _send(transport: Transport, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[transport.send(rest) :]
-        except BlockingIOError:  # our deadline bounds how long a peer may read nothing
-            wait(transport, transport.send_waits_for)
-        except OSError as error:
-            raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error

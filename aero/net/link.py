@@ -66,6 +66,7 @@ class Link:
         """
         self.owner = owner
         self.ended = False
+        self.kind = transport.kind
         self.machine = LinkMachine(owner, writer, reader, _PLAIN, ping_s, monotonic(), joining, features)
         self.machine.on_output = self.schedule
         self.on_doubt = _nothing  # called at each look that finds the link doubted (core/doubt.py)

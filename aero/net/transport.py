@@ -1,9 +1,9 @@
-"""The connection under a link: an ordered stream of bytes each way, which never blocks. TCP is the one that there is.
+"""The connection under a link: an ordered stream of bytes each way, which never blocks. TCP, or layers above it.
 
-A link, its handshake, the gate and the worker's lane know a connection as a Transport and nothing of sockets. So a
-layer between TCP and a link (TLS, WebSocket) is one more class here, and the protocol has what such a layer needs from
-the first day: it may hold bytes that no event of the descriptor announces (``pending``), it may have to write before
-it can receive, and to read before it can send (``receive_waits_for``, ``send_waits_for``).
+A link, its handshake, the gate and the worker's lane know a connection as a Transport and nothing of sockets. A layer
+between TCP and a link (tls.py, websocket.py) may hold bytes that no event of the descriptor announces (``pending``),
+it may have to write before it can receive, and to read before it can send (``receive_waits_for``, ``send_waits_for``).
+Neither layer is imported before it is used: a worker whose link is plain TCP has no ssl in its memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Callable, Protocol
 
 import gevent
 
+from aero.errors import LinkClosed
 from aero.net.loop import READ, WRITE
 
 # A peer whose kernel takes nothing for so long is given up by ours, though its machine may live and only its program
@@ -21,15 +22,22 @@ from aero.net.loop import READ, WRITE
 USER_TIMEOUT_S = 30.0
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+_NOTHING = memoryview(b"")
 
 
 class Transport(Protocol):
     """One connection. Its methods raise OSError where it broke, and BlockingIOError where they would have to wait."""
 
-    #: READ or WRITE: the event of the descriptor after which a receive that would block is worth another try.
-    receive_waits_for: int
-    #: The same for a send that would block.
-    send_waits_for: int
+    #: For people: "tcp", "tls", "ws", or "wss" for WebSocket over TLS.
+    kind: str
+
+    @property
+    def receive_waits_for(self) -> int:
+        """READ or WRITE: the event of the descriptor after which a receive that would block is worth another try."""
+
+    @property
+    def send_waits_for(self) -> int:
+        """The same for a send that would block."""
 
     @property
     def pending(self) -> int:
@@ -60,6 +68,7 @@ class Transport(Protocol):
 class TcpTransport:
     """A link straight over TCP."""
 
+    kind = "tcp"
     receive_waits_for = READ
     send_waits_for = WRITE
     pending = 0  # the kernel announces everything
@@ -106,6 +115,109 @@ class TcpTransport:
     def close(self) -> None:
         """See Transport."""
         self._sock.close()
+
+
+class Layer:
+    """What TLS and WebSocket have in common: they make one run of bytes into another, and what the connection below
+    does not take of it stays here.
+
+    A layer cannot take back what it has framed or sealed. So while some of that waits, ``send`` says that the last byte
+    of what it was given was refused, and takes that byte, offered again, when all the rest is out.
+    """
+
+    send_waits_for = WRITE
+
+    def __init__(self, under: Transport) -> None:
+        """``under``: belongs to this object from here on."""
+        self.under = under
+        self.fileno = under.fileno
+        self.keep_unsent = under.keep_unsent
+        self.pending = 0  # see Transport
+        self._unsent: memoryview = _NOTHING
+        self._refused = False  # the last byte that was refused is among the unsent
+
+    @property
+    def receive_waits_for(self) -> int:
+        """See Transport: an answer of the layer's own is written before it is read again."""
+        return WRITE if self._unsent else READ
+
+    def _clear(self) -> bool:
+        """Passes on what waits; True when nothing does any more. Raises OSError."""
+        try:
+            self._unsent = self._unsent[self.under.send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        return not self._unsent
+
+    def _begin_send(self) -> int:
+        """How many bytes of what ``send`` was given are out already: 1 where it had refused the first one, or 0.
+
+        Raises BlockingIOError while others wait.
+        """
+        if self._unsent and not self._clear():
+            raise BlockingIOError
+        refused, self._refused = self._refused, False
+        return int(refused)
+
+    def _pass_on(self, made: memoryview, count: int) -> int:
+        """Sends what was ``made`` of ``count`` bytes; returns what ``send`` has to return. Keeps what is left over,
+        as a copy.
+        """
+        try:
+            sent = self.under.send(made)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(made):
+            return count
+        self._unsent = memoryview(bytes(made[sent:]))
+        self._refused = True
+        return count - 1
+
+    def _add(self, made: bytes) -> None:
+        """Sends bytes of the layer's own, or has them wait behind others. Raises OSError."""
+        self._unsent = memoryview(bytes(self._unsent) + made) if self._unsent else memoryview(made)
+        self._clear()
+
+    def in_flight(self) -> int:
+        """See Transport."""
+        below = self.under.in_flight()
+        return below + len(self._unsent) if below >= 0 else below
+
+    def close(self) -> None:
+        """See Transport."""
+        self._unsent = _NOTHING
+        self.under.close()
+
+
+def receive(transport: Transport, size: int) -> bytes:
+    """Some bytes, one at least and ``size`` at most; blocks the greenlet. Raises LinkClosed."""
+    buffer = memoryview(bytearray(size))
+    while True:
+        try:
+            count = transport.receive_into(buffer)
+        except BlockingIOError:
+            if transport.pending:
+                gevent.sleep(0)
+            else:
+                wait(transport, transport.receive_waits_for)
+            continue
+        except OSError as error:
+            raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error
+        if not count:
+            raise LinkClosed("the peer hung up in the handshake")
+        return bytes(buffer[:count])
+
+
+def send_all(transport: Transport, data: bytes) -> None:
+    """Sends all; blocks the greenlet, for as long as the peer reads nothing. Raises LinkClosed."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[transport.send(rest) :]
+        except BlockingIOError:
+            wait(transport, transport.send_waits_for)
+        except OSError as error:
+            raise LinkClosed(f"the connection broke in the handshake: {error.strerror or error}") from error
 
 
 def wait(transport: Transport, event: int) -> None:

@@ -29,9 +29,12 @@ from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.loop import Loop, Watcher, event_loop, stopped
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import target_url
+from aero.server.links.certificates import Certificates
 from aero.server.links.codes import Codes, stretched
+from aero.server.links.entrance import Entrance
 from aero.server.links.gate import Gate
 from aero.server.links.sessions import Sessions
+from aero.server.policy.proxies import Trust
 from aero.server.present import Present
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.ports import Ports
@@ -97,7 +100,10 @@ class Server:
             registry=Registry(loop, ports, events, counters),
         )
         self.sessions = Sessions(ground)
-        self.gate = Gate(ground, self.sessions, self._codes)
+        entrance = Entrance(
+            counters, Certificates((), config.state), config.link_path, Trust(config.trust_proxy)
+        )
+        self.gate = Gate(ground, self.sessions, self._codes, entrance)
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
         self._mux = self._start_mux(mux_socks)
         self._api = self._start_api(config.api, api_socks)

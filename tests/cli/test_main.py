@@ -141,7 +141,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
-        "memory": "64M", "tag": "nas",
+        "memory": "64M", "link-path": "/p", "tag": "nas",
         "target": "web@127.0.0.1:80", "server": "h:1", "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip
     known = help.PAGES[command][1].known()

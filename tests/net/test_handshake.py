@@ -13,7 +13,7 @@ from aero.core import frames, record
 from aero.core.aead.choose import choose
 from aero.core.codes import Close
 from aero.core.spake2plus import Password, Verifier
-from aero.errors import AeroError, LinkClosed, NetworkError, Rejected, RemoteProtocolError, SecurityError
+from aero.errors import AeroError, LinkClosed, NetworkError, Rejected, SecurityError
 from aero.net import handshake
 from aero.net.handshake import Keyed, greet_server, greet_worker
 from aero.net.transport import TcpTransport
@@ -104,21 +104,6 @@ def test_who_does_not_want_the_link_any_more_sends_no_proof(pair: Pair) -> None:
 def served(far: TcpTransport) -> tuple[gevent.Greenlet, Watch]:
     watch = Watch()
     return gevent.spawn(greet_worker, far, lambda user: VERIFIER, BACKEND, watch), watch
-
-
-def test_a_browser_is_told_where_it_is(pair: Pair) -> None:
-    near, far = pair
-    greenlet, watch = served(far)
-    near.send(memoryview(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
-    answer = bytearray(4096)
-    until("its answer", lambda: _into(near, answer))
-    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert b"for AeRO-proxy workers" in answer
-    near.shut()
-    with pytest.raises(RemoteProtocolError) as found:
-        greenlet.get(timeout=30)
-    assert found.value.code == Close.NOT_AERO
-    assert watch.steps == []
 
 
 def _into(transport: TcpTransport, buffer: bytearray) -> int:

@@ -69,6 +69,7 @@ class Layered:
     """A transport that holds bytes of its own, and whose each direction may wait for the other's event, as TLS does."""
 
     def __init__(self, sock: socket.socket) -> None:
+        self.kind = "layered"
         self._inner = TcpTransport(sock)
         self.receive_waits_for = READ
         self.send_waits_for = WRITE

@@ -131,6 +131,10 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
     handshakes = [
         Sample("", {"result": _word(result)}, count) for result, count in counters.handshakes.items()
     ]
+    openings = [Sample("", {"kind": _word(kind)}, count) for kind, count in counters.openings.items()]
+    yield Metric(
+        "aero_openings_total", "counter", "Connections to the server's port, by first bytes.", openings
+    )
     yield Metric("aero_handshakes_total", "counter", "Handshakes of workers, by result.", handshakes)
     errors = [Sample("", {"kind": _word(kind)}, count) for kind, count in sorted(counters.errors.items())]
     yield Metric("aero_errors_total", "counter", "Errors, by kind.", errors)

@@ -17,7 +17,6 @@ import gevent
 from gevent.lock import Semaphore
 
 from aero import logs
-from aero.address import Address
 from aero.core.aead.backend import Backend
 from aero.core.handshake import NEXT_USER
 from aero.core.spake2plus import Verifier
@@ -29,9 +28,11 @@ from aero.net.link import Link
 from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival, ArrivalGround
 from aero.server.links.codes import Codes
+from aero.server.links.entrance import Entrance
 from aero.server.links.sessions import Sessions
 from aero.server.policy.origin import groups_of, key_of
 from aero.server.policy.penalties import Penalties
+from aero.server.policy.proxies import Origin, origin_of
 from aero.server.policy.shares import Shares
 
 log = logs.get("gate")
@@ -49,6 +50,7 @@ class _Guest:
         "_gate",
         "address",
         "charged",
+        "counted",
         "greenlet",
         "handed_over",
         "ip",
@@ -58,17 +60,28 @@ class _Guest:
         "why",
     )
 
-    def __init__(self, gate: Gate, transport: Transport, ip: str, port: int) -> None:
+    def __init__(self, gate: Gate, transport: Transport, origin: Origin, counted: str) -> None:
+        """``counted``: whose share it takes, "" for nobody's."""
         self._gate = gate
-        self.transport = transport
-        self.ip = ip
-        self.address = str(Address(ip, port))
+        self.transport: Transport = transport  # the uppermost layer
+        self.ip = origin.ip
+        self.address = str(origin)
+        self.counted = counted
         self.stage = _SILENT
         self.charged = False  # its address has paid for its failure
         self.handed_over = False
         # What it ends as, unless the handshake says otherwise: pushed out by a newer connection.
         self.result, self.why = "no place", "a newer connection took its place"
         self.greenlet: gevent.Greenlet
+
+    def reported(self, origin: Origin) -> None:
+        """A trusted proxy says who this is."""
+        self.ip, self.address = origin.ip, str(origin)
+        self._gate.recount(self)
+
+    def turn(self) -> None:
+        """What comes next costs arithmetic."""
+        self._gate.turn()
 
     def hold(self) -> None:
         """It has begun to speak: keeps it until it may be answered."""
@@ -101,12 +114,13 @@ class GateGround(ArrivalGround, Protocol):
 class Gate:
     """Lets workers in: a greenlet for each handshake."""
 
-    def __init__(self, ground: GateGround, sessions: Sessions, codes: Codes) -> None:
-        """``codes``: what a handshake is checked against."""
+    def __init__(self, ground: GateGround, sessions: Sessions, codes: Codes, entrance: Entrance) -> None:
+        """``codes``: what a handshake is checked against; ``entrance``: tells what a guest speaks."""
         self.penalties = Penalties()
         self._ground = ground
         self._sessions = sessions
         self._codes = codes
+        self._entrance = entrance
         self._results = ground.counters.handshakes
         self._guests: set[_Guest] = set()
         self._shares = Shares(Limits.HANDSHAKES, Limits.HANDSHAKES_PER_ADDRESS, of_free=0)
@@ -123,17 +137,31 @@ class Gate:
 
     def connected(self, sock: socket.socket, address: Any) -> None:
         """Somebody connected to the link port."""
-        guest = _Guest(self, TcpTransport(sock), *address[:2])
-        group = self._shares.full(guest.ip)
-        if group is not None:
-            self._make_place([each for each in self._guests if group in groups_of(each.ip)])
-        elif len(self._guests) >= Limits.HANDSHAKES:
-            self._make_place(list(self._guests))
-        self._guests.add(guest)
-        self._shares.take(guest.ip)
+        origin = origin_of(address)
+        # A trusted proxy's guests are counted by the address that it reports, once it has.
+        counted = "" if self._entrance.trust.covers(origin.ip) else origin.ip
+        guest = _Guest(self, TcpTransport(sock), origin, counted)
+        self._take_place(guest)
         guest.greenlet = gevent.Greenlet(self._handshake, guest)
         guest.greenlet.rawlink(partial(self._left, guest))  # also called when it is killed before it began
         guest.greenlet.start()
+
+    def _take_place(self, guest: _Guest) -> None:
+        group = self._shares.full(guest.counted) if guest.counted else None
+        if group is not None:
+            self._make_place(
+                [each for each in self._guests if each.counted and group in groups_of(each.counted)]
+            )
+        elif len(self._guests) >= Limits.HANDSHAKES:
+            self._make_place(list(self._guests))
+        self._guests.add(guest)
+        self._shares.take(guest.counted)
+
+    def recount(self, guest: _Guest) -> None:
+        """From here on a guest is counted by its address."""
+        self._forget(guest)
+        guest.counted = guest.ip
+        self._take_place(guest)
 
     def _make_place(self, guests: list[_Guest]) -> None:
         lowest = min(guest.stage for guest in guests)
@@ -144,7 +172,7 @@ class Gate:
     def _forget(self, guest: _Guest) -> None:
         if guest in self._guests:
             self._guests.discard(guest)
-            self._shares.give(guest.ip)
+            self._shares.give(guest.counted)
 
     def _left(self, guest: _Guest, _: gevent.Greenlet) -> None:
         self._forget(guest)
@@ -165,7 +193,7 @@ class Gate:
         self._results[result] += 1
 
     def _handshake(self, guest: _Guest) -> None:
-        transport, ground = guest.transport, self._ground
+        ground = self._ground
         verifiers: list[Verifier] = []
 
         def find(user: str) -> Verifier:
@@ -173,7 +201,11 @@ class Gate:
             return verifiers[0]
 
         try:
-            keyed = greet_worker(transport, find, ground.backend, guest, self._codes.refusal)
+            early = self._entrance.enter(guest)
+            if early is None:
+                return  # it was no worker, and has its answer
+            transport = guest.transport
+            keyed = greet_worker(transport, find, ground.backend, guest, self._codes.refusal, early)
             if not self._codes.counts(verifiers[0]):
                 guest.stage = _HELD  # it has given its proof, of what is no longer asked for
                 raise LinkClosed("the auth code was changed during the handshake")
@@ -201,5 +233,9 @@ class Gate:
         delay_s = self.penalties.delay_s(key_of(ip), monotonic())
         if delay_s:
             gevent.sleep(delay_s)
+        self.turn()
+
+    def turn(self) -> None:
+        """Waits for the next turn of the loop, behind those who wait for one already."""
         with self._turnstile:
             gevent.sleep(0)

@@ -19,6 +19,9 @@ from aero.limits import Limits
 #: How a handshake may end. "no proof": answered, and then over in any way without a proof. The rest were never
 #: answered: "rule broken", "gave up", and "no place" where a newer one took their place.
 HANDSHAKE_RESULTS = ("ok", "wrong code", "no proof", "rule broken", "gave up", "no place")
+#: What connections to the server's port begin with, and with what again within TLS; "websocket" is a link by it,
+#: "tls failed" a beginning of TLS that led to nothing.
+OPENINGS = ("link", "tls", "tls failed", "websocket", "http", "http/2", "unknown")
 #: What can go wrong, beside what the mux answers (httpmux/pages.py). All are there from the start, at 0, so that a rate
 #: shows the first one, too.
 ERRORS = (
@@ -223,6 +226,7 @@ class Counters:
     def __init__(self) -> None:
         """Begins with nothing counted."""
         self.handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
+        self.openings = dict.fromkeys(OPENINGS, 0)
         self.errors = dict.fromkeys(ERRORS, 0)
         self.pings = Histogram(PING_BOUNDS_S)
         self.totals: dict[TargetName, Total] = {}

@@ -21,8 +21,11 @@ from aero.errors import AeroError
 from aero.limits import Limits
 from aero.net.handshake import greet_worker
 from aero.net.transport import TcpTransport
+from aero.server.links.certificates import Certificates
+from aero.server.links.entrance import Entrance
 from aero.server.links.gate import Gate
 from aero.server.policy.origin import key_of
+from aero.server.policy.proxies import Trust
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 from tests.faults.inside import until
@@ -45,7 +48,8 @@ class Lab:
         codes: Any = SimpleNamespace(
             verifier=find_verifier, counts=lambda verifier: verifier is VERIFIER, refusal=Close.AUTH
         )
-        self.gate = Gate(ground, cast(Any, None), codes)
+        entrance = Entrance(self.counters, Certificates((), ""), "/_aero/link", Trust(()))
+        self.gate = Gate(ground, cast(Any, None), codes, entrance)
         self.guests: list[socket.socket] = []
 
     def guest(self, said: bytes = b"") -> socket.socket:

@@ -1,0 +1,151 @@
+"""The entrance: from a connection on the server's port to a worker's first bytes, whatever lies around the link.
+
+The first bytes tell a link, TLS and HTTP apart (opening.py); within TLS they do so again. A WebSocket for the link's
+path leads to a link. All of it has one deadline and a bound in bytes, in a greenlet of the gate's.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import gevent
+
+from aero.core import websocket
+from aero.errors import LinkClosed, MessageError, NetworkError
+from aero.net.handshake import TIMEOUT_S, say_goodbye
+from aero.net.transport import Transport, receive, send_all
+from aero.server.links import opening
+from aero.server.links.certificates import Certificates
+from aero.server.policy.proxies import Origin, Trust
+from aero.server.watch.counters import Counters
+
+_READ_BYTES = 4096
+
+_ANSWER = (
+    b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n%s"
+    b"Content-Length: %d\r\n\r\n%s"
+)
+_REASONS = {400: b"Bad Request", 426: b"Upgrade Required", 431: b"Request Header Fields Too Large"}
+_NOT_HTTP = (
+    "This port is for AeRO-proxy workers (aero client), not for HTTP.\n"
+    "Visitors use the address that the worker printed for its target."
+)
+# SETTINGS, and GOAWAY with HTTP_1_1_REQUIRED (RFC 9113, sections 6.5, 6.8 and 7).
+_NOT_HTTP2 = bytes.fromhex("000000040000000000000008070000000000000000000000000d")
+
+
+class Guest(Protocol):
+    """Who comes in, as the gate knows it."""
+
+    transport: Transport  # each layer takes the place of the one below
+    ip: str
+
+    def reported(self, origin: Origin) -> None:
+        """A trusted proxy says who this is."""
+
+    def turn(self) -> None:
+        """Blocks until arithmetic may be spent on it."""
+
+    def ends_as(self, result: str, why: object) -> None:
+        """Remembers for the log why it ended."""
+
+
+class Entrance:
+    """Opens connections, each in its greenlet."""
+
+    def __init__(self, counters: Counters, certificates: Certificates, path: str, trust: Trust) -> None:
+        """``path``: of a link by WebSocket; ``trust``: proxies that say for whom they ask."""
+        self.trust = trust
+        self._certificates = certificates
+        self._path = path.encode()
+        self._openings = counters.openings
+
+    def enter(self, guest: Guest) -> bytes | None:
+        """A worker's first bytes, which ``guest.transport`` then goes on with; None for others, who have an answer.
+
+        Blocks. Raises LinkClosed, NetworkError, OSError.
+        """
+        with gevent.Timeout(TIMEOUT_S, NetworkError(f"no handshake in time ({TIMEOUT_S:.0f} s)")):
+            kind, data = self._first(guest, b"")
+            if kind == opening.TLS:
+                self._begin_tls(guest, data)
+                kind, data = self._first(guest, b"")
+            if kind in (opening.LINK, opening.OTHER, opening.TLS):
+                return data  # what is none of ours is answered there
+            if kind == opening.HTTP:
+                return self._begin_http(guest, data)
+            say_goodbye(guest.transport, _NOT_HTTP2)
+        guest.ends_as("rule broken", "it speaks HTTP/2")
+        return None
+
+    def _first(self, guest: Guest, data: bytes) -> tuple[str, bytes]:
+        """Reads until it is clear what comes; counts it."""
+        kind = ""
+        while not kind:
+            data += receive(guest.transport, _READ_BYTES)
+            kind = opening.kind_of(data)
+        self._openings[kind] += 1
+        return kind, data
+
+    def _begin_tls(self, guest: Guest, data: bytes) -> None:
+        """From here on the guest is spoken to in TLS."""
+        context = self._certificates.context()
+        guest.turn()
+        from aero.net.tls import TlsTransport
+
+        below = guest.transport
+        guest.transport = secured = TlsTransport(below, context, server_side=True, early=data)
+        try:
+            secured.handshake()
+        except LinkClosed:
+            raise
+        except OSError as error:
+            self._openings[opening.NO_TLS] += 1
+            say_goodbye(below, b"")  # the alert is on its way
+            raise NetworkError(f"no TLS: {getattr(error, 'reason', None) or error}") from error
+
+    def _begin_http(self, guest: Guest, data: bytes) -> bytes | None:
+        """A link's WebSocket, or somebody to be told where he is."""
+        ours = opening.asks_for(self._path, data)
+        while ours is None:
+            data += receive(guest.transport, _READ_BYTES)
+            ours = opening.asks_for(self._path, data)
+        if not ours:
+            return self._refuse(guest, 400, _NOT_HTTP)
+        end = data.find(b"\r\n\r\n")
+        while end < 0:
+            if len(data) > websocket.MAX_HEAD_BYTES:
+                return self._refuse(guest, 431, "The request's head is too long.")
+            data += receive(guest.transport, _READ_BYTES)
+            end = data.find(b"\r\n\r\n")
+        head, rest = data[: end + 4], data[end + 4 :]
+        try:
+            request = websocket.parse_head(head)
+            if not websocket.wants_upgrade(request):
+                return self._refuse(guest, 400, _NOT_HTTP)
+            switch = websocket.answer(request)
+        except MessageError as error:
+            return self._refuse(guest, error.status, f"{error}.")
+        return self._begin_websocket(guest, request, switch, rest)
+
+    def _begin_websocket(
+        self, guest: Guest, request: websocket.Head, switch: bytes, rest: bytes
+    ) -> bytes | None:
+        self._openings[opening.WEBSOCKET] += 1
+        if self.trust.covers(guest.ip):
+            origin = self.trust.visitor([request.fields.get(b"x-forwarded-for", b"")])
+            if origin is not None:
+                guest.reported(origin)
+        from aero.net.websocket import WebSocketTransport
+
+        send_all(guest.transport, switch)
+        guest.transport = WebSocketTransport(guest.transport, client=False, early=rest)
+        return receive(guest.transport, _READ_BYTES)
+
+    def _refuse(self, guest: Guest, status: int, text: str) -> bytes | None:
+        """Tells somebody who speaks HTTP what is wrong; None."""
+        body = text.encode() + b"\n"
+        more = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" if status == 426 else b""
+        say_goodbye(guest.transport, _ANSWER % (status, _REASONS[status], more, len(body), body))
+        guest.ends_as("rule broken", f"it speaks HTTP ({status})")
+        return None
