@@ -87,6 +87,12 @@ OPTIONS: dict[str, TargetOption] = {
             "The group's key, the same at all its workers; needed where the server knows no users",
             needs="group",
         ),
+        TargetOption(
+            "limit",
+            "RATE",
+            values.size(1024, values.MAX_RATE),
+            "How many bytes a second it may send and get, each direction by itself: 2MB, 500KiB, 8mbit",
+        ),
         TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
         TargetOption(
             "idle",

@@ -117,6 +117,10 @@ def port_range_text(ports: tuple[int, int]) -> str:
     return f"{ports[0]}-{ports[1]}"
 
 
+#: Bytes a second that a limit may say: 8 Tbit.
+MAX_RATE = (1 << 40) - 1
+
+
 def size(lowest: int, highest: int) -> Callable[[str], int]:
     """A parser for numbers of bytes: ``65536``, ``512K``, ``10MiB``, ``1GB``, ``8mbit``."""
 

@@ -12,4 +12,4 @@ HEALTH = 1 << 2  # limits and health in control messages
 LARGE_WINDOWS = 1 << 3  # windows above 16 MiB, up to 64
 
 #: What this version offers; the other bits are reserved, and have no meaning yet.
-OFFERED = DATAGRAMS
+OFFERED = DATAGRAMS | HEALTH

@@ -45,6 +45,7 @@ TOKEN = re.compile(r"[!-~]{1,64}")
 MAX_VERSION_CHARS = 64
 MAX_ID = 0xFFFF  # ids of targets have 16 bits in OPEN
 MAX_PORT = 0xFFFF
+MAX_RATE = (1 << 40) - 1  # bytes a second
 MAX_POSITION = (1 << 64) - 1  # positions have 64 bits in ACK
 #: Targets that one register message is read for; one more than any worker may have, so that it is told so.
 MAX_TARGETS = 128
@@ -75,6 +76,7 @@ MAX_ERROR_CHARS = 32
 
 Option = Union[str, int, bool, "list[str]"]
 Options = Mapping[str, Option]
+NO_RATES: Mapping[int, int] = MappingProxyType({})
 NO_OPTIONS: Options = MappingProxyType({})
 
 
@@ -385,6 +387,28 @@ class Unregister(NamedTuple):
         return frames.pack_json({"do": "unregister", "ids": list(self.ids)})
 
 
+class RateLimits(NamedTuple):
+    """The server's: how fast the worker may send, in bytes a second, 0 for as fast as it can.
+
+    ``all`` together, to each ``visitor``'s address, and from each of ``targets``, by id: what is not there as it likes.
+    """
+
+    all: int = 0
+    visitor: int = 0
+    targets: Mapping[int, int] = NO_RATES
+
+    def pack(self) -> bytes:
+        """The payload."""
+        said: dict[str, Any] = {"do": "limits"}
+        if self.all:
+            said["all"] = self.all
+        if self.visitor:
+            said["visitor"] = self.visitor
+        if self.targets:
+            said["targets"] = [list(each) for each in self.targets.items()]
+        return frames.pack_json(said)
+
+
 class Unknown(NamedTuple):
     """A message of another version, which is ignored; ``do`` is its name."""
 
@@ -395,7 +419,7 @@ class Unknown(NamedTuple):
         return frames.pack_json({"do": self.do})
 
 
-Control = Union[Register, Registered, Unregister, Unknown]
+Control = Union[Register, Registered, Unregister, RateLimits, Unknown]
 
 
 def parse_control(payload: memoryview) -> Control:
@@ -466,6 +490,17 @@ def _answer(data: Any) -> Answer:
         raise RemoteProtocolError(Close.FRAME, f"{what}: {error}") from None
 
 
+def _parse_limits(data: dict[str, Any]) -> RateLimits:
+    what = "limits"
+    targets = _list(what, data, "targets") if "targets" in data else []
+    for each in targets:
+        good = isinstance(each, list) and len(each) == 2 and all(type(number) is int for number in each)
+        if not good or not 0 < each[0] <= MAX_ID or not 0 <= each[1] <= MAX_RATE:
+            raise _wrong(what, "targets", "a list of ids with rates")
+    every, visitor = (_count(what, {key: 0, **data}, key, 0, MAX_RATE) for key in ("all", "visitor"))
+    return RateLimits(every, visitor, dict(targets[:MAX_TARGETS]))
+
+
 def _parse_unregister(data: dict[str, Any]) -> Unregister:
     ids = _list("unregister", data, "ids")
     if not all(type(each) is int and 0 < each <= MAX_ID for each in ids):
@@ -477,4 +512,5 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], Control]] = {
     "register": _parse_register,
     "registered": _parse_registered,
     "unregister": _parse_unregister,
+    "limits": _parse_limits,
 }

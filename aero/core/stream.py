@@ -19,6 +19,7 @@ from aero.core.codes import Close
 from aero.errors import LocalProtocolError
 
 if TYPE_CHECKING:
+    from aero.core.buckets import Rates
     from aero.core.session import Session
 
 OPEN = 0
@@ -94,8 +95,10 @@ class Stream:
         "announced_at",
         "consumed",
         "heavy",
+        "held",
         "id",
         "limit",
+        "rates",
         "receiver",
         "received",
         "refused",
@@ -129,7 +132,9 @@ class Stream:
             now  # when we said so: of two that hold much, the one with the older time is stuck
         )
         self.heavy = False  # it used all that it might send last time, so it probably has more
-        self.starved = False  # waits for credit
+        self.starved = False  # waits for credit, or stands in a bucket's line
+        self.held = False  # stands in a bucket's line (core/buckets.py)
+        self.rates: Rates | None = None  # how fast it may send; None: as fast as it can
         self.waiting = False  # stands in the session's queue
 
     def consume(self, count: int, now: float) -> None:
@@ -170,6 +175,12 @@ class Stream:
             return None
         if maximum < want:
             want = maximum
+        if self.rates is not None:
+            allowed = self.rates.allowed(self)
+            if allowed < want:
+                if not allowed:
+                    return None
+                want = allowed
         block = session.outbox.tail
         at = block.end + _HEADER_BYTES
         left = block.size - at
@@ -188,6 +199,8 @@ class Stream:
         block = outbox.tail
         _pack_header(block.data, block.end, _DATA | count, self.id)
         self.sent += count
+        if self.rates is not None:
+            self.rates.spend(count)
         count += _HEADER_BYTES
         block.end += count  # Outbox.wrote, without the call
         outbox.written += count

@@ -97,7 +97,7 @@ class Pipe:
         room = stream.reserve()
         if room is None:
             self._reading.stop()
-            if self._failure is not None and stream.starved:
+            if self._failure is not None and stream.starved and not stream.held:
                 self._broken(self._failure)
             return
         try:
@@ -203,7 +203,8 @@ class Pipe:
 
         A server may answer and close while a request comes in. Nothing waits for a peer that has to read first.
         """
-        if self.stream.state & streams.OURS_ENDED or self.stream.starved:
+        stream = self.stream
+        if stream.state & streams.OURS_ENDED or (stream.starved and not stream.held):
             self._broken(error)
         else:
             self._failure = error

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 from aero import logs
 from aero.address import TCP, UDP, Target
 from aero.core import frames
-from aero.core.messages import TAKEN, Answer, Register, Unregister, Wanted
+from aero.core.messages import TAKEN, Answer, RateLimits, Register, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
@@ -126,6 +126,7 @@ class Registration:
             each.clear()
         self._batch = None
         self._next_at = 0.0
+        self._services.limit(RateLimits())  # it will tell what holds for this one
         for service in self._services:
             service.port = 0
             service.withheld = guarded(service.target)
@@ -203,6 +204,10 @@ class Registration:
                 target=service.target,
                 ignored=", ".join(shortfall.guards),
             )
+
+    def limited(self, limits: RateLimits) -> None:
+        """How fast we may send from now on."""
+        self._services.limit(limits)
 
     # Saying it
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aero import __version__, logs
 from aero.core.codes import CLOSE_NAMES, Reset
-from aero.core.messages import Answer, Control, JoinedAgain, JoinedNew, JoinTakeOver, Registered
+from aero.core.messages import Answer, Control, JoinedAgain, JoinedNew, JoinTakeOver, RateLimits, Registered
 from aero.core.session import WORKER_FIRST_ID, Session
 from aero.core.stream import Stream
 from aero.limits import Limits
@@ -35,6 +35,9 @@ class Desk(Protocol):
 
     def answered(self, answers: tuple[Answer, ...]) -> None:
         """The server's answers to a register message, or some of them."""
+
+    def limited(self, limits: RateLimits) -> None:
+        """How fast we may send from now on."""
 
 
 class Said(NamedTuple):
@@ -135,6 +138,8 @@ class KeptSession:
         """PROTOCOL.md, section "Control messages"."""
         if isinstance(message, Registered):
             self._desk.answered(message.targets)
+        elif isinstance(message, RateLimits):
+            self._desk.limited(message)
         else:
             log.debug("! control message without a meaning here", message=message)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aero import logs
 from aero.address import UDP, Target
 from aero.core.codes import Reset
+from aero.core.messages import RateLimits
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.faults import report
@@ -23,6 +24,7 @@ from aero.worker.reach import Approach, Places, Way
 if TYPE_CHECKING:
     from aero.core.flows import Flow
     from aero.worker import flows
+    from aero.worker.rates import SendingRates
 
 log = logs.get("target")
 
@@ -109,6 +111,7 @@ class Services:
         self._flow_places: flows.FlowPlaces | None = None
         self._last_id = 0
         self._by_id: dict[int, Service] = {}
+        self._rates: SendingRates | None = None  # what the server allows, once it has told any
         for target in targets:
             self._add(target, 0)
 
@@ -137,6 +140,8 @@ class Services:
         wanted -= {service.target for service in self._by_id.values()}
         for service in gone:
             del self._by_id[service.id]
+        if self._rates is not None:
+            self._rates.forget(service.id for service in gone)
         had = {
             (service.target.name, service.target.proto): service.had for service in gone
         }  # what a changed target had, it wants again
@@ -145,12 +150,27 @@ class Services:
                 self._add(target, had.get((target.name, target.proto), 0))
         return gone
 
+    def limit(self, limits: RateLimits) -> None:
+        """How fast targets may send from now on; counts for open streams, too."""
+        if self._rates is None:
+            if limits == RateLimits():
+                return
+            from aero.worker.rates import SendingRates
+
+            self._rates = SendingRates(self._loop)
+            for service in self._by_id.values():
+                for stream in service.streams:
+                    stream.rates = self._rates.of(service.id, "")
+        self._rates.take(limits)
+
     def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor came."""
         service = self._by_id.get(target_id)
         if service is None or service.withheld or service.target.proto == UDP:
             stream.abort(Reset.NO_TARGET, f"there is no target {target_id}")
             return
+        if self._rates is not None:
+            stream.rates = self._rates.of(target_id, visitor)
         if log.debugging:
             log.debug("< visitor", target=service.target.name, visitor=visitor, stream=stream.id)
         service.connect(stream)

@@ -21,6 +21,7 @@ from aero.core.messages import (
     JoinedNew,
     JoinNew,
     JoinTakeOver,
+    RateLimits,
     Register,
     Registered,
     Unknown,
@@ -64,6 +65,8 @@ def test_every_joined_is_read_as_it_was_said(joined: messages.Joined) -> None:
         Register((WANTED, Wanted(2, "b", "[::1]:22"))),
         Registered((ANSWER, Answer(2, "b", error=TAKEN, text="port 1 is taken"))),
         Unregister((1, 65_535)),
+        RateLimits(),
+        RateLimits(1, 2, {3: 4, 65_535: (1 << 40) - 1}),
         Unknown("something"),
     ],
 )
@@ -241,6 +244,12 @@ def test_the_longest_message_is_read_within_a_turn_of_the_loop() -> None:
         {"do": "unregister", "ids": [0]},
         {"do": "unregister", "ids": [1, "2"]},
         {"do": "unregister", "ids": {"1": 1}},
+        {"do": "limits", "all": -1},
+        {"do": "limits", "visitor": "2MB"},
+        {"do": "limits", "targets": {"1": 2}},
+        {"do": "limits", "targets": [[1, 2, 3]]},
+        {"do": "limits", "targets": [[0, 2]]},
+        {"do": "limits", "targets": [[1, 1 << 40]]},
     ],
 )
 def test_a_control_message_that_does_not_fit(message: dict[str, Any]) -> None:
@@ -254,7 +263,7 @@ def test_what_is_not_known_is_ignored(do: Any) -> None:
 
 
 @given(
-    st.sampled_from(["register", "registered", "unregister", ""]),
+    st.sampled_from(["register", "registered", "unregister", "limits", ""]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),
         lambda inner: (

@@ -28,6 +28,7 @@ from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Door, Mapping
 from aero.server.registry.pool import Pool
 from aero.server.registry.ports import Claim, Ports, Wait
+from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Owner
@@ -52,6 +53,7 @@ class Registry:
         self.loop = loop
         self.proofs = Proofs(loop)
         self.registrar = Registrar(self.proofs)
+        self.rates = ServerRates(loop)
         self._ports = ports
         self._tcp = tcp.House.build(loop, counters)
         self._udp = udp.Hall(loop)
@@ -80,6 +82,7 @@ class Registry:
             worker.key = worker.cid
         alike[worker.cid] = worker
         self._tagged.setdefault(tag, {})[worker.cid] = worker
+        self.rates.look_at(worker)
         self.events.emit("worker up", cid=worker.cid, tag=tag, host=host, address=address)
         return worker
 
@@ -87,6 +90,7 @@ class Registry:
         """The worker is gone with all its mappings."""
         if self.workers.pop(worker.cid, None) is not None:
             _drop(self._same, worker.names, worker.cid)
+            self.rates.left(worker)
             _drop(self._tagged, worker.tag, worker.cid)
             for mapping in list(worker.mappings.values()):
                 self.drop_mapping(worker, mapping)
@@ -165,6 +169,7 @@ class Registry:
                 mapping.door = self._door(mapping, socks)
             self._ports[owner.proto].hold(port, group or mapping)
             worker.added(mapping)
+            self.rates.look_at(worker)
             self._join_pools(mapping)
         except BaseException:
             if group is not None:
@@ -222,6 +227,7 @@ class Registry:
         if worker.dropped(mapping):
             group = _group(mapping)
             mapping.close()
+            self.rates.gone(mapping)
             self._leave_pools(mapping, group)
             if group is not None and not group.pool.members:
                 self._groups.end(group)
@@ -269,6 +275,7 @@ class Registry:
     def close(self, code: int, text: str) -> None:
         """Ends every worker."""
         stopped(self._timer)
+        self.rates.close()
         self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)

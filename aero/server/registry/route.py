@@ -6,8 +6,9 @@ A protocol, so that a target of another server can be reached like one of a work
 from __future__ import annotations
 
 from time import monotonic
-from typing import Protocol
+from typing import Callable, Protocol
 
+from aero.core.buckets import Rates
 from aero.core.session import Session
 from aero.core.stream import Receiver, Stream
 
@@ -36,10 +37,13 @@ class Carried(Protocol):
 class LocalRoute:
     """Over one session of a worker that is connected to this server."""
 
-    __slots__ = ("_carried", "_target_id")
+    __slots__ = ("_carried", "_rates", "_target_id")
 
-    def __init__(self, carried: Carried, target_id: int) -> None:
-        """``carried``: the session that opens the streams."""
+    def __init__(
+        self, carried: Carried, target_id: int, rates: Callable[[str], Rates | None] = lambda _: None
+    ) -> None:
+        """``carried``: the session that opens the streams; ``rates(visitor)``: how fast they may be."""
+        self._rates = rates
         self._carried = carried
         self._target_id = target_id
 
@@ -50,4 +54,8 @@ class LocalRoute:
 
     def open(self, receiver: Receiver, visitor: str) -> Stream:
         """A new stream of the session. Raises StreamError."""
-        return self._carried.session.open(receiver, self._target_id, visitor, monotonic())
+        stream = self._carried.session.open(receiver, self._target_id, visitor, monotonic())
+        rates = self._rates(visitor)
+        if rates is not None:
+            stream.rates = rates
+        return stream

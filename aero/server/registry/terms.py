@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Callable
 
 from aero.address import NAME, TCP, UDP
-from aero.core.messages import Option, Options
+from aero.core.messages import MAX_RATE, Option, Options
 from aero.errors import ConfigError
 from aero.limits import Limits
 from aero.server.policy.balance import BALANCES
@@ -71,6 +71,7 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
     "balance": word(*BALANCES),
     "group": text(NAME.pattern, "a name"),
     "group-key": text("[0-9a-f]{32}", "a digest"),
+    "limit": number(1024, MAX_RATE),
     "weight": number(1, 100),
 }
 #: The same of a UDP target.

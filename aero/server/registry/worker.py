@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
@@ -16,12 +17,14 @@ from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
 from aero.net.loop import Loop
+from aero.server.policy.rules import EVERYBODY, Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry import terms
 from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Wait
+from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar, Registration
 from aero.server.registry.route import LocalRoute, Route
 from aero.server.registry.session import WorkerSession
@@ -44,6 +47,7 @@ class Home(Protocol):
     events: Events
     counters: Counters
     registrar: Registrar
+    rates: ServerRates
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
@@ -95,6 +99,11 @@ class Worker:
         return self.user, self.tag, self.host, self.identity
 
     @property
+    def rule(self) -> Rule:
+        """What holds for its user now."""
+        return EVERYBODY
+
+    @property
     def ip(self) -> str:
         """Where it came from, without the port."""
         return self.address.rpartition(":")[0].strip("[]")
@@ -136,11 +145,15 @@ class Worker:
 
     def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
         """A stream over the best session. Raises StreamError when no session takes it."""
-        return self._best().session.open(receiver, target_id, visitor, monotonic())
+        stream = self._best().session.open(receiver, target_id, visitor, monotonic())
+        rates = self._home.rates.of(self, target_id, visitor)
+        if rates is not None:
+            stream.rates = rates
+        return stream
 
     def route(self, target_id: int) -> Route:
         """A way to a target over the best session. Raises StreamError when all sessions are leaving."""
-        return LocalRoute(self._best(), target_id)
+        return LocalRoute(self._best(), target_id, partial(self._home.rates.of, self, target_id))
 
     def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
         """A flow over the session with the fewest, a link of which is up; None where there is none."""

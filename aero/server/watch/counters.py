@@ -178,6 +178,11 @@ class Tally:
             self._total.absorb(self)
 
     @property
+    def open(self) -> frozenset[Carrying]:
+        """Streams, or flows, that are open now."""
+        return frozenset(self._open)
+
+    @property
     def streams(self) -> int:
         """Open streams."""
         return len(self._open)

@@ -70,6 +70,7 @@ class Home:
     def __init__(self) -> None:
         self.events, self.counters = Events(), Counters()
         self.registrar: Any = None
+        self.rates: Any = SimpleNamespace(of=lambda *_: None)
         self.timer = SimpleNamespace(start=lambda *_: None, stop=lambda: None, close=lambda: None)
         self.loop: Any = SimpleNamespace(timer=lambda *_: self.timer)
         self.refusal: PortError | None = None
