@@ -112,6 +112,9 @@ class Limits:
     # minute as people edit files; each can cost a bind, a row and a line of log for every target.
     CONTROL_BURST = 32
     CONTROL_PER_S = 1.0
+    # What it says of its targets' health: a message a second, and half a minute of them behind a path that was stuck.
+    HEALTH_BURST = 32
+    HEALTH_PER_S = 1.0
     # What is answered costs more than asking: pings of a worker (one at once and one an interval, which is a second at
     # least; a few more after a stop), and streams that it opens at the server, where there is nothing to reach.
     PINGS_BURST = 16

@@ -91,7 +91,9 @@ def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
             *(who if not number else [""] * len(who)),
             target["name"] + ("/udp" if target["proto"] == "udp" else ""),
             target["local"],
-            target["listen"],
+            target["listen"]
+            if target.get("healthy", True)
+            else f"{target['listen']} (down: {target['why']})",
             str(target.get("streams", target.get("flows"))),
             size(target["bytes_in"]),
             size(target["bytes_out"]),

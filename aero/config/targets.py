@@ -47,6 +47,15 @@ class TargetOption(NamedTuple):
         return entry(f"{self.name}={self.metavar}", self.help)
 
 
+def check(text: str) -> str:
+    """How a worker looks at a target: ``tcp`` or ``http:/PATH``."""
+    if text != "tcp" and not re.fullmatch(r"http:/[!-~]{0,255}", text):
+        raise ConfigError(
+            f"{shown(text)!r} is no way to look, write tcp or http:/path, as in check=http:/health"
+        )
+    return text
+
+
 def group_key(text: str) -> str:
     """The digest of a key that stands in ``@FILE``: who is let into a group has to know the key, nobody to see it."""
     if not text.startswith("@"):
@@ -73,6 +82,33 @@ OPTIONS: dict[str, TargetOption] = {
             "Whose turn it is in a group, and on the mux among targets of one tag and name: round-robin (default),"
             " least (open streams), random-two, hash (of the visitor's address) or, on the mux, cookie. The first"
             " worker's counts.",
+        ),
+        TargetOption(
+            "check",
+            "HOW",
+            check,
+            "Look whether it works: tcp (it takes a connection) or http:/PATH (status 200 to 399). While it does not,"
+            " visitors go to others of its group or tag, or are told so.",
+        ),
+        TargetOption(
+            "every", "SECONDS", values.duration(1, 3600), "Between two looks (default: 10s)", needs="check"
+        ),
+        TargetOption(
+            "timeout", "SECONDS", values.duration(1, 60), "For one look (default: 3s)", needs="check"
+        ),
+        TargetOption(
+            "fails",
+            "N",
+            values.integer(1, 20),
+            "Failed looks in a row to be down (default: 3)",
+            needs="check",
+        ),
+        TargetOption(
+            "passes",
+            "N",
+            values.integer(1, 20),
+            "Good ones in a row to be up (default: 2)",
+            needs="check",
         ),
         TargetOption(
             "group",

@@ -73,6 +73,8 @@ INVALID, DUPLICATE, TOO_MANY, OUT_OF_RANGE, TAKEN = (
     "taken",
 )
 MAX_ERROR_CHARS = 32
+#: Why a target does not work, in a few words.
+MAX_WHY_CHARS = 128
 
 Option = Union[str, int, bool, "list[str]"]
 Options = Mapping[str, Option]
@@ -409,6 +411,24 @@ class RateLimits(NamedTuple):
         return frames.pack_json(said)
 
 
+class Look(NamedTuple):
+    """What a worker saw when it looked at one of its targets: ``why`` it does not work, "" where it does."""
+
+    id: int
+    why: str = ""
+
+
+class Seen(NamedTuple):
+    """What a worker has seen of its targets since it last said so; at most once a second."""
+
+    looks: tuple[Look, ...]
+
+    def pack(self) -> bytes:
+        """The payload."""
+        looks = [{"id": each.id, **({"why": each.why} if each.why else {})} for each in self.looks]
+        return frames.pack_json({"do": "health", "targets": looks})
+
+
 class Unknown(NamedTuple):
     """A message of another version, which is ignored; ``do`` is its name."""
 
@@ -419,7 +439,7 @@ class Unknown(NamedTuple):
         return frames.pack_json({"do": self.do})
 
 
-Control = Union[Register, Registered, Unregister, RateLimits, Unknown]
+Control = Union[Register, Registered, Unregister, Seen, RateLimits, Unknown]
 
 
 def parse_control(payload: memoryview) -> Control:
@@ -508,9 +528,22 @@ def _parse_unregister(data: dict[str, Any]) -> Unregister:
     return Unregister(tuple(ids))
 
 
+def _parse_seen(data: dict[str, Any]) -> Seen:
+    looks = _list("health", data, "targets")
+    if len(looks) > MAX_TARGETS or not all(isinstance(each, dict) for each in looks):
+        raise _wrong("health", "targets", f"a list of at most {MAX_TARGETS} objects")
+    return Seen(
+        tuple(
+            Look(_count("health", each, "id", 1, MAX_ID), _text("health", each, "why", MAX_WHY_CHARS))
+            for each in looks
+        )
+    )
+
+
 _PARSERS: dict[str, Callable[[dict[str, Any]], Control]] = {
     "register": _parse_register,
     "registered": _parse_registered,
     "unregister": _parse_unregister,
     "limits": _parse_limits,
+    "health": _parse_seen,
 }

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 from aero import logs
 from aero.address import TCP, UDP, Target
 from aero.core import frames
-from aero.core.messages import TAKEN, Answer, RateLimits, Register, Unregister, Wanted
+from aero.core.messages import TAKEN, Answer, RateLimits, Register, Seen, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
@@ -33,6 +33,7 @@ from aero.worker.targets import Service, Services
 
 if TYPE_CHECKING:
     from aero.core.flows import Flow
+    from aero.worker.checks import Checks
 
 log = logs.get("target")
 
@@ -67,7 +68,7 @@ class Speaker(Protocol):
     def carries_datagrams(self) -> bool:
         """True where the server can carry UDP."""
 
-    def say(self, said: Iterable[Register | Unregister]) -> Receipt:
+    def say(self, said: Iterable[Register | Unregister | Seen]) -> Receipt:
         """Sends control messages."""
 
 
@@ -96,6 +97,7 @@ class Registration:
         self._next_at = 0.0
         self._answers_until = 0.0  # for so long answers are waited for
         self._timer: Watcher | None = None
+        self._checks: Checks | None = None  # made for the first target that has one
 
     def state(self, service: Service) -> int:
         """Where a target stands."""
@@ -113,6 +115,8 @@ class Registration:
     def replace(self, targets: tuple[Target, ...]) -> None:
         """These are the targets from now on. What stays the same is not touched; streams that are open go on."""
         for service in self._services.replace(targets):
+            if self._checks is not None:
+                self._checks.forget(service.id)
             state = self._states.pop(service.id, UNTOLD)
             self._refusals.pop(service.id, None)
             self._due.pop(service.id, None)
@@ -127,6 +131,8 @@ class Registration:
         self._batch = None
         self._next_at = 0.0
         self._services.limit(RateLimits())  # it will tell what holds for this one
+        if self._checks is not None:
+            self._checks.close()
         for service in self._services:
             service.port = 0
             service.withheld = guarded(service.target)
@@ -170,6 +176,8 @@ class Registration:
                 self._withhold(service, shortfall)
             elif self._move(service.id, GOT_PORT):
                 service.withheld = False
+                if "check" in answer.options:
+                    self._look_after(service)
                 if service.port != answer.port:
                     service.port = service.had = answer.port
                     self._refusals.pop(service.id, None)
@@ -192,6 +200,18 @@ class Registration:
             self._refusals[service.id] = answer.text
             again = {"retry_s": Limits.REGISTER_RETRY_S} if taken else {}
             log.error("the server refused a target", target=service.target, why=answer.text, **again)
+
+    def _look_after(self, service: Service) -> None:
+        if self._checks is None:
+            from aero.worker.checks import Checks
+
+            self._checks = Checks(self._loop, self._say_seen)
+        self._checks.watch(service.id, service.target, service.way)
+
+    def _say_seen(self, seen: Seen) -> None:
+        speaker = self.speaker()
+        if speaker is not None:
+            speaker.say((seen,))
 
     def _withhold(self, service: Service, shortfall: Shortfall) -> None:
         """The server would let in whom the target's options keep out: the target is taken back."""
@@ -288,6 +308,8 @@ class Registration:
         """Says nothing more."""
         stopped(self._timer)
         self._timer = None
+        if self._checks is not None:
+            self._checks.close()
 
 
 def _fitting(targets: tuple[Wanted, ...]) -> list[Register]:

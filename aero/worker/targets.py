@@ -44,12 +44,12 @@ class Service:
         self.streams: set[Stream] = set()
         self.conversations: flows.Conversations | None = None  # of a UDP target, from its first visitor on
         self._loop = way.loop
-        self._way = way
+        self.way = way
 
     def connect(self, stream: Stream) -> None:
         """Connects ``stream`` to the target; resets it where that cannot be done."""
         self.streams.add(stream)
-        approach = Approach(self._way, partial(self._arrived, stream))
+        approach = Approach(self.way, partial(self._arrived, stream))
         approach.start()
         if not approach.over:
             stream.session.when_reset(stream, partial(self._left, stream, approach))
@@ -59,7 +59,7 @@ class Service:
         if self.conversations is None:
             from aero.worker.flows import Conversations
 
-            self.conversations = Conversations(self._way, places, self.target)
+            self.conversations = Conversations(self.way, places, self.target)
         self.conversations.add(flow)
 
     def _left(self, stream: Stream, approach: Approach) -> None:

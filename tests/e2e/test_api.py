@@ -88,6 +88,8 @@ def test_list_tells_everything_of_a_worker(api: ApiServer) -> None:
             "name": "echo",
             "proto": "tcp",
             "listen": f"{LOOPBACK}:{port}",
+            "healthy": True,
+            "why": "",
             "streams": 1,
             "bytes_in": 1000,
             "bytes_out": 1000,

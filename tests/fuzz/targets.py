@@ -260,6 +260,7 @@ _CONTROLS = [
     messages.Register(_TARGETS),
     messages.Registered(_ANSWERS),
     messages.Unregister((1, 2)),
+    messages.Seen((messages.Look(1, "no"), messages.Look(2))),
     messages.Unknown("x"),
 ]
 _FRAMES = [

@@ -290,6 +290,10 @@ class Api:
             "proto": mapping.owner.proto,
             "local": logs.clean(mapping.local),
             "listen": ", ".join(mapping.addresses),
+            "healthy": mapping.in_order,
+            "why": logs.clean(mapping.health.why)
+            if mapping.health is not None and not mapping.in_order
+            else "",
             **counts,
             "bytes_in": mapping.bytes_in,
             "bytes_out": mapping.bytes_out,

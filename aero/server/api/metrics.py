@@ -128,6 +128,13 @@ def _metrics(ground: MetricsGround, lag: Lag) -> Iterator[Metric]:
     yield Metric("aero_target_refused_total", "counter", what, refused)
     dropped = [Sample("", {"reason": _word(why)}, count) for why, count in counters.drops.counts.items()]
     yield Metric("aero_datagrams_dropped_total", "counter", "Datagrams dropped here, by reason.", dropped)
+    looked_at = (
+        Sample("", {"tag": worker.tag, "target": each.name, "cid": worker.cid}, int(each.in_order))
+        for worker in list(workers)
+        for each in list(worker.mappings.values())
+        if each.health is not None
+    )
+    yield Metric("aero_target_healthy", "gauge", "Whether a target with check= works.", looked_at)
     handshakes = [
         Sample("", {"result": _word(result)}, count) for result, count in counters.handshakes.items()
     ]

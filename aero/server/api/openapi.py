@@ -48,6 +48,11 @@ SCHEMAS: dict[str, Schema] = {
             "proto": {"enum": ["tcp", "udp"]},
             "local": {**TEXT, "description": "Where the worker reaches the service"},
             "listen": {**TEXT, "description": "Where the server listens for its visitors: host:port, ..."},
+            "healthy": {
+                "type": "boolean",
+                "description": "False while its worker sees that it does not work",
+            },
+            "why": {**TEXT, "description": "Why it does not work, empty where it does"},
             "streams": {**COUNT, "description": "Open ones; of a TCP target"},
             "flows": {**COUNT, "description": "Visitors that are there; of a UDP target"},
             "drops": {

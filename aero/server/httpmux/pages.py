@@ -79,6 +79,11 @@ TEXTS = {
         "The link to the worker of {tag}/{name} is down now. Try again soon.",
         "与 {tag}/{name} 的工作端的连接目前中断，请稍后再试。",
     ),
+    "target sick": Text(
+        503,
+        "The service {tag}/{name} does not work now: {why}. Try again soon.",
+        "服务 {tag}/{name} 目前无法使用：{why}。请稍后再试。",
+    ),
     "busy": Text(503, "There are too many connections now. Try again soon.", "目前连接过多，请稍后再试。"),
     "target slow": Text(
         504,

@@ -178,6 +178,10 @@ class Router:
 
     def _why_not(self, wanted: Destination, workers: list[Worker]) -> Page:
         fields = {"tag": wanted.who, "name": wanted.name}
+        linked = (worker.mapping(wanted.name) for worker in workers if worker.links)
+        sick = [why for why in map(_sickness, linked) if why]
+        if sick:
+            return Page("target sick", {**fields, "why": sick[0]})
         if any(worker.mapping(wanted.name) is not None for worker in workers):
             return Page("link down", fields)
         if not wanted.is_cid and self._comes_back(wanted, workers):
@@ -229,6 +233,15 @@ class Router:
                 hosts.discard(worker.host)
             if not hosts:
                 del self._known[key]
+
+
+def _sickness(mapping: Mapping | None) -> str:
+    """Why a target does not work; "" where it does, or is not looked at."""
+    return (
+        mapping.health.why
+        if mapping is not None and mapping.health is not None and not mapping.in_order
+        else ""
+    )
 
 
 def _is_own(host: bytes, hosts: frozenset[bytes]) -> bool:

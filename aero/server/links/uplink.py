@@ -96,6 +96,7 @@ class Uplink:
         ] = {}  # by the number of the ping that they wait for
         self._flows: Flows | None = None  # from the first UDP target on
         self._control = Budget(worker.limits.CONTROL_BURST, worker.limits.CONTROL_PER_S, monotonic())
+        self._looks = Budget(worker.limits.HEALTH_BURST, worker.limits.HEALTH_PER_S, monotonic())
 
     @property
     def alive(self) -> bool:
@@ -230,6 +231,11 @@ class Uplink:
 
     def control_received(self, message: messages.Control) -> None:
         """PROTOCOL.md, section "Control messages". Raises RemoteProtocolError when they come too fast."""
+        if isinstance(message, messages.Seen):
+            if not self._looks.spend(monotonic()):
+                raise RemoteProtocolError(Close.OVERLOAD, "health messages come faster than once a second")
+            self.worker.seen(message.looks)
+            return
         if not self._control.spend(monotonic()):
             raise RemoteProtocolError(Close.OVERLOAD, "control messages come faster than anybody needs them")
         if isinstance(message, messages.Register):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Callable, Protocol
 
 from aero.address import TCP
@@ -11,6 +12,7 @@ from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
 from aero.limits import Limits
 from aero.server.policy.balance import COOKIE
+from aero.server.policy.health import Health
 from aero.server.policy.shares import Shares
 from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
@@ -73,6 +75,7 @@ class Among(Protocol):
     """Mappings of which one is chosen (registry/pool.py)."""
 
     how: str
+    members: list[Mapping]
 
     def outcome(self, mapping: Mapping, served: bool) -> None:
         """What became of a visitor who was sent to one of them."""
@@ -91,9 +94,11 @@ class Mapping:
         counters: Counters,
         give_way: Callable[[Mapping], None],
         options: Options = NO_OPTIONS,
+        turned: Callable[[Mapping, str], None] | None = None,
     ) -> None:
         """``local``: the target's address as the worker wrote it; ``give_way`` drops the mapping for another's sake;
-        ``options``: those that are honoured, read by terms.py.
+        ``options``: those that are honoured, read by terms.py; ``turned(mapping, why)``: it does not work any more, or,
+        with "", does again.
 
         Whoever makes it owes it its ``door``.
         """
@@ -107,9 +112,10 @@ class Mapping:
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
         self.idle = 0  # streams that the mux keeps for the next request
         self.pools: list[Among] = []  # whose member it is: the first one is the mux's
-        self.in_order = True  # False: nobody is sent there, as it does not work
+        self.health = Health(options) if "check" in options else None
         self.door: Door
         self._give_way = give_way
+        self._tell_turned = turned
         self.closed = False  # the target was withdrawn: new streams would lead nowhere
         self.tally = counters.tally(worker.tag, owner.name, owner.user, owner.proto)
         self.drops = Drops(counters.drops)  # of datagrams, also those that came from the target
@@ -164,6 +170,28 @@ class Mapping:
         """What became of a visitor who was sent here: served, or refused before anything of his was taken."""
         for pool in self.pools:
             pool.outcome(self, served)
+        health = self.health
+        if health is not None and not served and health.refused(monotonic(), self._alone):
+            self._turned()
+
+    @property
+    def in_order(self) -> bool:
+        """False while it is known not to work: nobody is sent there."""
+        return self.health is None or self.health.in_order
+
+    @property
+    def _alone(self) -> bool:
+        """Whether in some pool of its no other that works is left."""
+        return any(not any(each.in_order for each in pool.members if each is not self) for pool in self.pools)
+
+    def looked(self, why: str) -> None:
+        """Its worker has looked at the target: ``why`` it does not work, "" where it does."""
+        if self.health is not None and self.health.looked(why):
+            self._turned()
+
+    def _turned(self) -> None:
+        if self.health is not None and self._tell_turned is not None:
+            self._tell_turned(self, self.health.why)
 
     def holder(self) -> Holder:
         """How its worker is."""

@@ -195,8 +195,23 @@ class Registry:
 
     def _made(self, worker: Worker, owner: Owner, wanted: Wanted, port: int) -> Mapping:
         return Mapping(
-            worker, owner, wanted.id, wanted.local, port, self.counters, self._give_way, wanted.options
+            worker,
+            owner,
+            wanted.id,
+            wanted.local,
+            port,
+            self.counters,
+            self._give_way,
+            wanted.options,
+            self._say_turned,
         )
+
+    def _say_turned(self, mapping: Mapping, why: str) -> None:
+        worker = mapping.worker
+        if why:
+            self.events.fault("target sick", cid=worker.cid, tag=worker.tag, target=mapping.name, why=why)
+        else:
+            self.events.emit("target well", cid=worker.cid, tag=worker.tag, target=mapping.name)
 
     def _say_up(self, mapping: Mapping) -> None:
         worker, group = mapping.worker, _group(mapping)

@@ -69,6 +69,11 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
 #: How the value of each option of a TCP target is read: returns it, or raises ConfigError for one that cannot be.
 HONOURED: dict[str, Callable[[Option], Option]] = {
     "balance": word(*BALANCES),
+    "check": text("tcp|http:/[!-~]{0,255}", "tcp or http:/path"),
+    "every": number(1, 3600),
+    "fails": number(1, 20),
+    "passes": number(1, 20),
+    "timeout": number(1, 60),
     "group": text(NAME.pattern, "a name"),
     "group-key": text("[0-9a-f]{32}", "a digest"),
     "limit": number(1024, MAX_RATE),

@@ -12,7 +12,7 @@ from aero.address import TCP, UDP
 from aero.core.codes import Close, Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver, Flows
-from aero.core.messages import DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Wanted
+from aero.core.messages import DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Look, Wanted
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
@@ -251,6 +251,13 @@ class Worker:
         if isinstance(mapping, Wait):
             return mapping
         return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.told)
+
+    def seen(self, looks: Iterable[Look]) -> None:
+        """The worker has looked at some of its targets."""
+        for each in looks:
+            mapping = self.mappings.get(each.id)
+            if mapping is not None:
+                mapping.looked(each.why)
 
     def unregister(self, target_ids: Iterable[int]) -> None:
         """Closes mappings: no new visitors; open streams go on. Raises RemoteProtocolError as ``register``."""

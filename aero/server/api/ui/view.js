@@ -73,7 +73,8 @@ class TargetRow {
 
   show(target, series, inView) {
     write(this.local, target.local);
-    write(this.listen, target.listen);
+    write(this.listen, target.healthy === false ? `${target.listen} – ${words.down(target.why)}` : target.listen);
+    this.listen.classList.toggle("sick", target.healthy === false);
     write(this.streams, plain.format(target.streams ?? target.flows));
     this.streams.title = target.drops ? words.drops(Object.entries(target.drops).filter(([, count]) => count)) : "";
     this.total.show(target.bytes_in, target.bytes_out, bytes);

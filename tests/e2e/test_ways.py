@@ -1,0 +1,123 @@
+"""Several workers for one service: a group's port, whose turn it is, targets that fail and come back."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+from tests.e2e.harness import LOOPBACK, Lab, Worker, connect, free_port, is_reset, poll
+from tests.e2e.mux import Mux, Target
+from tests.e2e.services import serve
+
+
+def named(lab: Lab, name: str) -> int:
+    """A service that says who it is."""
+    return serve(lab, lambda sock: sock.sendall(name.encode()))
+
+
+def who(port: int) -> str:
+    """Who answers there; "" for nobody."""
+    try:
+        with connect(port) as visitor:
+            return visitor.recv(64).decode()
+    except OSError:
+        return ""
+
+
+def members(lab: Lab, options: str, *extra: str) -> tuple[int, list[Worker]]:
+    """Three workers of one group, services "0" to "2"; the group's port."""
+    server = lab.server(*extra)
+    key = lab.path("group-key")
+    key.write_text("a key of the group's own")
+    key.chmod(0o600)
+    workers = []
+    for number in range(3):
+        to = f"{LOOPBACK}:{named(lab, str(number))}?group=front&group-key=@{key}{options}"
+        state = Path(lab.new_folder(f"state-{number}"))
+        workers.append(lab.worker(server, targets={"web": to}, tag=f"w{number}", state=state))
+    ports = {worker.port("web") for worker in workers}
+    assert len(ports) == 1, "they share one port"
+    return ports.pop(), workers
+
+
+def test_a_group_goes_on_while_its_members_die_and_come_back(lab: Lab) -> None:
+    port, workers = members(lab, "&balance=round-robin")
+    assert Counter(who(port) for _ in range(30)) == {"0": 10, "1": 10, "2": 10}
+    workers[1].stop(signal.SIGKILL)
+    poll("it to be gone", lambda: Counter(who(port) for _ in range(10))["1"] == 0)
+    answers = Counter(who(port) for _ in range(30))
+    assert answers == {"0": 15, "2": 15}, "nobody is sent to one that is gone"
+
+
+def test_a_visitor_stays_with_one_member_while_it_is_there(lab: Lab) -> None:
+    port, workers = members(lab, "&balance=hash", "--resume", "0")
+    (first,) = {who(port) for _ in range(9)}
+    workers[int(first)].stop()
+    poll("it to be gone", lambda: who(port) not in (first, ""))
+    assert len({who(port) for _ in range(9)}) == 1
+
+
+def test_a_target_that_fails_is_passed_over_until_it_is_well(lab: Lab) -> None:
+    """Alone and as one of two; on a mapping and on the mux."""
+    mux, good = Mux(lab), Target(lab, "good")
+    flapping, options = free_port(), "check=tcp&every=1&fails=2&passes=1&timeout=1"
+    alone = lab.worker(mux.server, targets={"web": f"{LOOPBACK}:{flapping}?{options}"}, tag="alone")
+    port = alone.port("web")
+    mux.server.says(r"target sick .*why=\"Connection refused\"")
+    assert is_reset(port)
+    answer = mux.ask("/alone/web/")
+    assert (answer.status, answer.get("Retry-After")) == (503, "5")
+    assert b"Connection refused" in answer.body
+
+    mux.worker("pair", web=good)
+    second = lab.worker(
+        mux.server,
+        targets={"web": f"{LOOPBACK}:{flapping}?{options}"},
+        tag="pair",
+        state=lab.new_folder("second"),
+    )
+    second.port("web")
+    poll("both to be sick", lambda: len(re.findall("target sick", mux.server.stderr)) == 2)
+    assert {mux.ask("/pair/web/", method="POST", body=b"x").status for _ in range(9)} == {200}
+
+    with socket.create_server((LOOPBACK, flapping)):
+        poll("both to be well", lambda: len(re.findall("target well", mux.server.stderr)) == 2)
+        with connect(port):
+            pass
+    poll("both to be sick again", lambda: len(re.findall("target sick", mux.server.stderr)) == 4)
+    mux.leave()
+
+
+def test_what_a_target_says_decides_where_it_is_asked_by_http(lab: Lab) -> None:
+    mux, target = Mux(lab), Target(lab)
+    target.heads["/health"] = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"
+    to = f"{LOOPBACK}:{target.port}?check=http:/health&every=1&fails=1&passes=1"
+    lab.worker(mux.server, targets={"web": to}).port("web")
+    mux.server.says(r"target sick .*status 500")
+    target.heads["/health"] = b"HTTP/1.1 204 Fine\r\n\r\n"
+    mux.server.says("target well")
+    assert mux.ask("/t/web/").status == 200
+    assert {each.get("User-Agent") for each in target.requests[:1]} == {"aero-check"}
+    mux.leave()
+
+
+def test_a_browser_stays_with_the_worker_that_its_cookie_names(lab: Lab) -> None:
+    mux = Mux(lab)
+    for number in range(3):
+        to = f"{LOOPBACK}:{Target(lab, str(number)).port}?balance=cookie"
+        lab.worker(mux.server, targets={"web": to}, tag="farm", state=lab.new_folder(f"s{number}")).port(
+            "web"
+        )
+    first = mux.ask("/farm/web/", "Cookie: a=b")
+    cookie = str(first.get("Set-Cookie"))
+    assert cookie.endswith("; Path=/farm/web; HttpOnly; SameSite=Lax")
+    pair = cookie.partition(";")[0]
+    answers = [mux.ask("/farm/web/", f"Cookie: a=b; {pair}") for _ in range(6)]
+    assert {each.get("Set-Cookie") for each in answers} == {None}
+    assert {each.body for each in answers} == {answers[0].body}
+    assert b"aero-way" not in answers[0].body, "the target does not see it"
+    assert len({mux.ask("/farm/web/").body for _ in range(6)}) == 3, "others take turns"
+    mux.leave()
