@@ -55,6 +55,16 @@ class Endpoint(NamedTuple):
         return f"{self.scheme}://{self.address}{self.path}"
 
 
+class Header(NamedTuple):
+    """A field of a WebSocket's request, for a gateway that wants a token perhaps: its repr does not show the value."""
+
+    name: str
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Header({self.name!r}, ***)"
+
+
 class Endpoints(NamedTuple):
     """What ``--server`` names: the ways to the server, the first one preferred; ``text``: as it was written."""
 

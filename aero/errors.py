@@ -17,7 +17,8 @@ AeroError
 ├── Problem                a call of the API that gets no better answer than this error
 └── NetworkError           the operating system's network said no
     ├── DialError              no address of the peer could be reached
-    │   └── UpgradeError           whoever was asked for a WebSocket did not switch
+    │   └── PassageError           something between us and the peer does not let us through
+    │       └── UpgradeError           whoever was asked for a WebSocket did not switch
     ├── FrameError             a WebSocket's peer broke a rule of its framing
     └── ListenError            an address could not be listened on (exit 4)
 """
@@ -140,7 +141,11 @@ class DialError(NetworkError):
     """No address of the peer could be reached."""
 
 
-class UpgradeError(DialError):
+class PassageError(DialError):
+    """Something that was reached, a proxy or a gateway, does not let us through, and why."""
+
+
+class UpgradeError(PassageError):
     """Whoever was asked for a WebSocket did not switch.
 
     ``status`` is that of HTTP, 0 where the answer was none of HTTP's; ``headers`` are its fields by name in lower case,

@@ -222,6 +222,8 @@ class Limits:
     NAME_FRESH_S = 1.0
     # A resolver that needs longer is in trouble: from then on a name's last known addresses serve until it answers.
     NAME_PATIENCE_S = 2.0
+    # Threads that look up servers and their proxies, made as they are needed: one alone for a worker with one server.
+    DIAL_THREADS = 4
     # Threads that look targets' names up, for dead names hold theirs for up to half a minute; made as they are needed,
     # some 50 KiB each. Names that are remembered, some 300 bytes each; addresses of one that are used.
     NAME_THREADS = 16

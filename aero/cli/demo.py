@@ -20,6 +20,7 @@ from aero import __version__, logs
 from aero.address import Address, Target
 from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.codes import Close
+from aero.endpoint import Endpoints
 from aero.errors import AeroError, NetworkError
 from aero.server.app import Server
 from aero.worker.app import WorkerApp
@@ -55,7 +56,7 @@ def run(check: bool, aead: str = "") -> int:
     config = ClientConfig(
         tag="demo",
         host="demo-host",
-        server=Address(_IP, server.port),
+        server=Endpoints.at(_IP, server.port),
         targets=(target,),
         auth=code,
         aead=aead,

@@ -120,6 +120,19 @@ def secret(name: str, help: str, *, live: bool = False, part: str = "") -> str:
     )
 
 
+def hidden(
+    name: str,
+    metavar: str,
+    parse: Callable[[str], tuple[T, tuple[str, ...], tuple[str, ...]]],
+    help: str,
+    *,
+    live: bool = False,
+) -> T | str:
+    """Declares an option with a code in its value, as `secret`; "" where it is not given."""
+    default = values.Code()
+    return cast("T | str", Option(name, metavar, parse, default, help, live=live, secret=True))
+
+
 def argument(name: str, parse: Callable[[str], T], default: T) -> T:
     """Declares a word that the command takes besides its options."""
     return cast("T", Option(name, name.upper(), parse, default, "", positional=True))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from aero.address import Address, is_loopback
 from aero.config import table
 from aero.config.option import Options
+from aero.endpoint import TCP
 from aero.errors import ConfigError
 
 R = TypeVar("R", bound=table.RoleOptions)
@@ -47,6 +48,11 @@ class ClientConfig(table.ClientOptions):
         """Checks everything that was asked for. Raises ConfigError."""
         config = super().parse(given)
         _check_detach(config, given)
+        other = [way for way in config.server.ways if way.scheme != TCP]
+        if other:
+            raise ConfigError(
+                f"{given.place('server')}: {other[0].scheme}:// is not offered yet, write HOST:PORT"
+            )
         return config
 
     def lock_name(self) -> str:

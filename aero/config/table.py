@@ -7,11 +7,17 @@ field of the configuration and what a reload may change all follow. Options that
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aero import endpoint
 from aero.address import Address, Target, UnixPath, check_tag, host
 from aero.config import values
-from aero.config.option import Config, argument, flag, option, repeated, secret
+from aero.config.option import Config, argument, flag, hidden, option, repeated, secret
 from aero.config.targets import target_list
+from aero.endpoint import Endpoints
+
+if TYPE_CHECKING:
+    from aero.proxies import Proxy
 
 
 class RoleOptions(Config):
@@ -176,8 +182,16 @@ class ClientOptions(RoleOptions):
         " NAME@[::1]:80; ?remote=PORT at its end asks the server for that port.",
         live=True,
     )  # fmt: skip
-    server: Address = option(
-        "server", "HOST:PORT", values.server_address, Address("0.0.0.0", 8080), "The server to dial",
+    server: Endpoints = option(
+        "server", "HOST:PORT", Endpoints.parse, Endpoints.at("0.0.0.0", 8080),
+        "The server to dial. Several, separated by commas, are tried one after another, a moment apart, the one"
+        " that worked last first.",
+        live=True,
+    )  # fmt: skip
+    proxy: Proxy | str = hidden(
+        "proxy", "URL", values.proxy,
+        "Reach the server by a proxy: http://[USER:PASSWORD@]HOST:PORT, socks5:// or socks5h:// (which looks the"
+        " server's name up at the proxy), @FILE to read that from a file, or none",
         live=True,
     )  # fmt: skip
     auth: str = secret("auth", "The server's code, or @FILE to read it from a file", live=True)

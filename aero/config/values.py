@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
     from typing import Union
 
+    from aero.proxies import Proxy
+
     Networks = tuple[Union[IPv4Network, IPv6Network], ...]
 
 # ----------------------------------------------------------------------------
@@ -284,24 +286,36 @@ class Code(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def auth_code(text: str) -> Code:
+def auth_code(text: str, what: str = "the code") -> Code:
     """The code itself, or from ``@FILE``: the file's only line. Messages name the file, never the code.
 
     Raises ConfigError, SourceError.
     """
     if not text.startswith("@"):
-        return Code(_checked_code(text, "the code"))
+        return Code(_checked_code(text, what))
     where = path(text[1:])
     warnings = readable_by_others(where)
     try:
         with open(where, "rb") as file:
             data = file.read(AUTH_BYTES + ENDING_BYTES)
     except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read the code from {where!r}: {_reason(error)}") from None
+        raise SourceError(f"cannot read {what} from {where!r}: {_reason(error)}") from None
     plain, notes = visible(data, where)
     return Code(
-        _checked_code(plain.decode("utf-8", "surrogateescape"), f"the code in {where!r}"), warnings, notes
+        _checked_code(plain.decode("utf-8", "surrogateescape"), f"{what} in {where!r}"), warnings, notes
     )
+
+
+def proxy(text: str) -> tuple[Proxy | str, tuple[str, ...], tuple[str, ...]]:
+    """A proxy's URL, or from ``@FILE``; ``none`` gives that word. What to say in the log follows, as for a code.
+
+    Raises ConfigError, SourceError. Messages never show the URL.
+    """
+    from aero.proxies import NONE, Proxy
+
+    code = auth_code(text, "the proxy's URL")
+    found: Proxy | str = NONE if code.text == NONE else Proxy.parse(code.text)
+    return found, code.warnings, code.notes
 
 
 def visible(data: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
@@ -382,11 +396,6 @@ def default_state(environ: Mapping[str, str] | None = None, uid: int | None = No
 # ----------------------------------------------------------------------------
 # Addresses and names
 # ----------------------------------------------------------------------------
-
-
-def server_address(text: str) -> Address:
-    """Where a server listens for workers, to dial it."""
-    return Address.parse(text, 8080)
 
 
 #: What every system takes (unix(7) has 108 with the zero at its end, others 104).

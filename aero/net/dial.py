@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import Callable
 
 import gevent
@@ -152,21 +153,16 @@ def dial(names: Names, host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) 
 
     Raises DialError with every address's reason.
     """
-    answer: AsyncResult[Found] = AsyncResult()
     connected: AsyncResult[socket.socket | None] = AsyncResult()
-    question = names.ask(host, answer.set, Limits.NAME_FRESH_S)  # who dials again waits in between
     race: Race | None = None
     sock: socket.socket | None = None
+    until = monotonic() + timeout_s
+    found = addresses_of(names, host, timeout_s)
     try:
-        with gevent.Timeout(timeout_s, False):
-            found = answer.get()
-            if not found.addresses:
-                raise DialError(f"the name {host} does not resolve: {found.error}")
-            race = Race(event_loop(), at_port(found.addresses, port), lambda sock, _: connected.set(sock))
+        with gevent.Timeout(max(until - monotonic(), 0.001), False):
+            race = Race(event_loop(), at_port(found, port), lambda sock, _: connected.set(sock))
             sock = connected.get()
     finally:
-        if question is not None:
-            question.cancel()
         if race is not None:
             race.cancel()
         late = connected.value
@@ -174,7 +170,23 @@ def dial(names: Names, host: str, port: int, timeout_s: float = DIAL_TIMEOUT_S) 
             late.close()
     if sock is not None:
         return TcpTransport(sock)
-    if race is None:
-        raise DialError(f"the name {host} does not resolve: no answer within {timeout_s:.0f} s")
-    reasons = ", ".join(f"{address[0]}: {os.strerror(code)}" for (_, address), code in race.failed)
+    failed = race.failed if race is not None else []
+    reasons = ", ".join(f"{address[0]}: {os.strerror(code)}" for (_, address), code in failed)
     raise DialError(f"cannot reach {host} port {port} ({reasons or f'no answer within {timeout_s:.0f} s'})")
+
+
+def addresses_of(names: Names, host: str, timeout_s: float = DIAL_TIMEOUT_S) -> tuple[SockAddr, ...]:
+    """What a name has, one address at least, the ports 0; blocks the greenlet. Raises DialError."""
+    answer: AsyncResult[Found] = AsyncResult()
+    found: Found = Found((), f"no answer within {timeout_s:.0f} s")
+    question = names.ask(host, answer.set, Limits.NAME_FRESH_S)  # who dials again waits in between
+    try:
+        with gevent.Timeout(timeout_s, False):
+            found = answer.get()
+    finally:
+        if question is not None:
+            question.cancel()
+    if not found.addresses:
+        raise DialError(f"the name {host} does not resolve: {found.error}")
+    addresses: tuple[SockAddr, ...] = found.addresses
+    return addresses

@@ -2,8 +2,8 @@
 without (RFC 1929). Two small machines that know no sockets, and what moves them over a connection.
 
 Each begins with ``start()``, takes what the proxy says by ``receive`` and returns what to say to it, until it is
-``done``. Everything that a proxy may say in place of yes is a DialError, one line that a tired person understands. In
-what goes through a proxy afterwards we speak first, so what it sends behind its yes is a page that nobody asked for.
+``done``. Everything that a proxy may say in place of yes is a PassageError, one line that a tired person understands.
+In what goes through a proxy afterwards we speak first, so what it sends behind its yes is a page nobody asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from base64 import b64encode
 from typing import Protocol
 
 from aero.address import Address, is_ip
-from aero.errors import DialError, NetworkError
+from aero.errors import NetworkError, PassageError
 from aero.net.transport import Transport, wait
 from aero.proxies import HTTP, Proxy
 
@@ -53,7 +53,7 @@ class Machine(Protocol):
         """What we say first."""
 
     def receive(self, data: bytes, /) -> bytes:
-        """Takes what the proxy says; returns what to answer. Raises DialError."""
+        """Takes what the proxy says; returns what to answer. Raises PassageError."""
 
 
 class Connect:
@@ -101,7 +101,7 @@ class Connect:
         self._head = rest  # behind an interim answer
 
     def _judge(self, code: int, said: str, fields: list[tuple[bytes, bytes]], rest: bytes) -> None:
-        """Raises DialError unless the answer is yes."""
+        """Raises PassageError unless the answer is yes."""
         first = dict(reversed(fields))
         page = first.get(b"content-type", b"").lower().startswith(b"text/html")
         if code < 300 and code != 101:
@@ -112,6 +112,8 @@ class Connect:
             return
         if code == 407:
             raise self._error(self._login(fields))
+        if code == 401 and self._proxy.user is not None:  # tinyproxy's way to say so
+            raise self._error(f"does not take this user and password ({said})")
         if code == 511 or 300 <= code < 400:
             place = _plain(first.get(b"location", b"").split(b"?")[0])
             where = f", at {place}" if place else ""
@@ -137,8 +139,8 @@ class Connect:
             return f"wants a password ({said}): write --proxy http://USER:PASSWORD@{self._proxy.address}"
         return f"does not take this user and password ({said})"
 
-    def _error(self, text: str) -> DialError:
-        return DialError(f"the proxy {self._proxy} {text}")
+    def _error(self, text: str) -> PassageError:
+        return PassageError(f"the proxy {self._proxy} {text}")
 
 
 class Socks:
@@ -232,14 +234,14 @@ class Socks:
         self.done = True
         return b""
 
-    def _error(self, text: str) -> DialError:
-        return DialError(f"the proxy {self._proxy} {text}")
+    def _error(self, text: str) -> PassageError:
+        return PassageError(f"the proxy {self._proxy} {text}")
 
 
 def pass_through(transport: Transport, proxy: Proxy, server: Address) -> None:
     """Has the proxy at the other end connect us to ``server``. Blocks the greenlet; whoever has a deadline sets it.
 
-    Raises DialError, and OSError where the connection breaks.
+    Raises PassageError, and OSError where the connection breaks.
     """
     machine: Machine = Connect(proxy, server) if proxy.scheme == HTTP else Socks(proxy, server)
     buffer = memoryview(bytearray(_READ_BYTES))
@@ -252,12 +254,12 @@ def pass_through(transport: Transport, proxy: Proxy, server: Address) -> None:
                 wait(transport, transport.receive_waits_for)
                 continue
             if not count:
-                raise DialError(f"the proxy {proxy} hung up in place of an answer")
+                raise PassageError(f"the proxy {proxy} hung up in place of an answer")
             _send(transport, machine.receive(bytes(buffer[:count])))
     except OSError as error:
         if isinstance(error, NetworkError):
             raise
-        raise DialError(f"the proxy {proxy} broke the connection ({error.strerror or error})") from error
+        raise PassageError(f"the proxy {proxy} broke the connection ({error.strerror or error})") from error
 
 
 def _send(transport: Transport, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from typing import Callable
@@ -21,6 +22,7 @@ from aero.worker.crew import Crew
 from aero.worker.dump import dump
 from aero.worker.ground import Ground
 from aero.worker.identity import Identity, take
+from aero.worker.outlets import Outlets
 from aero.worker.registration import Registration
 from aero.worker.targets import Services
 
@@ -67,7 +69,7 @@ class WorkerApp:
             log.warning(
                 "no auth code is set: the link is encrypted, but nothing proves who the server is; see --auth"
             )
-        if config.server.host in ("0.0.0.0", "::"):  # the default
+        if config.server.ways[0].host in EVERYWHERE:  # the default
             log.warning("the server is looked for on this machine itself; see --server", server=config.server)
         self.crew.start()
 
@@ -80,10 +82,15 @@ class WorkerApp:
             return
         ground = self.ground
         config, changed, fixed = reloaded(ground.config, new)
+        try:
+            outlets = Outlets(config, os.environ, ground.outlets)
+        except AeroError as error:
+            reload_failed(error)
+            return
         if config.auth != ground.config.auth:
             scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, ""))
             ground.password = Password(*scalars)  # for the next link
-        ground.config = config
+        ground.config, ground.outlets = config, outlets
         reload_done(config, changed, fixed)
         self.registration.replace(config.targets)
         if self._identity is not None:
@@ -114,8 +121,8 @@ def run(
     set_up(config)
 
     def announce(target: Target, port: int) -> None:
-        here = config.server.host in EVERYWHERE  # dialled so, it is this machine
-        where = Address("localhost" if here else config.server.host, port)
+        host = app.ground.outlets.last.endpoint.host
+        where = Address("localhost" if host in EVERYWHERE else host, port)  # dialled so, it is this machine
         log.info("target mapped", target=target, at=where)
         try:
             print(f"{target.name}@{target.where} -> {where}", flush=True)

@@ -32,6 +32,7 @@ def dump(ground: Ground, crew: Crew, services: Services) -> None:
             lane=lane.number,
             state=STATE_NAMES[lane.state],
             link="up" if lane.link is not None else "down",
+            server=lane.way,
             session=session.id if session is not None else "",
             streams=len(session.core.streams) if session is not None else 0,
             kept_kib=session.core.outbox.kept_bytes >> 10 if session is not None else 0,

@@ -95,6 +95,7 @@ class Lane:
         self.number = number
         self.state = RESTING
         self.link: Link | None = None
+        self.way = ""  # by which the latest link goes or went
         self.session: KeptSession | None = None
         self.hurry = Event()  # set when another lane has reached the server: do not wait any longer
         self.patience = Patience()
@@ -140,7 +141,7 @@ class Lane:
             self._begin()
 
         def join() -> bytes:
-            if doubted is not None:
+            if doubted is not None and self.state not in (DIALLING, JOINING):  # else this is a second way's
                 self._step_in(doubted)
             return self._join().pack()
 
@@ -153,6 +154,7 @@ class Lane:
             end = self._how(error)
             self._move(ENDED)
             return _words(end), end, error
+        self.way = str(self._ground.outlets.last)
         self.link.start()
         return None
 
@@ -243,11 +245,11 @@ class Lane:
             return
         if isinstance(message, JoinedAgain) and takes is not None:
             takes.go_on(link, message)
-            log.info("link resumed", lane=self.number)
+            log.info("link resumed", lane=self.number, server=self.way)
         elif isinstance(message, JoinedNew) and takes is None:
             self.session = session = KeptSession(self._ground, self._desk, message)
             link.carry(session.core)
-            log.info("link up", lane=self.number, server=self._ground.config.server, cid=session.cid)
+            log.info("link up", lane=self.number, server=self.way, cid=session.cid)
             self._crew.session_begun(session)
         else:
             raise RemoteProtocolError(Close.STATE, "JOINED answers another JOIN than ours")

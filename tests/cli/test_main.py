@@ -96,7 +96,7 @@ def test_client_gets_its_options(roles: Roles) -> None:
     assert cli.main(argv, "aero") == 0
     assert isinstance(roles.config, ClientConfig)
     assert [target.name for target in roles.config.targets] == ["a", "b", "c"]
-    assert (roles.config.tag, roles.config.server, roles.config.once) == ("nas", ("::1", 80), True)
+    assert (roles.config.tag, str(roles.config.server), roles.config.once) == ("nas", "[::1]:80", True)
 
 
 def test_demo_gets_its_options(roles: Roles) -> None:
@@ -142,7 +142,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
         "memory": "64M", "link-path": "/p", "tag": "nas",
-        "target": "web@127.0.0.1:80", "server": "h:1", "host": "box", "ping": "5", "pool": "2",
+        "target": "web@127.0.0.1:80", "server": "h:1", "proxy": "http://p:1", "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip
     known = help.PAGES[command][1].known()
     # --detach would fork these tests; tests/test_daemon.py has it.

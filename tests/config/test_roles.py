@@ -10,6 +10,7 @@ from aero.address import Address, Target
 from aero.config import values
 from aero.config.option import Options
 from aero.config.roles import ClientConfig, ServerConfig, reloaded
+from aero.endpoint import Endpoints
 from aero.errors import ConfigError
 
 WEB = {"target": ["web@127.0.0.1:80"]}
@@ -28,7 +29,7 @@ def test_defaults_of_a_worker() -> None:
     assert config == ClientConfig(
         host=values.machine_host(), targets=(Target("web", "127.0.0.1", 80),), state=values.default_state()
     )
-    assert (config.tag, config.server, config.ping_s, config.pool) == ("aero", ("0.0.0.0", 8080), 60, 1)
+    assert (config.tag, str(config.server), config.ping_s, config.pool) == ("aero", "0.0.0.0:8080", 60, 1)
 
 
 def test_every_option_of_a_server_arrives() -> None:
@@ -58,7 +59,7 @@ def test_every_option_of_a_worker_arrives() -> None:
             }
         )
     )  # fmt: skip
-    targets, server = (Target("web", "127.0.0.1", 80),), Address("::1", 8080)
+    targets, server = (Target("web", "127.0.0.1", 80),), Endpoints.at("::1", 8080)
     assert config == ClientConfig(
         tag="nas", host="box", server=server, targets=targets, auth="code", debug=True, log="/l",
         log_format="json", log_size=1 << 20, ping_s=1, pool=16, once=True, state="/s", aead="pycryptodome",

@@ -21,9 +21,10 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from aero.address import Address, Target
+from aero.address import Target
 from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.codes import Close
+from aero.endpoint import Endpoints
 from aero.host.facts import facts
 from aero.server.app import Server
 from aero.worker.app import WorkerApp
@@ -220,7 +221,7 @@ class Inside:
         self.config = ClientConfig(
             tag="t",
             host="lab",
-            server=Address(LOOPBACK, self.relay.port),
+            server=Endpoints.at(LOOPBACK, self.relay.port),
             targets=(target,),
             auth=CODE,
             ping_s=ping_s,

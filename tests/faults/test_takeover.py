@@ -14,10 +14,11 @@ import gevent.event
 import pytest
 from gevent import socket
 
-from aero.address import Address, Target
+from aero.address import Target
 from aero.core import doubt
 from aero.core import link as links
 from aero.core.codes import Close
+from aero.endpoint import Endpoints
 from aero.limits import Limits
 from aero.net import lookup
 from aero.net.lookup import Found
@@ -356,7 +357,7 @@ def test_names_that_do_not_resolve_for_a_while(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Limits, "NAME_FRESH_S", 0.05)
     with Inside(start=False) as lab:
         target = Target("svc", "svc.test", lab.service.port)
-        lab.config = lab.config.replace(server=Address("aero.test", lab.relay.port), targets=(target,))
+        lab.config = lab.config.replace(server=Endpoints.at("aero.test", lab.relay.port), targets=(target,))
         lab.worker = lab.new_worker()
         lab.worker.start()
         (lane,) = lab.worker.crew.lanes
@@ -436,14 +437,14 @@ def test_a_path_that_speaks_again_before_our_proof_is_kept(monkeypatch: pytest.M
         assert link is not None
         dialled = gevent.event.Event()
         go_on = gevent.event.Event()
-        dial = dialling.dial
+        connect = dialling.connect
 
         def slow(*arguments: Any) -> Any:
             dialled.set()
             go_on.wait()
-            return dial(*arguments)
+            return connect(*arguments)
 
-        monkeypatch.setattr(dialling, "dial", slow)
+        monkeypatch.setattr(dialling, "connect", slow)
         (connection,) = lab.relay.connections
         lab.relay.change(lambda each: [setattr(way, "delay_s", 3600.0) for way in each.ways])
         visitor.sendall(b"meanwhile")

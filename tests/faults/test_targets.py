@@ -10,7 +10,8 @@ import gevent
 import pytest
 from gevent import socket
 
-from aero.address import Address, Target
+from aero.address import Target
+from aero.endpoint import Endpoints
 from aero.host.facts import facts
 from aero.limits import Limits
 from aero.net import lookup
@@ -65,7 +66,7 @@ def test_a_name_that_nobody_answers_for_keeps_no_other_target_waiting(
     names = NameServer("dead.test")
     monkeypatch.setattr(lookup, "resolve", names)
     with Inside(start=False) as lab:
-        lab.config = lab.config.replace(server=Address("aero.test", lab.relay.port))
+        lab.config = lab.config.replace(server=Endpoints.at("aero.test", lab.relay.port))
         named = Target("named", "svc.test", lab.service.port)
         ports = started(lab, Target("dead", "dead.test", 80), named)
         waiting = come(ports["dead"], 150)
@@ -115,7 +116,7 @@ def test_the_last_known_address_serves_while_the_resolver_is_gone(monkeypatch: p
             return Found(((socket.AF_INET, (LOOPBACK, 0)),))
 
         monkeypatch.setattr(lookup, "resolve", resolve)
-        lab.config = lab.config.replace(server=Address("aero.test", lab.relay.port))
+        lab.config = lab.config.replace(server=Endpoints.at("aero.test", lab.relay.port))
         ports = started(lab, Target("named", "svc.test", lab.service.port))
         download(ports["named"], 1, 1000)
         gone = True

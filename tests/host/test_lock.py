@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from aero.address import Address, Target
+from aero.address import Target
 from aero.config.roles import ClientConfig, ServerConfig
+from aero.endpoint import Endpoints
 from aero.errors import Busy, ConfigError, HostError
 from aero.host import lock
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ClientConfig(tag="nas", host="box", server=Address("h", 1), targets=(Target("web", "::1", 80),))
+CONFIG = ClientConfig(tag="nas", host="box", server=Endpoints.at("h", 1), targets=(Target("web", "::1", 80),))
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +185,7 @@ def test_names_tell_apart_what_may_run_side_by_side() -> None:
     others = [
         CONFIG.replace(tag="other"),
         CONFIG.replace(host="other"),
-        CONFIG.replace(server=Address("h", 2)),
+        CONFIG.replace(server=Endpoints.at("h", 2)),
         CONFIG.replace(targets=(Target("web", "::1", 81),)),
         CONFIG.replace(targets=(Target("web", "::1", 80, 25000),)),
         CONFIG.replace(targets=(*CONFIG.targets, Target("ssh", "::1", 22))),

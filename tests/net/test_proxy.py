@@ -111,6 +111,10 @@ def test_every_no_of_an_http_proxy_has_its_line(answer: bytes, text: str) -> Non
 def test_a_password_that_is_not_taken_is_another_line_than_one_that_is_missing() -> None:
     answer = head("407 x", "Proxy-Authenticate: Basic")
     assert refusal(LOGIN, answer) == "does not take this user and password (407 Basic)"
+    assert (
+        refusal(LOGIN, head("401 Unauthorized")) == "does not take this user and password (401 Unauthorized)"
+    )
+    assert refusal(PLAIN, head("401 Unauthorized")) == "says no (401 Unauthorized)"
 
 
 # SOCKS

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from aero.address import Address, Target
+from aero.address import Target
 from aero.config.roles import ClientConfig
+from aero.endpoint import Endpoints
 from aero.errors import ConfigError
 from aero.worker.app import WorkerApp
 from aero.worker.dump import dump
@@ -18,7 +19,7 @@ A, B = (Target(name, "127.0.0.1", port) for name, port in (("a", 1), ("b", 2)))
 
 @pytest.fixture
 def config() -> ClientConfig:
-    return ClientConfig(tag="t", host="h", server=Address("127.0.0.1", 1), targets=(A,), auth="code one")
+    return ClientConfig(tag="t", host="h", server=Endpoints.at("127.0.0.1", 1), targets=(A,), auth="code one")
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_whoever_forgets_the_server_is_told_where_it_is_looked_for(
     host: str,
     warned: bool,
 ) -> None:
-    app = WorkerApp(config.replace(server=Address(host, 1)), lambda target, port: None, once())
+    app = WorkerApp(config.replace(server=Endpoints.at(host, 1)), lambda target, port: None, once())
     monkeypatch.setattr(app.crew, "start", lambda: None)
     app.start()
     assert ("looked for on this machine itself" in caplog.text) is warned

@@ -19,6 +19,7 @@ from aero.address import Address
 from aero.address import Target as TargetConfig
 from aero.config.roles import ClientConfig, ServerConfig
 from aero.core.codes import Close
+from aero.endpoint import Endpoints
 from aero.limits import Limits
 from aero.server.app import Server
 from aero.server.httpmux import server as mux_server
@@ -56,7 +57,7 @@ class Stage:
         ready = Event()
         target = TargetConfig("web", IP, self.service.server_port)
         config = ClientConfig(
-            tag="t", host="host", server=Address(IP, self.server.port), targets=(target,), auth="a"
+            tag="t", host="host", server=Endpoints.at(IP, self.server.port), targets=(target,), auth="a"
         )
         self.worker = WorkerApp(config, lambda *_: ready.set(), once())
         self.worker.start()

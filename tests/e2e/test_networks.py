@@ -1,0 +1,134 @@
+"""Networks that do not let everything out: lists of servers, real proxies, and what is told where nothing works."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+
+import pytest
+
+from tests.e2e import proxies, services
+from tests.e2e.harness import LOOPBACK, Lab, address, connect, exchange, free_port
+from tests.e2e.proxies import PASSWORD
+
+
+def refused(lab: Lab, *options: str, server: int = 0, env: dict[str, str] | None = None) -> str:
+    """What a worker that tries once says on stderr, which it ends with."""
+    worker = lab.worker(server or free_port(), "--once", *options, targets={"x": 1}, env=env)
+    assert worker.wait() == 1
+    assert PASSWORD not in worker.stderr and "eva" not in worker.stderr
+    return worker.stderr.splitlines()[-1]
+
+
+def test_a_list_of_servers_costs_little_where_some_are_dead(lab: Lab) -> None:
+    """One that refuses, one that is silent, one that answers with something else, and the real one; and back again."""
+    server = lab.server()
+    silent = lab.closing.enter_context(socket.create_server((LOOPBACK, 0), backlog=0))
+    crowd = [lab.closing.enter_context(socket.socket()) for _ in range(3)]
+    for each in crowd:
+        each.setblocking(False)
+        each.connect_ex(silent.getsockname())
+    page = services.serve(lab, lambda sock: sock.sendall(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n"))
+    dead = [free_port(), silent.getsockname()[1], page]
+    ways = ",".join(address(port) for port in [*dead, server.link_port])
+    state = lab.path("state")
+    begun = time.monotonic()
+    worker = lab.worker(server, targets={"x": services.echo(lab)}, ways=ways, state=state)
+    port = worker.port("x")
+    assert time.monotonic() - begun < 10
+    with connect(port) as visitor:
+        exchange(visitor, b"hello")
+    assert re.search(rf"link up lane=1 server={address(server.link_port)}", worker.stderr)
+    for number in (dead[0], dead[2]):
+        assert re.search(rf'no way to the server way={address(number)} why="', worker.stderr)
+    worker.stop()
+    again = lab.worker(server, targets={"x": services.echo(lab)}, ways=ways, state=state)
+    again.port("x")
+    assert "no way to the server" not in again.stderr, "it began with what had worked"
+
+
+def test_when_no_way_works_the_last_line_says_why(lab: Lab) -> None:
+    page = services.serve(lab, lambda sock: sock.sendall(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n"))
+    dead = free_port()
+    worker = lab.worker(dead, "--once", targets={"x": 1}, ways=f"{address(dead)},{address(page)}")
+    assert worker.wait() == 1
+    assert re.search(rf"Connection refused\) \[{address(dead)}\]", worker.stderr.splitlines()[-1])
+    assert f"[{address(page)}]" in worker.stderr.splitlines()[-1]
+
+
+def through(lab: Lab, proxy: str, **options: object) -> None:
+    """A worker that has only a proxy carries bytes, and a file may hold its URL."""
+    server = lab.server()
+    file = lab.path("proxy-url")
+    file.write_text(f"{proxy}\n")
+    file.chmod(0o600)
+    worker = lab.worker(server, "--proxy", f"@{file}", targets={"x": services.echo(lab)})
+    with connect(worker.port("x")) as visitor:
+        exchange(visitor, bytes(range(256)) * 4096)
+    where = proxy.rpartition("@")[2].rpartition("//")[2]
+    assert re.search(rf'link up lane=1 server="[^"]* by the proxy [^"]*{where}"', worker.stderr)
+    assert PASSWORD not in worker.stderr and proxies.LOGIN not in worker.stderr
+
+
+def test_tinyproxy_with_a_login_that_dies_and_comes_back(lab: Lab) -> None:
+    proxy = proxies.tinyproxy(lab, login=True)
+    server = lab.server()
+    worker = lab.worker(server, "--proxy", proxy.url(), targets={"x": services.echo(lab)})
+    with connect(worker.port("x")) as visitor:
+        exchange(visitor, b"before")
+        proxy.program.end()
+        worker.says(r"cannot reach the server .*the proxy does not answer: cannot reach 127\.0\.0\.1")
+        proxies.tinyproxy(lab, login=True, port=proxy.port)
+        worker.says(r"link resumed .*by the proxy")
+        exchange(visitor, b"after")
+    assert PASSWORD not in worker.stderr and proxies.LOGIN not in worker.stderr
+
+
+def test_what_tinyproxy_refuses(lab: Lab) -> None:
+    proxy = proxies.tinyproxy(lab, "ConnectPort 443", login=True)
+    where = address(proxy.port)
+    line = refused(lab, "--proxy", proxy.url(login=""))
+    assert (
+        f"the proxy {where} wants a password (407 Basic): write --proxy http://USER:PASSWORD@{where}" in line
+    )
+    line = refused(lab, "--proxy", proxy.url(login="eva:wrong@"))
+    assert f"the proxy {where} does not take this user and password (4" in line
+    port = free_port()
+    line = refused(lab, "--proxy", proxy.url(), server=port)
+    assert f"the proxy {where} does not allow connections to {address(port)} (403 " in line
+
+
+def test_microsocks_with_a_login(lab: Lab) -> None:
+    proxy = proxies.microsocks(lab, login=True)
+    through(lab, proxy.url("socks5h"))
+    where = address(proxy.port)
+    assert "wants a password: write --proxy socks5h://USER:PASSWORD@" in refused(
+        lab, "--proxy", proxy.url("socks5h", login="")
+    )
+    assert f"the proxy socks5h://{where} does not take this user and password" in refused(
+        lab, "--proxy", proxy.url("socks5h", login="eva:wrong@")
+    )
+    port = free_port()
+    assert "nothing listens there" in refused(lab, "--proxy", proxy.url("socks5"), server=port)
+
+
+@pytest.mark.programs
+def test_microsocks_dante_and_tinyproxy_without_a_login(lab: Lab) -> None:
+    through(lab, proxies.microsocks(lab).url("socks5", login=""))
+    through(lab, proxies.dante(lab).url("socks5h", login=""))
+    through(lab, proxies.tinyproxy(lab).url(login=""))
+
+
+@pytest.mark.programs
+def test_squid_with_basic(lab: Lab) -> None:
+    proxy = proxies.squid(lab)
+    through(lab, proxy.url())
+    where = address(proxy.port)
+    assert f"the proxy {where} wants a password (407 Basic)" in refused(lab, "--proxy", proxy.url(login=""))
+    assert f"the proxy {where} does not take this user and password (407 Basic)" in refused(
+        lab, "--proxy", proxy.url(login="eva:wrong@")
+    )
+    assert "could not connect to" in refused(lab, "--proxy", proxy.url())
+    rules = "acl web port 443\nhttp_access allow in web"
+    assert "does not allow connections to" in refused(lab, "--proxy", proxies.squid(lab, rules).url())
