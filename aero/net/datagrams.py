@@ -117,8 +117,17 @@ class BoundSocket:
         self._sock = sock
         self._on_datagram = on_datagram
         self._everywhere = self.address[0] in EVERYWHERE
+        self._loop = loop
         self._watcher = loop.io(sock.fileno(), READ)
         self._watcher.start(self._on_readable)
+
+    def faulted(self, error: Exception) -> None:
+        """Goes on after an error of this program: the loop is about to take the watcher away (net/faults.py)."""
+        self._loop.run_callback(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> None:
         sock, scratch, tell = self._sock, _SCRATCH, self._on_datagram

@@ -70,6 +70,11 @@ class Connector:
             self._sock.close()
         self._done(None if code else self._sock, code)
 
+    def faulted(self, error: Exception) -> None:
+        """An error of this program (net/faults.py): whoever waits hears of a connect that failed, if of nothing yet."""
+        self.cancel()
+        self._done(None, errno.EIO)
+
     def cancel(self) -> None:
         """Gives the connect up; ``done`` will not be called any more. Harmless when it was."""
         if self._writing is not None:
@@ -120,7 +125,16 @@ class Race:
             self._stagger = self._loop.timer(STAGGER_S)
             self._stagger.start(self._next)
 
+    def faulted(self, error: Exception) -> None:
+        """An error of this program as the next address was to be tried: the ones under way have to do."""
+        if not self._connectors and self._done is not None:
+            done = self._done
+            self.cancel()
+            done(None, self.failed or [(self._where[0], errno.EIO)])
+
     def _ended(self, where: SockAddr, sock: socket.socket | None, code: int) -> None:
+        if self._done is None:  # an error of this program's comes again as a failed connect
+            return
         if sock is None:
             self.failed.append((where, code))
             if self._begun < len(self._where):

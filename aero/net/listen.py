@@ -268,6 +268,12 @@ class Listener:
         self._timer = None
         self._watcher.start(self._on_readable)
 
+    def faulted(self, error: Exception) -> None:
+        """Goes on after an error of this program: the loop has taken the watcher away (net/faults.py)."""
+        if self._sock.fileno() >= 0:
+            stopped(self._timer)
+            self._rest(BUSY_S)
+
     def close(self) -> None:
         """Stops listening."""
         stopped(self._timer)

@@ -78,6 +78,12 @@ class Places:
             self._admitting = True
             self._loop.run_callback(self._admit)
 
+    def faulted(self, error: Exception) -> None:
+        """An error of this program as one was admitted, whose own time will end it: the others in line go on."""
+        if self._lines and not self._admitting:
+            self._admitting = True
+            self._loop.run_callback(self._admit)
+
     def _admit(self) -> None:
         """Some of those in line begin to connect; the loop has its turn before the others do."""
         self._admitting = False
@@ -145,6 +151,10 @@ class Approach:
         """The visitor has left: ``done`` will not be called any more. Harmless when it was."""
         self._done = None
         self._stop()
+
+    def faulted(self, error: Exception) -> None:
+        """An error of this program (net/faults.py) on the way: the visitor hears that it failed."""
+        self._finish(None, Reset.INTERNAL, "an error of the program")
 
     def _stop(self) -> None:
         leave, self._leave = self._leave, _nothing

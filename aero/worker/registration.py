@@ -264,6 +264,12 @@ class Registration:
                 why = "the server carries no datagrams, a newer AeRO-proxy does"
                 log.error("no UDP target on this link", target=service.target, why=why)
 
+    def faulted(self, error: Exception) -> None:
+        """An error of this program as something was to be said (net/faults.py): tries again later."""
+        if self._timer is None:
+            now = monotonic()
+            self._again_at(now + Limits.REGISTER_RETRY_S, now)
+
     def _again_at(self, at: float, now: float) -> None:
         self._timer = self._loop.timer(max(at - now, 0.0))
         self._timer.start(self.tell)

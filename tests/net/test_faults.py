@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from aero.core.aead.choose import choose
 from aero.core.codes import Close, Reset
 from aero.core.record import RecordReader, RecordWriter
 from aero.errors import AeroError, LocalProtocolError
+from aero.net.dial import Connector
 from aero.net.link import Link
 from aero.net.listen import Listener
 from aero.net.loop import event_loop
@@ -194,6 +196,65 @@ def test_a_listener_turns_one_visitor_away_and_takes_the_next(lines: Any) -> Non
     for each in (*visitors, *taken):
         each.close()
     listener.close()
+
+
+def test_a_listener_goes_on_after_a_slip_of_its_own(lines: Any) -> None:
+    slips = [True]
+
+    def busy() -> bool:
+        if slips:
+            slips.clear()
+            raise ValueError("a slip of ours")
+        return False
+
+    taken: list[socket.socket] = []
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    address = sock.getsockname()
+    listener = Listener(event_loop(), sock, lambda sock, _: taken.append(sock), busy)
+    visitors = [socket.create_connection(address) for _ in range(2)]
+    until("both", lambda: len(taken) == 2)
+    assert said(lines) == ["an error of this program; please report it"]
+    for each in (*visitors, *taken):
+        each.close()
+    listener.close()
+
+
+@pytest.mark.parametrize("slips", [False, True])
+def test_a_connect_that_slips_is_one_that_failed(
+    lines: Any, monkeypatch: pytest.MonkeyPatch, slips: bool
+) -> None:
+    heard: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(service.getsockname())
+
+        def done(sock: socket.socket | None, code: int) -> None:
+            heard.append(code)
+            if len(heard) == 1 and slips:
+                raise ValueError("a slip of ours")
+
+        connector = Connector(event_loop(), sock, done)
+        if not slips:
+            monkeypatch.setattr(Connector, "_stop", Slip(Connector._stop))
+        until("an answer", lambda: bool(heard) and heard[-1] == errno.EIO)
+        assert heard == ([0, errno.EIO] if slips else [errno.EIO])
+        connector.cancel()
+        sock.close()
+
+
+class Slip:
+    """A method that raises the first time."""
+
+    def __init__(self, method: Any) -> None:
+        self.method, self.slipped = method, False
+
+    def __get__(self, owner: Any, _: Any) -> Any:
+        if not self.slipped:
+            self.slipped = True
+            raise ValueError("a slip of ours")
+        return lambda: self.method(owner)
 
 
 def test_what_belongs_to_nobody_is_a_line_and_no_traceback(

@@ -14,6 +14,7 @@ from aero.limits import Limits
 from aero.net import lookup
 from aero.net.lookup import Found, Names
 from aero.net.loop import event_loop
+from aero.worker import reach
 from aero.worker.reach import Approach, Places, Way
 
 LOOPBACK = "127.0.0.1"
@@ -142,6 +143,19 @@ def test_a_target_that_never_answers_is_given_up(
     monkeypatch.setattr(Limits, "TARGET_CONNECT_S", 0.05)
     visitor = answers(Visitor(way(places, slow)))
     assert (visitor.code, visitor.why) == (Reset.TIMEOUT, "Connection timed out")
+    until("its place", lambda: idle(places))
+
+
+def test_a_slip_of_ours_on_the_way_is_told_the_visitor(
+    places: Places, slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slip(code: int) -> str:
+        raise ValueError("a slip of ours")
+
+    monkeypatch.setattr(Limits, "TARGET_CONNECT_S", 0.01)
+    monkeypatch.setattr(reach.os, "strerror", slip)
+    visitor = answers(Visitor(way(places, slow)))
+    assert (visitor.code, visitor.why) == (Reset.INTERNAL, "an error of the program")
     until("its place", lambda: idle(places))
 
 

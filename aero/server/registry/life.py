@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Callable, Protocol
 
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.registry.session import WorkerSession
 
@@ -90,4 +91,12 @@ class _Proof:
         if silent and len(silent) == self._asked:
             self._worker.silent_at = now
         for then in self.then:
-            then(silent)
+            try:
+                then(silent)
+            except Exception as error:  # a fault of ours: the others wait for the same answer
+                report(error)
+
+    def faulted(self, error: Exception) -> None:
+        """An error of this program (net/faults.py): whoever asked hears what is known."""
+        if self._timer is not None:
+            self._decide()

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Callable
 
 from aero.limits import Limits
+from aero.net.faults import report
 from aero.net.loop import Loop, Watcher, stopped
 
 Call = Callable[[], None]
@@ -42,12 +43,12 @@ class Lobby:
     def open(self) -> None:
         """A link is up: everybody in."""
         for serve in self._empty():
-            serve()
+            _tell(serve)
 
     def close(self) -> None:
         """The worker is gone: everybody gets a reset."""
         for _, turn_away in self._empty().values():
-            turn_away()
+            _tell(turn_away)
 
     def _empty(self) -> dict[Call, tuple[float, Call]]:
         waiting, self._waiting = self._waiting, {}
@@ -66,5 +67,13 @@ class Lobby:
         now = monotonic()
         late = [serve for serve, (until, _) in self._waiting.items() if until <= now]
         for turn_away in [self._waiting.pop(serve)[1] for serve in late]:
-            turn_away()
+            _tell(turn_away)
         self._arm()
+
+
+def _tell(call: Call) -> None:
+    """An error of this program in one visitor's must not leave the others waiting."""
+    try:
+        call()
+    except Exception as error:
+        report(error)

@@ -156,3 +156,16 @@ def test_a_worker_without_a_link_is_not_asked(loop: Loop) -> None:
     found: list[list[WorkerSession]] = []
     proofs.ask(worker, found.append)
     assert found == [[]] and not worker.fakes[0].pings and not worker.silent_at
+
+
+def test_a_slip_of_one_who_asked_is_not_the_others_loss(loop: Loop) -> None:
+    proofs, worker = Proofs(cast(Any, loop)), Worker("c1")
+    found: list[list[WorkerSession]] = []
+
+    def slip(_: object) -> None:
+        raise ValueError("a slip of ours")
+
+    proofs.ask(worker, slip)
+    proofs.ask(worker, found.append)
+    loop.time_is_over()
+    assert found == [worker.sessions]

@@ -87,3 +87,22 @@ def test_who_leaves_is_called_no_more() -> None:
     assert len(lobby) == 1
     lobby.open()
     assert served == [1] and not stays
+
+
+def test_a_slip_of_ours_for_one_leaves_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "VISITOR_WAIT_S", 0.01)
+    heard: list[str] = []
+
+    def slip() -> None:
+        raise ValueError("a slip of ours")
+
+    lobby = Lobby(gevent.get_hub().loop)
+    for way in ("open", "close"):
+        lobby.wait(slip, slip)
+        lobby.wait(partial(heard.append, "in"), partial(heard.append, "out"))
+        getattr(lobby, way)()
+    assert heard == ["in", "out"]
+    lobby.wait(slip, slip)
+    lobby.wait(partial(heard.append, "in"), partial(heard.append, "late"))
+    gevent.sleep(0.05)
+    assert heard == ["in", "out", "late"] and not len(lobby)
