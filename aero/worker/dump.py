@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gevent
+
 from aero import logs
 from aero.host.facts import facts
 from aero.worker.crew import Crew
@@ -10,6 +12,8 @@ from aero.worker.states import STATE_NAMES
 from aero.worker.targets import Services
 
 log = logs.get("state")
+
+_PAUSE_S = 0.001  # before each line: streams come first
 
 
 def dump(ground: Ground, crew: Crew, services: Services) -> None:
@@ -37,7 +41,8 @@ def dump(ground: Ground, crew: Crew, services: Services) -> None:
             streams=len(session.core.streams) if session is not None else 0,
             kept_kib=session.core.outbox.kept_bytes >> 10 if session is not None else 0,
         )
-    for service in services:
+    for service in list(services):
+        gevent.sleep(_PAUSE_S)
         log.info("target", target=service.target, port=service.port, streams=len(service.streams))
         if service.conversations is not None:
             drops = {

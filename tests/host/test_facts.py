@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import gevent
 import pytest
 
 from aero.host import facts
@@ -73,3 +74,23 @@ def test_the_share_is_a_quarter_within_bounds(monkeypatch: pytest.MonkeyPatch, h
 def test_this_process_costs_something() -> None:
     found = facts.facts()
     assert found["rss_kib"] > 1000 and found["descriptors"] >= 3 and found["greenlets"] >= 0
+
+
+def test_counting_greenlets_keeps_nobody_waiting() -> None:
+    """With 2,000 streams there are some 100,000 objects."""
+    crowd: list[object] = [[] for _ in range(300_000)]
+    turns = 0
+
+    def others() -> None:
+        nonlocal turns
+        while True:
+            gevent.sleep(0)
+            turns += 1
+
+    other = gevent.spawn(others)
+    gevent.sleep(0)
+    before = turns
+    found = facts.facts()
+    other.kill()
+    assert turns - before >= 3 and found["greenlets"] >= 1
+    del crowd

@@ -158,8 +158,9 @@ def _process(began_at: float) -> Iterator[Metric]:
     if size >= 0:
         yield _gauge("process_resident_memory_bytes", "Memory in RAM.", resident)
         yield _gauge("process_virtual_memory_bytes", "Address space in use.", size)
-    if descriptors() >= 0:
-        yield _gauge("process_open_fds", "Open file descriptors.", descriptors())
+    open_now = descriptors()
+    if open_now >= 0:
+        yield _gauge("process_open_fds", "Open file descriptors.", open_now)
 
 
 def _labels(name: TargetName) -> dict[str, str]:
