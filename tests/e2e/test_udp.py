@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import services
-from tests.e2e.harness import COMMAND, LOOPBACK, Lab, Program, Worker, connect, free_ports, poll
+from tests.e2e.harness import (
+    COMMAND,
+    LOOPBACK,
+    Lab,
+    Program,
+    Worker,
+    connect,
+    free_port,
+    free_ports,
+    listening,
+    poll,
+)
 
 
 class Echo:
@@ -212,3 +223,59 @@ def test_a_flow_that_nobody_uses_ends_at_both_ends(lab: Lab) -> None:
 
 def descriptors(worker: Worker) -> int:
     return len(os.listdir(f"/proc/{worker.pid}/fd"))
+
+
+# Real programs
+
+
+def dns(lab: Lab) -> tuple[str, int]:
+    """A dnsmasq that knows `*.lab` (10.1.2.3), and `big.lab` and `huge.lab` with texts of 2 and 8 KB; where it is."""
+    port, config = free_port(), lab.path("dnsmasq.conf")
+    lines = [
+        f"txt-record={name}.lab,{number:03d}{'x' * 197}\n"
+        for name, count in (("big", 10), ("huge", 40))
+        for number in range(count)
+    ]
+    config.write_text("".join(lines))
+    argv = [services.find("dnsmasq"), "--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file="]
+    argv += [f"--conf-file={config}", f"--port={port}", f"--listen-address={LOOPBACK}", "--bind-interfaces"]
+    argv += ["--user=root", "--address=/lab/10.1.2.3", "--edns-packet-max=4096", "--cache-size=0"]
+    lab.start(argv, name="dnsmasq")
+    poll("dnsmasq to listen", lambda: listening(port))
+    return LOOPBACK, port
+
+
+def dig(lab: Lab, port: int, *arguments: str, timeout_s: float = 120) -> str:
+    where = [f"@{LOOPBACK}", "-p", str(port), "+tries=1", "+time=5"]
+    return lab.check([services.find("dig"), *where, *arguments], timeout_s=timeout_s)
+
+
+def by_dns(lab: Lab) -> int:
+    """A tunnel to a name server by both protocols on one number, which it returns."""
+    host, port = dns(lab)
+    _, worker = lab.tunnel({"dns": f"{host}:{port},dns@{host}:{port}/udp"})
+    poll("both mappings", lambda: worker.stdout.count("->") == 2)
+    ports = {line.rpartition(":")[2] for line in worker.stdout.splitlines()}
+    assert len(ports) == 1, worker.stdout
+    return int(ports.pop())
+
+
+def test_a_name_server_by_both_protocols(lab: Lab) -> None:
+    port = by_dns(lab)
+    names = lab.path("names")
+    names.write_text("".join(f"host{number}.lab A\n" for number in range(300)))
+    assert dig(lab, port, "-f", str(names), "+short").splitlines() == ["10.1.2.3"] * 300
+    assert len(dig(lab, port, "big.lab", "TXT", "+short", "+bufsize=4096", "+ignore").splitlines()) == 10
+    cut = dig(lab, port, "huge.lab", "TXT", "+bufsize=4096", "+ignore")
+    assert " tc" in cut.partition("flags:")[2].partition(";")[0]
+    assert len(dig(lab, port, "huge.lab", "TXT", "+short", "+bufsize=4096").splitlines()) == 40  # by TCP
+
+
+@pytest.mark.programs
+@pytest.mark.timeout(300)
+def test_ten_thousand_queries_and_none_is_lost(lab: Lab) -> None:
+    """One after the other: several digs at once may pick the same port, and lose answers to each other."""
+    port = by_dns(lab)
+    names = lab.path("names")
+    names.write_text("".join(f"host{number}.lab A\n" for number in range(10_000)))
+    assert dig(lab, port, "-f", str(names), "+short", timeout_s=250).splitlines() == ["10.1.2.3"] * 10_000

@@ -15,6 +15,7 @@ from aero import logs
 from aero.core import features, messages
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.datagrams import Drops
 from aero.core.doubt import TRUSTED
 from aero.core.flows import Flows
 from aero.core.memory import Memory
@@ -117,6 +118,7 @@ class Uplink:
             self._flows = Flows(self.session, self._ground.memory.datagrams, None)
             limits = self.worker.limits
             self._flows.ends = Budget(limits.FLOW_ENDS_BURST, limits.FLOW_ENDS_PER_S, monotonic())
+            self._flows.drops = Drops(self._ground.counters.drops)
             self._flows.link_up()
             self.session.flows = self._flows
         return self._flows

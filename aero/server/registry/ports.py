@@ -11,7 +11,7 @@ import errno
 import hashlib
 import socket
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Callable, NamedTuple, Protocol, Union
 
 from aero.errors import PortError
@@ -209,7 +209,8 @@ class Ports:
         return "" if port in self._holders else ": it is kept for a worker that is away"
 
     def _claim_fresh(self, claim: Claim) -> Grant:
-        for port in self._unclaimed(claim) if self._low else self._any():
+        rest = self._unclaimed(claim.owner) if self._low else self._any()
+        for port in chain(self._namesakes(claim.like), rest):
             try:
                 return self._take(port, claim)
             except OSError as error:
@@ -217,13 +218,14 @@ class Ports:
         where = f" in {self._low}-{self._high}" if self._low else ""
         raise PortError(f"no port is free{where}", final=False)
 
-    def _unclaimed(self, claim: Claim) -> Iterator[int]:
-        """Ports that nobody has a claim to: the namesake's, then from where the owner's name hashes to; and those that
-        go early.
-        """
-        owner, like = claim.owner, claim.like
-        if like and self._in_range(like) and not self._map[like - self._low]:
-            yield like
+    def _namesakes(self, port: int) -> Iterator[int]:
+        """The port that the target's namesake has by another protocol, if nobody has a claim to it by this one."""
+        free = port not in self._holders and self._leases.at(port, self._proto) is None
+        if port and free and self._in_range(port):
+            yield port
+
+    def _unclaimed(self, owner: Owner) -> Iterator[int]:
+        """Ports that nobody has a claim to, from where the owner's name hashes to; then those that go early."""
         digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
         first = int.from_bytes(digest[:8], "big") % len(self._map)
         at, wrapped = first, False
