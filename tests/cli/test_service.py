@@ -209,11 +209,21 @@ def test_words_that_systemd_would_take_apart(host: Host) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
-@pytest.mark.parametrize("role", [["server", "--auth", "x", "--port", "443"], [*WEB, "--auth", "x"]])
+@pytest.mark.parametrize(
+    "role",
+    [
+        ["server", "--auth", "x", "--port", "443"],
+        [*WEB, "--auth", "x"],
+        [*WEB, "--auth", "@{folder}/100% sure %s"],
+    ],
+)
 def test_systemd_likes_the_unit(
     host: Host, capsys: pytest.CaptureFixture[str], tmp_path: Path, role: list[str]
 ) -> None:
     unit = tmp_path / "aero-test.service"
+    (host.folder / "100% sure %s").write_text("geheim\n")
+    (host.folder / "100% sure %s").chmod(0o600)
+    role = [word.replace("{folder}", str(host.folder)) for word in role]
     unit.write_text(install(capsys, "--systemd", *role))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
