@@ -112,6 +112,8 @@ class Limits:
     # minute as people edit files; each can cost a bind, a row and a line of log for every target.
     CONTROL_BURST = 32
     CONTROL_PER_S = 1.0
+    # Closed targets that are open, remembered while their workers come and go: as many as people open by hand.
+    OPENED_TARGETS = 1024
     # What it says of its targets' health: a message a second, and half a minute of them behind a path that was stuck.
     HEALTH_BURST = 32
     HEALTH_PER_S = 1.0

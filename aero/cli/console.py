@@ -9,13 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
 from aero.address import Address, UnixPath
-from aero.config.roles import ConsoleConfig, KickConfig, ListConfig, PageConfig, WorkerConfig
+from aero.config.roles import ConsoleConfig, KickConfig, ListConfig, OpenConfig, PageConfig, WorkerConfig
 from aero.core.codes import Close
 from aero.errors import AeroError, ConfigError, NetworkError, Rejected
 from aero.host import keyfile
@@ -58,7 +58,7 @@ def page(config: PageConfig) -> str:
     return address_with(_secret(config), config.api) + "\n"
 
 
-def _secret(config: KickConfig | PageConfig) -> str:
+def _secret(config: KickConfig | OpenConfig | PageConfig) -> str:
     """What changes need: the token that was given, else the server's key."""
     return config.api_token or keyfile.find(config.state)
 
@@ -73,6 +73,22 @@ def kicked(config: KickConfig) -> str:
         else "no stream was open"
     )
     return f"{clean(answer['cid'])} is sent away, {left}; it comes back after 30 seconds or more\n"
+
+
+def opened(config: OpenConfig, environ: Mapping[str, str]) -> str:
+    """A closed target is opened for a time, or closed."""
+    whence = config.whence
+    if whence == "me":  # who came here by ssh is not who asks the API
+        whence = environ.get("SSH_CONNECTION", "").partition(" ")[0] or whence
+    query = f"target={quote(config.target, safe='')}&for={config.for_s}&cut={int(config.cut)}"
+    if whence and config.for_s:
+        query += f"&from={quote(whence, safe='')}"
+    answer = ask(config, "POST", f"/open?{query}", _secret(config))
+    if not answer["open"]:
+        return f"{clean(config.target)} is closed\n"
+    ports = ", ".join(map(str, answer["ports"]))
+    whom = answer["from"] or "anybody"
+    return f"{clean(config.target)} is open at port {ports} until {answer['until']}, for {whom}\n"
 
 
 def _by_name(worker: dict[str, Any]) -> tuple[str, str, str]:
@@ -91,15 +107,19 @@ def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
             *(who if not number else [""] * len(who)),
             target["name"] + ("/udp" if target["proto"] == "udp" else ""),
             target["local"],
-            target["listen"]
-            if target.get("healthy", True)
-            else f"{target['listen']} (down: {target['why']})",
+            _listening(target),
             str(target.get("streams", target.get("flows"))),
             size(target["bytes_in"]),
             size(target["bytes_out"]),
         ]
         for number, target in enumerate(worker["targets"])
     ]
+
+
+def _listening(target: dict[str, Any]) -> str:
+    if not target.get("open", True):
+        return "closed"
+    return target["listen"] if target.get("healthy", True) else f"{target['listen']} (down: {target['why']})"
 
 
 def table(heads: Sequence[str], rows: list[list[str]]) -> str:
@@ -191,7 +211,7 @@ def ask(config: ConsoleConfig, method: str, path: str, secret: str = "") -> Any:
         raise Rejected(
             Close.AUTH, f"the API at {config.api} does not take this key: {clean(error_text)}", final=True
         )
-    if response.status in (400, 403, 404):
+    if response.status in (400, 403, 404, 409):
         raise Rejected(Close.DENIED, clean(error_text), final=True)
     if response.status != 200:
         raise AeroError(clean(error_text) or f"the API answered {response.status}")

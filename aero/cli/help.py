@@ -13,6 +13,7 @@ from aero.config.roles import (
     DemoConfig,
     KickConfig,
     ListConfig,
+    OpenConfig,
     PageConfig,
     ServerConfig,
     ServiceConfig,
@@ -33,6 +34,7 @@ Usage:
   aero traffic [options]
   aero ping CID [options]
   aero kick CID [options]
+  aero open TARGET [options]
   aero page [options]
   aero service install [options] (server | client) [its options]
   aero COMMAND --help
@@ -48,6 +50,7 @@ Commands:
   traffic   What went through a server, by hour, day or month.
   ping      The round trip to one worker now.
   kick      Sends one worker away; it comes back after half a minute.
+  open      Opens a target with access=closed for a time.
   page      The address of a server's page, with the key to change things.
   service   A systemd unit or cron line that keeps one of the two running.
 
@@ -176,6 +179,24 @@ Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
 API said no (no such worker, wrong key), 78 the key cannot be read.
 """
 
+OPEN = """\
+Opens a target that its worker offers with access=closed: for a time, after
+which it closes by itself.
+
+Usage: aero open TARGET [options]
+
+Options:
+{options}
+TARGET is TAG/NAME, or CID@/NAME for that of one worker.
+
+Examples:
+  aero open nas/ssh --for 30m --from me
+  aero open nas/ssh --for 0 --cut
+
+Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
+API said no (no such target, it is public), 78 the key cannot be read.
+"""
+
 PAGE = """\
 Prints the address of a server's page, with the key that changes need (or the
 token of --api-token) behind its #, which browsers keep to themselves. Whoever
@@ -247,6 +268,7 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "traffic": (TRAFFIC, TrafficConfig),
     "ping": (PING, WorkerConfig),
     "kick": (KICK, KickConfig),
+    "open": (OPEN, OpenConfig),
     "page": (PAGE, PageConfig),
     "service": (SERVICE, ServiceConfig),
 }

@@ -22,6 +22,7 @@ from aero.config.roles import (
     DemoConfig,
     KickConfig,
     ListConfig,
+    OpenConfig,
     PageConfig,
     ServerConfig,
     ServiceConfig,
@@ -159,6 +160,13 @@ def run_kick(given: Options) -> int:
     return _print(console.kicked(KickConfig.parse(given)))
 
 
+def run_open(given: Options) -> int:
+    """``aero open``."""
+    from aero.cli import console
+
+    return _print(console.opened(OpenConfig.parse(given), os.environ))
+
+
 def run_page(given: Options) -> int:
     """``aero page``."""
     from aero.cli import console
@@ -187,6 +195,7 @@ COMMANDS = {
     "traffic": Command(run_traffic),
     "ping": Command(run_ping),
     "kick": Command(run_kick),
+    "open": Command(run_open),
     "page": Command(run_page),
     "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
 }

@@ -84,6 +84,10 @@ class KickConfig(table.KickOptions, WorkerConfig):
     """What sends the worker ``cid`` away."""
 
 
+class OpenConfig(table.OpenOptions, ConsoleConfig):
+    """What opens a target, or closes it."""
+
+
 class PageConfig(table.PageOptions, ConsoleConfig):
     """What asks where the page is."""
 

@@ -285,6 +285,21 @@ class KickOptions(KeyOptions, WorkerOptions):
     """What ``aero kick`` takes."""
 
 
+class OpenOptions(KeyOptions):
+    """What ``aero open`` takes: ``whence`` is "" for anywhere."""
+
+    target: str = argument("target", values.target_name, "")
+    for_s: int = option(
+        "for", "TIME", values.duration(0, 30 * 24 * 3600), 1800, "How long it stays open; 0 closes it now",
+        show=values.duration_text,
+    )  # fmt: skip
+    whence: str = option(
+        "from", "ADDRESS", values.whence, "",
+        "Let visitors in from this address or network only; me: from where you are, as ssh or the API sees it",
+    )  # fmt: skip
+    cut: bool = flag("cut", "When it closes, end the streams that are open")
+
+
 class PageOptions(KeyOptions):
     """What ``aero page`` takes."""
 

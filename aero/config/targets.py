@@ -76,6 +76,14 @@ OPTIONS: dict[str, TargetOption] = {
             "remote", "PORT", port_number, "The port of the server that it asks for", protos=(TCP, UDP)
         ),
         TargetOption(
+            "access",
+            "WHO",
+            values.one_of(("public", "closed")),
+            "closed: nobody gets in until somebody opens it for a time, with aero open or on the page"
+            " (default: public)",
+            guards=True,
+        ),
+        TargetOption(
             "balance",
             "HOW",
             values.one_of(BALANCES),

@@ -437,6 +437,19 @@ def moment(text: str) -> str:
     return text
 
 
+def target_name(text: str) -> str:
+    """TAG/NAME, or CID@/NAME."""
+    who, slash, name = text.partition("/")
+    if not slash:
+        raise ConfigError(f"{text!r} does not say whose target, write TAG/NAME, as in nas/ssh")
+    return f"{check_name(who.rstrip('@'))}{'@' if who.endswith('@') else ''}/{check_name(name)}"
+
+
+def whence(text: str) -> str:
+    """An address or network that visitors come from, or ``me``."""
+    return text if text == "me" else str(networks(text)[0])
+
+
 def cid(text: str) -> str:
     """A worker's id."""
     folded = text.lower() if text.isascii() else ""

@@ -8,8 +8,10 @@ import socket
 from collections import Counter
 from pathlib import Path
 
-from tests.e2e.harness import LOOPBACK, Lab, Worker, connect, free_port, is_reset, poll
-from tests.e2e.mux import Mux, Target
+import pytest
+
+from tests.e2e.harness import LOOPBACK, Lab, Worker, connect, free_port, is_reset, listening, poll
+from tests.e2e.mux import Mux, Target, Wire
 from tests.e2e.services import serve
 
 
@@ -120,4 +122,49 @@ def test_a_browser_stays_with_the_worker_that_its_cookie_names(lab: Lab) -> None
     assert {each.body for each in answers} == {answers[0].body}
     assert b"aero-way" not in answers[0].body, "the target does not see it"
     assert len({mux.ask("/farm/web/").body for _ in range(6)}) == 3, "others take turns"
+    mux.leave()
+
+
+def test_a_closed_target_is_reached_only_while_it_is_open(lab: Lab) -> None:
+    api = free_port()
+    mux, target = Mux(lab, "--api", f"{LOOPBACK}:{api}", "--api-token", "a token"), Target(lab)
+    worker = lab.worker(mux.server, targets={"web": f"{LOOPBACK}:{target.port}?access=closed"}, tag="nas")
+    port = worker.port("web")
+    at = ("--api", f"{LOOPBACK}:{api}", "--api-token", "a token")
+    assert not listening(port)
+    assert mux.ask("/nas/web/").status == mux.ask(f"/{mux.cid()}/web/").status == 403
+
+    opened = lab.aero("open", "nas/web", "--for", "5m", *at)
+    assert f"nas/web is open at port {port} until" in opened.stdout
+    assert mux.ask("/nas/web/").status == mux.ask(f"/{mux.cid()}/web/").status == 200
+    with connect(port) as visitor:
+        wire = Wire(visitor)
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert wire.message().status == 200
+        assert "is closed" in lab.aero("open", "nas/web", "--for", "0", *at).stdout
+        assert not listening(port)
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert wire.message().status == 200, "an open stream stays"
+        lab.aero("open", "nas/web", "--for", "5m", "--cut", *at)
+        lab.aero("open", "nas/web", "--for", "0", *at)
+        with pytest.raises(ConnectionResetError):
+            visitor.recv(1)
+
+    lab.aero("open", "nas/web", "--from", "192.0.2.7", *at)
+    assert mux.ask("/nas/web/").status == 403
+    assert is_reset(port), "it listens, for others"
+    lab.aero("open", "nas/web", "--for", "1s", *at)
+    mux.server.says("target closed .*\n(?:.*\n)*.*target closed .*\n(?:.*\n)*.*target closed")
+    assert not listening(port) and mux.ask("/nas/web/").status == 403
+
+    lab.worker(mux.server, targets={"web": target.port}, tag="free", state=lab.new_folder("free")).port("web")
+    for given, code, text in (
+        (("nas/web", "--for", "soon"), 2, "is not a time"),
+        (("nas",), 2, "write TAG/NAME"),
+        (("nas/db",), 3, "no target nas/db"),
+        (("free/web",), 3, "is public"),
+        (("nas/web", "--from", "10.0.0.1/8"), 2, "10.0.0.0/8"),
+    ):
+        said = lab.aero("open", *given, *at)
+        assert (said.returncode, text in said.stderr) == (code, True), said
     mux.leave()

@@ -54,6 +54,7 @@ ALLOWED = {
     "logs.timestamp": "a log line's time stamp",
     "net.listen._Turn.until": "names the turn of the loop: compared for being the same, never waited for",
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
+    "server.api.opening.opened": "until when a target is open, for its reader",
     "server.api.times.rfc3339": "times as the API writes them",
     "server.watch.counters.Birth.now": "since when the server runs, for the API",
     "server.watch.events.Events._tell": "when something happened, for the API and the page",

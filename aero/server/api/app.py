@@ -25,6 +25,7 @@ from aero.net.loop import Loop
 from aero.server.api import guard, history, live, metrics, openapi
 from aero.server.api.http import HttpServer
 from aero.server.api.invitation import address_with
+from aero.server.api.opening import opened
 from aero.server.api.page import page
 from aero.server.api.replies import JSON, NO_CONTENT, Reply, dumps, problem_reply, reply
 from aero.server.api.times import rfc3339
@@ -112,6 +113,7 @@ class Api:
             ("GET", "/list", self.get_list),
             ("GET", "/ping", self.get_ping),
             ("POST", "/kick", self.post_kick),
+            ("POST", "/open", self.post_open),
             ("GET", "/events", self.get_events),
             ("GET", "/metrics", self.get_metrics),
             ("GET", "/traffic", self.get_traffic),
@@ -281,7 +283,7 @@ class Api:
         }
 
     def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:
-        mux, tag = self._mux, worker.tag
+        mux, tag, access = self._mux, worker.tag, mapping.access
         counts: dict[str, Any] = {"streams": mapping.streams}
         if mapping.owner.proto == UDP:
             counts = {"flows": mapping.streams, "drops": mapping.drops.counts}
@@ -290,9 +292,10 @@ class Api:
             "proto": mapping.owner.proto,
             "local": logs.clean(mapping.local),
             "listen": ", ".join(mapping.addresses),
-            "healthy": mapping.in_order,
+            **({"open": access.is_open(monotonic())} if access is not None else {}),
+            "healthy": mapping.health is None or mapping.health.in_order,
             "why": logs.clean(mapping.health.why)
-            if mapping.health is not None and not mapping.in_order
+            if mapping.health is not None and not mapping.health.in_order
             else "",
             **counts,
             "bytes_in": mapping.bytes_in,
@@ -325,6 +328,13 @@ class Api:
         log.info("kick", cid=worker.cid, tag=worker.tag, by=request.environ.get("REMOTE_ADDR"))
         worker.kick()
         return reply({"cid": worker.cid, "kicked": True, "streams": streams, "grace_s": Limits.KICK_S})
+
+    def post_open(self, request: Request) -> Reply:
+        """Opens a closed target for a time, or closes it."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        given = guard.parameters(request.query_string, ("target", "for", "from", "cut"))
+        address = request.environ.get("REMOTE_ADDR", "")
+        return reply(opened(self._ground.registry, given, address))
 
     def get_events(self, request: Request) -> Reply:
         """Events as they happen."""

@@ -7,6 +7,7 @@ from typing import Any
 from aero import __version__
 from aero.server.api.history import WHEN
 from aero.server.api.replies import JSON
+from aero.server.policy.access import LONGEST_S
 from aero.server.store.usage import BY, NUMBERS, SPANS
 
 Schema = dict[str, Any]
@@ -48,6 +49,10 @@ SCHEMAS: dict[str, Schema] = {
             "proto": {"enum": ["tcp", "udp"]},
             "local": {**TEXT, "description": "Where the worker reaches the service"},
             "listen": {**TEXT, "description": "Where the server listens for its visitors: host:port, ..."},
+            "open": {
+                "type": "boolean",
+                "description": "Whether it takes visitors; of a target with access=closed",
+            },
             "healthy": {
                 "type": "boolean",
                 "description": "False while its worker sees that it does not work",
@@ -85,6 +90,16 @@ SCHEMAS: dict[str, Schema] = {
     "Workers": _object({"workers": {"type": "array", "items": _ref("Worker")}}),
     "Ping": _object({"cid": CID, "sent_at": TIME, "rtt_ms": SECONDS}),
     "Kick": _object({"cid": CID, "kicked": {"const": True}, "streams": COUNT, "grace_s": SECONDS}),
+    "Opened": _object(
+        {
+            "target": TEXT,
+            "open": {"type": "boolean"},
+            "until": {"anyOf": [TIME, {"type": "null"}], "description": "When it closes by itself"},
+            "from": {**TEXT, "description": "From where, empty for anywhere"},
+            "mappings": COUNT,
+            "ports": {"type": "array", "items": COUNT},
+        }
+    ),
     "Nothing": {"type": "object", "maxProperties": 0},
     "Traffic": _object(
         {
@@ -158,6 +173,23 @@ HISTORY = (
         "to", {"type": "string", "pattern": WHEN}, "The last month or day, or the moment at which to stop"
     ),
 )
+OPENS = (
+    _query(
+        "target",
+        {"type": "string", "pattern": "^[a-z0-9-]{1,63}@?/[a-z0-9-]{1,63}$"},
+        "TAG/NAME, or CID@/NAME",
+        required=True,
+    ),
+    _query(
+        "for", {"type": "integer", "minimum": 0, "maximum": LONGEST_S}, "Seconds; 0 closes it", required=True
+    ),
+    _query(
+        "from",
+        {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+        "Only from this address or, as 10.0.0.0/8, this network; me: from where you ask",
+    ),
+    _query("cut", {"enum": [0, 1]}, "1: when it closes, open streams end"),
+)
 LAST_ID = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -184,6 +216,7 @@ PROBLEMS = {
     401: "The token, or the key to change things, is missing or wrong",
     403: "The Host header names another host, or another web site asks",
     404: "There is no such worker",
+    409: "The target is public, or its port is used by another program",
     411: "A body without Content-Length",
     413: "The body is too long",
     415: "The body is not JSON",
@@ -203,6 +236,7 @@ def document(has_token: bool) -> Schema:
         "/list": {"get": _get("list", "Workers and their targets", "Workers", TAGS)},
         "/ping": {"get": _get("ping", "Pings a worker now", "Ping", WHICH, problems=(404, 504))},
         "/kick": {"post": _kick()},
+        "/open": {"post": _open()},
         "/traffic": {"get": _get("traffic", "Throughput of the last ten minutes", "Traffic", SINCE)},
         "/traffic/history": {"get": _history()},
         "/events": {
@@ -251,6 +285,14 @@ def _history() -> Schema:
     operation = _get("history", "The traffic of the past", "History", *HISTORY, problems=(404,))
     operation["responses"]["200"]["content"]["text/csv"] = {"schema": TEXT}
     operation["responses"]["404"]["description"] = "No history is kept"
+    return operation
+
+
+def _open() -> Schema:
+    summary = "Opens a target with access=closed for a time, or closes it"
+    operation = _get("open", summary, "Opened", *OPENS, problems=(404, 409, 411, 413, 415))
+    operation["responses"]["404"]["description"] = "There is no such target"
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
     return operation
 
 

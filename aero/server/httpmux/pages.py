@@ -48,6 +48,11 @@ TEXTS = {
     "unknown name": Text(
         404, "Worker {tag} has no target with the name {name}.", "工作端 {tag} 没有名为 {name} 的目标。"
     ),
+    "closed": Text(
+        403,
+        "The service {tag}/{name} is closed now. Its operator can open it for a time.",
+        "服务 {tag}/{name} 目前已关闭，管理员可以将其暂时开放。",
+    ),
     "misdirected": Text(
         421,
         "This server does not answer to the name {host}. Its operator can let it with --mux-host {host}.",
@@ -95,6 +100,7 @@ TEXTS = {
 REASONS = {
     307: "Temporary Redirect",
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",

@@ -136,16 +136,26 @@ class Router:
             worker = self._registry.workers.get(wanted.who)
             mapping = worker.mapping(wanted.name) if worker is not None and worker.links else None
             ready = [mapping] if mapping is not None and mapping.in_order else []
+            closed = mapping is not None and not mapping.lets_in(_ip(visitor))
         else:
             pool = self._registry.pool(wanted.who, wanted.name)
             ready = self._pooled(pool, request, visitor) if pool is not None else []
+            closed = (
+                pool is not None
+                and pool.guarded
+                and not all(each.lets_in(_ip(visitor)) for each in pool.members)
+            )
+        if closed:
+            ready = [each for each in ready if each.lets_in(_ip(visitor))]
+            if not ready:
+                return Page("closed", {"tag": wanted.who, "name": wanted.name})
         return ready or self._why_not(wanted, self._named(wanted))
 
     def _pooled(self, pool: Pool, request: Request, visitor: str) -> list[Mapping]:
         how = pool.how
         if how == COOKIE:
             return pool.order("", sticky.named(request, pool.members))
-        return pool.order(visitor.rpartition(":")[0] if how == HASH else "")
+        return pool.order(_ip(visitor) if how == HASH else "")
 
     def lobbies(self, wanted: Destination) -> list[Lobby]:
         """Where to wait for a link that leads there: of workers with the target, the first few; while one is not back
@@ -233,6 +243,11 @@ class Router:
                 hosts.discard(worker.host)
             if not hosts:
                 del self._known[key]
+
+
+def _ip(visitor: str) -> str:
+    """The address in ip:port."""
+    return visitor.rpartition(":")[0].strip("[]")
 
 
 def _sickness(mapping: Mapping | None) -> str:

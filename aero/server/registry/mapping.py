@@ -6,11 +6,13 @@ from time import monotonic
 from typing import Callable, Protocol
 
 from aero.address import TCP
+from aero.core.codes import Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver
 from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
 from aero.limits import Limits
+from aero.server.policy.access import Access
 from aero.server.policy.balance import COOKIE
 from aero.server.policy.health import Health
 from aero.server.policy.shares import Shares
@@ -71,6 +73,10 @@ class Provider(Protocol):
         """A way to a target over one of its sessions. Raises StreamError when all are leaving."""
 
 
+#: The word of a target that takes visitors only while somebody has opened it.
+CLOSED = "closed"
+
+
 class Among(Protocol):
     """Mappings of which one is chosen (registry/pool.py)."""
 
@@ -112,6 +118,7 @@ class Mapping:
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
         self.idle = 0  # streams that the mux keeps for the next request
         self.pools: list[Among] = []  # whose member it is: the first one is the mux's
+        self.access = Access() if options.get("access") == CLOSED else None
         self.health = Health(options) if "check" in options else None
         self.door: Door
         self._give_way = give_way
@@ -164,7 +171,7 @@ class Mapping:
 
     def choose(self, visitor: str) -> Mapping | None:
         """Itself, for a door of its own; None where it is known not to work."""
-        return self if self.in_order else None
+        return self if self.in_order and self.lets_in(visitor) else None
 
     def outcome(self, served: bool) -> None:
         """What became of a visitor who was sent here: served, or refused before anything of his was taken."""
@@ -176,8 +183,22 @@ class Mapping:
 
     @property
     def in_order(self) -> bool:
-        """False while it is known not to work: nobody is sent there."""
+        """False while it is closed, or known not to work: nobody is sent there."""
+        if self.access is not None and not self.access.is_open(monotonic()):
+            return False
         return self.health is None or self.health.in_order
+
+    def lets_in(self, ip: str) -> bool:
+        """Whether a visitor from an address may come."""
+        return self.access is None or self.access.lets_in(ip, monotonic())
+
+    def cut(self) -> None:
+        """Ends its open streams."""
+        for stream in self.tally.open:
+            if isinstance(stream, Stream):
+                receiver = stream.receiver
+                stream.abort(Reset.CANCELLED, "the target was closed")
+                receiver.reset(Reset.CANCELLED, "the target was closed")
 
     @property
     def _alone(self) -> bool:

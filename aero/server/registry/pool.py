@@ -15,11 +15,12 @@ from aero.server.registry.mapping import Mapping
 class Pool:
     """Some mappings, in the order in which they came."""
 
-    __slots__ = ("_balancer", "how", "members")
+    __slots__ = ("_balancer", "guarded", "how", "members")
 
     def __init__(self) -> None:
         """Begins empty."""
         self.members: list[Mapping] = []
+        self.guarded = False  # some member is for some visitors only
         self.how = ROUND_ROBIN
         self._balancer: Balancer[Mapping] = Balancer()
 
@@ -34,6 +35,7 @@ class Pool:
         self._heed_first()
 
     def _heed_first(self) -> None:
+        self.guarded = any(each.access is not None for each in self.members)
         how = str(self.members[0].options.get("balance", ROUND_ROBIN)) if self.members else self.how
         if how != self.how:
             self.how = how

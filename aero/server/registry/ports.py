@@ -302,6 +302,14 @@ class Ports:
                 return False
         return True
 
+    def listen(self, port: int) -> list[socket.socket]:
+        """Sockets on a port that a mapping has and does not listen on. Raises PortError."""
+        try:
+            return self._bind(self._ips, port)
+        except OSError as error:
+            why = f"port {port} cannot be used: {error.strerror or error}"
+            raise PortError(why, final=False) from error
+
     def hold(self, port: int, holding: Holding) -> None:
         """A mapping listens on a port that was granted; ``release`` ends it."""
         self._holders[port] = holding

@@ -16,7 +16,7 @@ from aero import logs
 from aero.address import TCP, UDP, Address
 from aero.core.codes import Close
 from aero.core.messages import Wanted
-from aero.errors import PortError, Rejected
+from aero.errors import ConfigError, PortError, Rejected
 from aero.host.holder import port_holder
 from aero.limits import Limits
 from aero.net.listen import close_all
@@ -25,7 +25,8 @@ from aero.server.policy.origin import is_near, network_of
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.life import Proofs
-from aero.server.registry.mapping import Door, Mapping
+from aero.server.registry.mapping import CLOSED, Door, Mapping
+from aero.server.registry.opening import Opening
 from aero.server.registry.pool import Pool
 from aero.server.registry.ports import Claim, Ports, Wait
 from aero.server.registry.rates import ServerRates
@@ -61,6 +62,7 @@ class Registry:
         self._same: dict[Names, dict[str, Worker]] = {}
         self._tagged: dict[str, dict[str, Worker]] = {}
         self._groups = TargetGroups()
+        self._opening = Opening(loop, events)
         self._pools: dict[tuple[str, str], Pool] = {}  # by tag and name
         self._timer: Watcher | None = loop.timer(Limits.LEASE_LOOK_S, Limits.LEASE_LOOK_S)
         self._timer.start(self._look_after)
@@ -124,6 +126,8 @@ class Registry:
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
         whose, identity = owner, worker.identity
         if "group" in wanted.options:
+            if wanted.options.get("access") == CLOSED:
+                raise ConfigError("a target of a group cannot be closed, leave out access=closed or group=")
             group = self._groups.find(worker.user, wanted)
             if group is not None:
                 return self._sit_down(worker, owner, wanted, group)
@@ -180,6 +184,9 @@ class Registry:
         return mapping
 
     def _door(self, mapping: Mapping, socks: list[socket.socket]) -> Door:
+        if mapping.access is not None:
+            close_all(socks)
+            return self._opening.door(mapping, lambda: tcp.TcpDoor(self._tcp, mapping, self._listen(mapping)))
         if mapping.owner.proto == UDP:
             return udp.UdpDoor(self._udp, mapping, socks)
         return tcp.TcpDoor(self._tcp, mapping, socks)
@@ -275,6 +282,16 @@ class Registry:
             pool.remove(mapping)
             if not pool.members:
                 del self._pools[mapping.worker.tag, mapping.name]
+
+    def _listen(self, mapping: Mapping) -> list[socket.socket]:
+        return self._ports[mapping.owner.proto].listen(mapping.port)
+
+    def open(self, mappings: Iterable[Mapping], seconds: float, whence: str, cut: bool) -> None:
+        """Opens closed targets for a time, or with 0 closes them; ``whence``: from where, "" for anywhere; ``cut``:
+        their streams end with it. Raises ConfigError for what is no network, PortError.
+        """
+        for mapping in mappings:
+            self._opening.open(mapping, seconds, whence, cut)
 
     def state(self) -> dict[str, object]:
         """For people who ask: how much of everything is here."""

@@ -68,6 +68,7 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
 
 #: How the value of each option of a TCP target is read: returns it, or raises ConfigError for one that cannot be.
 HONOURED: dict[str, Callable[[Option], Option]] = {
+    "access": word("public", "closed"),
     "balance": word(*BALANCES),
     "check": text("tcp|http:/[!-~]{0,255}", "tcp or http:/path"),
     "every": number(1, 3600),

@@ -55,7 +55,15 @@ class Registry:
         )
         for number, name in enumerate(targets):
             mappings[number] = SimpleNamespace(
-                name=name, worker=worker, in_order=True, options={}, weight=1, load=0, key=cid
+                name=name,
+                worker=worker,
+                in_order=True,
+                options={},
+                weight=1,
+                load=0,
+                key=cid,
+                access=None,
+                lets_in=lambda ip: True,
             )
         self.workers[cid] = worker
         self.events.emit("worker up", cid=cid)

@@ -6,7 +6,7 @@ const STEP_MS = 2000; // as often as the server samples
 const past = new Past();
 const listener = new Listener(happened, () => {});
 const eventList = new EventList();
-const workerList = new WorkerList({ ping: pingWorker, kick: askKick, filtered: showWorkers });
+const workerList = new WorkerList({ ping: pingWorker, kick: askKick, toggle: toggleTarget, filtered: showWorkers });
 const plot = new LargePlot($("all-plot"), STEP_MS / 1000);
 let current = { workers: [] };
 let health = null;
@@ -14,6 +14,7 @@ let seenAt = Date.now();
 let lost = false;
 let asking = null;
 let kicking = null;
+const OPEN_S = 30 * 60; // how long a closed target is opened for
 let afterSecret = refresh;
 
 function fillWords() {
@@ -160,6 +161,17 @@ async function kickNow() {
   await act(async () => {
     await call(`/kick?cid=${cid}`, options);
     note(words.kicked(tag));
+    refresh();
+  });
+}
+
+/** Opens a closed target for half an hour, or closes it. */
+async function toggleTarget(worker, target) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" };
+  const seconds = target.open ? 0 : OPEN_S;
+  await act(async () => {
+    await call(`/open?target=${worker.cid}@/${target.name}&for=${seconds}`, options);
+    note(seconds ? words.opened(worker.tag, target.name, OPEN_S / 60) : words.shut(worker.tag, target.name));
     refresh();
   });
 }

@@ -46,11 +46,14 @@ function called(target) {
 
 /** One line of a worker's table. */
 class TargetRow {
-  constructor(target) {
+  constructor(target, toggle) {
     this.name = called(target);
     this.link = target.url ? make("a", { textContent: target.name, href: target.url, rel: "noreferrer", target: "_blank" }) : null;
     this.local = cell(words.local);
-    this.listen = cell(words.listen);
+    this.where = make("span");
+    this.switch = make("button", { type: "button", className: "switch", hidden: true });
+    this.switch.addEventListener("click", () => toggle(this.target));
+    this.listen = cell(words.listen, this.where, this.switch);
     this.streams = cell(words.streams);
     this.now = new Pair();
     this.total = new Pair();
@@ -73,7 +76,13 @@ class TargetRow {
 
   show(target, series, inView) {
     write(this.local, target.local);
-    write(this.listen, target.healthy === false ? `${target.listen} – ${words.down(target.why)}` : target.listen);
+    this.target = target;
+    const closed = target.open === false;
+    const where = closed ? words.closed : target.listen;
+    write(this.where, target.healthy === false ? `${where} – ${words.down(target.why)}` : where);
+    this.switch.hidden = target.open === undefined;
+    write(this.switch, closed ? words.openIt : words.closeIt);
+    this.switch.setAttribute("aria-label", words.toggle(this.name, closed));
     this.listen.classList.toggle("sick", target.healthy === false);
     write(this.streams, plain.format(target.streams ?? target.flows));
     this.streams.title = target.drops ? words.drops(Object.entries(target.drops).filter(([, count]) => count)) : "";
@@ -88,6 +97,7 @@ class TargetRow {
 class WorkerCard {
   constructor(worker, actions) {
     this.cid = worker.cid;
+    this.actions = actions;
     this.inView = false; // until it has been seen where it is
     this.rows = new Map();
     this.dot = make("span", { className: "dot", "aria-hidden": "true" });
@@ -143,7 +153,7 @@ class WorkerCard {
       gone.delete(called(target));
       let row = this.rows.get(called(target));
       if (!row) {
-        row = new TargetRow(target);
+        row = new TargetRow(target, (which) => this.actions.toggle(this.worker, which));
         this.rows.set(called(target), row);
       }
       if (this.body.children[place] !== row.box) this.body.insertBefore(row.box, this.body.children[place] || null);
