@@ -87,7 +87,7 @@ def serve(state: str, ports: int) -> None:
     """Serves until stdin ends; each line of it is answered by the longest turn since the last, in seconds."""
     logs.setup(os.devnull, "text", 0, False)
     config = ServerConfig(
-        ips=(LOOPBACK,), port=0, auth=CODE, api=None, mux=None, ports=(LOW, LOW + ports - 1), state=state
+        ips=(LOOPBACK,), port=0, auth=CODE, api=None, mux=(), ports=(LOW, LOW + ports - 1), state=state
     )
     server = Server(config)
     gc.freeze()  # as app.run does

@@ -43,7 +43,7 @@ def run(check: bool, aead: str = "") -> int:
     code = secrets.token_urlsafe(12)
     any_port = Address(_IP, 0)
     server = Server(
-        ServerConfig(ips=(_IP,), port=0, auth=code, api=any_port, mux=any_port, ports=(0, 0), aead=aead)
+        ServerConfig(ips=(_IP,), port=0, auth=code, api=any_port, mux=(any_port,), ports=(0, 0), aead=aead)
     )
     ready: list[int] = []
     registered = Event()

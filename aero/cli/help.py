@@ -15,6 +15,7 @@ from aero.config.roles import (
     ListConfig,
     OpenConfig,
     PageConfig,
+    PinConfig,
     ServerConfig,
     ServiceConfig,
     TrafficConfig,
@@ -36,6 +37,7 @@ Usage:
   aero kick CID [options]
   aero open TARGET [options]
   aero page [options]
+  aero pin [options]
   aero service install [options] (server | client) [its options]
   aero COMMAND --help
   aero --help | --version
@@ -51,6 +53,7 @@ Commands:
   ping      The round trip to one worker now.
   kick      Sends one worker away; it comes back after half a minute.
   open      Opens a target with access=closed for a time.
+  pin       What workers say to --tls-pin, for TLS to this server.
   page      The address of a server's page, with the key to change things.
   service   A systemd unit or cron line that keeps one of the two running.
 
@@ -70,7 +73,7 @@ Options can be written with one dash too: -tag nas, -tag=nas.
 SERVER = """\
 The public side: accepts workers and listens for their visitors.
 
-Usage: aero server [options]
+Usage: aero server [--tls-cert FILE]... [--tls-key FILE]... [options]
 
 Options:
 {options}
@@ -213,6 +216,22 @@ Examples:
 Exit codes: 0 done, 2 usage, 78 the key cannot be read.
 """
 
+PIN = """\
+Prints the pin of the key that a server on this host shows in TLS, as curl
+writes it (--pinnedpubkey): workers say it to --tls-pin where no authority has
+signed the certificate, as with the one that a server makes for itself.
+
+Usage: aero pin [options]
+
+Options:
+{options}
+Examples:
+  aero pin
+  aero pin --tls-cert /etc/aero/cert.pem
+
+Exit codes: 0 done, 2 usage, 78 the certificate cannot be read or made.
+"""
+
 SERVICE = """\
 Prints what keeps a server or worker running on this host: as root where
 systemd runs, a hardened unit; elsewhere a line for your crontab, which starts
@@ -270,6 +289,7 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "kick": (KICK, KickConfig),
     "open": (OPEN, OpenConfig),
     "page": (PAGE, PageConfig),
+    "pin": (PIN, PinConfig),
     "service": (SERVICE, ServiceConfig),
 }
 

@@ -24,6 +24,7 @@ from aero.config.roles import (
     ListConfig,
     OpenConfig,
     PageConfig,
+    PinConfig,
     ServerConfig,
     ServiceConfig,
     TrafficConfig,
@@ -174,6 +175,14 @@ def run_page(given: Options) -> int:
     return _print(console.page(PageConfig.parse(given)))
 
 
+def run_pin(given: Options) -> int:
+    """``aero pin``."""
+    from aero.server.links.certificates import pin_in
+
+    config = PinConfig.parse(given)
+    return _print(pin_in(config.tls_cert, config.state) + "\n")
+
+
 def run_service(words: Sequence[str]) -> int:
     """``aero service install``: what follows the role's name are that role's options."""
     from aero.cli import service
@@ -197,6 +206,7 @@ COMMANDS = {
     "kick": Command(run_kick),
     "open": Command(run_open),
     "page": Command(run_page),
+    "pin": Command(run_pin),
     "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
 }
 #: What a checkout needs of others: the module, and what its package is called.

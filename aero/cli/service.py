@@ -273,7 +273,7 @@ def write_systemd(plan: Plan) -> str:
 def _capabilities(config: ServerConfig | ClientConfig) -> str:
     ports = []
     if isinstance(config, ServerConfig):
-        faces = (each for each in (config.api, config.mux) if isinstance(each, Address))
+        faces = (each for each in (config.api, *config.mux, config.mux_tls) if isinstance(each, Address))
         ports = [config.port, config.ports[0], *(each.port for each in faces)]
     if any(0 < port < PRIVILEGED for port in ports):
         return "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE"

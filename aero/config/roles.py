@@ -33,7 +33,19 @@ class ServerConfig(table.ServerOptions):
             raise ConfigError(
                 f"{given.place('auth-next')} needs a code to change from, write --auth CODE too"
             )
+        if config.tls_keys and len(config.tls_keys) != len(config.tls_certs):
+            raise ConfigError(
+                f"{given.place('tls-key')}: {len(config.tls_certs)} certificates and {len(config.tls_keys)} keys;"
+                " give one --tls-key for each --tls-cert, in the same order"
+            )
+        if config.mux_tls and not config.tls_certs:
+            raise ConfigError(f"{given.place('mux-tls')} needs a certificate, write --tls-cert FILE too")
         return config
+
+    @property
+    def tls_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Each certificate's file with its key's."""
+        return tuple(zip(self.tls_certs, self.tls_keys or self.tls_certs))
 
     def lock_name(self) -> str:
         """What tells this server from others on this host: where workers dial it."""
@@ -90,6 +102,10 @@ class OpenConfig(table.OpenOptions, ConsoleConfig):
 
 class PageConfig(table.PageOptions, ConsoleConfig):
     """What asks where the page is."""
+
+
+class PinConfig(table.PinOptions):
+    """What asks which key a server shows."""
 
 
 class ServiceConfig(table.ServiceOptions):

@@ -72,7 +72,7 @@ class RoleOptions(Config):
 
 
 class ServerOptions(RoleOptions):
-    """What ``aero server`` takes: ``api`` and ``mux`` are None when off; ``ports`` (0, 0): the system chooses."""
+    """What ``aero server`` takes: ``api`` None and ``mux`` () when off; ``ports`` (0, 0): the system chooses."""
 
     WORDS = {"named_after": "addresses and port"}
     MOVED = {"user": "write --run-as NAME, the user of this host that the server becomes"}
@@ -121,9 +121,25 @@ class ServerOptions(RoleOptions):
         " can reach it",
         live=True, part="api",
     )  # fmt: skip
-    mux: Address | None = option(
-        "mux", "HOST:PORT", values.listening_address, Address("localhost", 4000),
-        "HTTP to targets by path or subdomain, or off",
+    mux: tuple[Address | str, ...] = option(
+        "mux", "LIST", values.mux_places, (Address("localhost", 4000),),
+        "HTTP to targets by path or subdomain at HOST:PORT, or at the port that workers dial (same); both are separated"
+        " by commas; or off", show=lambda places: ",".join(map(str, places)),
+    )  # fmt: skip
+    mux_tls: Address | None = option(
+        "mux-tls", "HOST:PORT", values.listening_address, None,
+        "The same by HTTPS; needs --tls-cert", part="mux",
+    )  # fmt: skip
+    tls_certs: tuple[str, ...] = repeated(
+        "tls-cert", "FILE", values.files, (),
+        "Certificate, with those that lead to its root, for TLS at the port that workers dial and for HTTPS (PEM);"
+        " may repeat: each is shown to who asks for its names, the first to others (default: one that the server makes"
+        " for itself, see aero pin)", live=True,
+    )  # fmt: skip
+    tls_keys: tuple[str, ...] = repeated(
+        "tls-key", "FILE", values.files, (),
+        "Its key, without a password; as many as certificates, in their order (default: in the same files)",
+        live=True,
     )  # fmt: skip
     domain: str = option(
         "domain", "NAME", values.domain, "",
@@ -302,6 +318,20 @@ class OpenOptions(KeyOptions):
 
 class PageOptions(KeyOptions):
     """What ``aero page`` takes."""
+
+
+class PinOptions(Config):
+    """What ``aero pin`` takes: ``tls_cert`` "" for the certificate that a server makes for itself."""
+
+    state: str = option(
+        "state", "DIR", values.path, "",
+        "Where the server keeps its state, and in it the certificate that it has made; made now where there is none yet"
+        " (default: ~/.local/state/aero, for root /var/lib/aero)",
+        computed=values.default_state,
+    )  # fmt: skip
+    tls_cert: str = option(
+        "tls-cert", "FILE", values.path, "", "The server's first --tls-cert, where it has one"
+    )
 
 
 class ServiceOptions(Config):

@@ -186,6 +186,27 @@ def mux_hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
+SAME = "same"  # the port that workers dial
+
+
+def mux_places(text: str) -> tuple[Address | str, ...]:
+    """Where the mux listens: addresses, and SAME for the workers' port; ``off`` gives none."""
+    if text == "off":
+        return ()
+    found: list[Address | str] = []
+    for word in text.split(","):
+        item = SAME if word.strip() == SAME else Address.parse(word.strip(), listen=True)
+        if item in found:
+            raise ConfigError(f"{item} is named twice")
+        found.append(item)
+    return tuple(found)
+
+
+def files(given: list[str]) -> tuple[str, ...]:
+    """Paths of files."""
+    return tuple(path(each) for each in given)
+
+
 def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     """A parser for one word out of ``choices``."""
 

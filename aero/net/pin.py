@@ -33,6 +33,17 @@ def pin_of(certificate: bytes) -> str:
     return PREFIX + b64encode(sha256(key.whole).digest()).decode()
 
 
+def first_in(text: str) -> bytes:
+    """The first certificate of a PEM file (RFC 7468), as DER. Raises ValueError."""
+    from binascii import a2b_base64
+
+    _, begin, rest = text.partition("-----BEGIN CERTIFICATE-----")
+    body, end, _ = rest.partition("-----END CERTIFICATE-----")
+    if not begin or not end:
+        raise ValueError("there is no certificate in it")
+    return a2b_base64("".join(body.split()))
+
+
 def names_of(certificate: bytes) -> list[str]:
     """The DNS names that a certificate is for, in lower case. ``certificate``: DER. Raises ValueError."""
     names: list[str] = []

@@ -76,7 +76,7 @@ class TcpTransport:
     def __init__(self, sock: socket.socket) -> None:
         """``sock``: connected; it belongs to this object from here on."""
         sock.setblocking(False)
-        self._sock = sock
+        self.sock = sock
         # Not methods around them: these two are called for every record.
         self.receive_into: Callable[[memoryview], int] = sock.recv_into
         self.send: Callable[[memoryview], int] = sock.send
@@ -87,7 +87,7 @@ class TcpTransport:
 
     def _set(self, option: int, value: int) -> None:
         try:
-            self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            self.sock.setsockopt(socket.IPPROTO_TCP, option, value)
         except OSError:
             pass  # a kernel without it, or a peer that is gone: the next call on the connection says so
 
@@ -104,17 +104,17 @@ class TcpTransport:
         import termios
 
         try:  # for a socket this is SIOCOUTQ, see tcp(7)
-            return int(struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))[0])
+            return int(struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0])
         except (OSError, ValueError):  # not this kind of system, or closed
             return -1
 
     def shut(self) -> None:
         """See Transport."""
-        self._sock.shutdown(socket.SHUT_WR)
+        self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """See Transport."""
-        self._sock.close()
+        self.sock.close()
 
 
 class Layer:

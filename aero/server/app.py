@@ -17,6 +17,7 @@ from gevent.event import Event
 from aero import __version__, logs
 from aero.address import TCP, UDP, Address, UnixPath
 from aero.config.roles import ServerConfig, reloaded
+from aero.config.values import SAME
 from aero.core.aead.choose import choose, choose_lazily
 from aero.core.codes import Close
 from aero.core.memory import Memory
@@ -28,8 +29,8 @@ from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_
 from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.loop import Loop, Watcher, event_loop, stopped
 from aero.server.ground import Ground
-from aero.server.httpmux.urls import target_url
-from aero.server.links.certificates import Certificates
+from aero.server.httpmux.urls import Face, target_url
+from aero.server.links.certificates import Certificates, Pair
 from aero.server.links.codes import Codes, stretched
 from aero.server.links.entrance import Entrance
 from aero.server.links.gate import Gate
@@ -73,10 +74,14 @@ class Server:
             privileges.user(config.run_as)  # no such user: better said before any port is bound
         loop = event_loop()
         socks = listen_or_explain(config.ips, config.port, "--port")
-        mux_socks = listen_at(config.mux, "--mux") if config.mux is not None else []
+        mux_socks = [sock for at in config.mux if isinstance(at, Address) for sock in listen_at(at, "--mux")]
+        mux_tls_socks = listen_at(config.mux_tls, "--mux-tls") if config.mux_tls is not None else []
         api_socks = _listen_for_api(config.api)
         # Both load libraries, which an archive keeps where only root may look: another user must have all of them now.
         backend = (choose if config.run_as else choose_lazily)(config.aead)
+        self._certificates = Certificates(_pairs(config), config.state)
+        if config.tls_certs:
+            self._certificates.load()  # what is wrong with them should be said now
         self._codes = Codes(config.auth, config.auth_next)
         if config.run_as:
             _become(config.run_as, config)
@@ -100,12 +105,13 @@ class Server:
             registry=Registry(loop, ports, events, counters),
         )
         self.sessions = Sessions(ground)
-        entrance = Entrance(
-            counters, Certificates((), config.state), config.link_path, Trust(config.trust_proxy)
-        )
+        entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
         self.gate = Gate(ground, self.sessions, self._codes, entrance)
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
-        self._mux = self._start_mux(mux_socks)
+        self._mux = self._start_mux(mux_socks, socks if SAME in config.mux else [], mux_tls_socks)
+        entrance.web = self._mux if SAME in config.mux else None
+        entrance.secure_web = self._mux
+        self._listeners += [Listener(loop, sock, self.gate.visited) for sock in mux_tls_socks]
         self._api = self._start_api(config.api, api_socks)
 
     def _keep_usage(self, loop: Loop, counters: Counters, config: ServerConfig) -> Usage | None:
@@ -117,19 +123,21 @@ class Server:
         self._sampling.start(usage.sample)
         return usage
 
-    def _start_mux(self, socks: list[socket.socket]) -> Mux | None:
-        if not socks:
+    def _start_mux(
+        self, own: list[socket.socket], same: list[socket.socket], tls: list[socket.socket]
+    ) -> Mux | None:
+        if not own and not same and not tls:
             return None
         from aero.server.httpmux.server import Mux
 
-        return Mux(self.ground, socks)
+        return Mux(self.ground, own, [*same, *tls])
 
     def _start_api(self, where: Address | UnixPath | None, socks: list[socket.socket]) -> Api | None:
         if where is None:
             return None
         from aero.server.api.app import Api
 
-        return Api(self.ground, where, socks, self.port, self.mux_address)
+        return Api(self.ground, where, socks, self.port, self.mux_face)
 
     @property
     def registry(self) -> Registry:
@@ -150,6 +158,13 @@ class Server:
     def mux_address(self) -> Address | None:
         """Where the HTTP mux listens, None when it is off."""
         return self._mux.address if self._mux is not None else None
+
+    @property
+    def mux_face(self) -> Face | None:
+        """How the mux is visited, None when it is off."""
+        config, where = self.ground.present.config, self.mux_address
+        plain = any(isinstance(each, Address) for each in config.mux)
+        return where and Face(where, "http" if plain or not config.tls_certs else "https")
 
     @property
     def port(self) -> int:
@@ -174,8 +189,8 @@ class Server:
                 f"management API and page: {at}",
                 token="set" if config.api_token else "none",
             )
-        if self.mux_address is not None:
-            url = target_url(self.mux_address, config.domain, "TAG", "TARGET")
+        if self.mux_face is not None:
+            url = target_url(self.mux_face, config.domain, "TAG", "TARGET")
             log.info(f"targets by HTTP: {url}")
         low, high = outgoing_ports()
         if config.ports[0] and config.ports[0] <= high and config.ports[1] >= low:
@@ -206,6 +221,7 @@ class Server:
             new = read()
             if self._api is not None:
                 self._api.reload(new.auth, new.api_token)
+            certificates = self._certificates.change(_pairs(new))
         except AeroError as error:
             reload_failed(error, self.ground.present.config.run_as)
             return
@@ -214,6 +230,8 @@ class Server:
         if {"auth", "auth-next"} & set(changed):
             self._change_codes(config)
         present.config = config
+        if certificates:
+            log.info("certificates were read anew; connections that are open keep those they began with")
         reload_done(config, changed, fixed)
 
     def _change_codes(self, config: ServerConfig) -> None:
@@ -266,6 +284,11 @@ class Server:
         self.sessions.close(GOODBYE_S)
 
 
+def _pairs(config: ServerConfig) -> tuple[Pair, ...]:
+    """The operator's certificates and keys."""
+    return tuple(Pair(*each) for each in config.tls_pairs)
+
+
 def _listen_for_api(where: Address | UnixPath | None) -> list[socket.socket]:
     """Sockets for --api, none when that is off. Raises ListenError."""
     if isinstance(where, UnixPath):
@@ -276,8 +299,8 @@ def _listen_for_api(where: Address | UnixPath | None) -> list[socket.socket]:
 def _become(user: str, config: ServerConfig) -> None:
     """Gives up what root may do, and opens the log. Raises ConfigError, HostError."""
     who = privileges.user(user)
-    parts = {"aero.server.httpmux.server": config.mux, "aero.server.api.app": config.api}
-    for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where is not None)):
+    parts = {"aero.server.httpmux.server": config.mux or config.mux_tls, "aero.server.api.app": config.api}
+    for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where)):
         import_module(name)
     if os.geteuid() == 0:
         if config.log:

@@ -136,7 +136,8 @@ def test_a_symlink_means_what_it_is_called(tmp_path: Path) -> None:
 def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_path: Path) -> None:
     samples = {
         "lock": str(tmp_path / "lock"),
-        "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off",
+        "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off", "mux-tls": "off",
+        "tls-cert": "/c.pem", "tls-key": "/k.pem",
         "domain": "d.org", "resume": "7", "drain": "3", "lease-days": "9", "run-as": "nobody",
         "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",

@@ -20,7 +20,7 @@ def test_defaults_of_a_server() -> None:
     config = ServerConfig.parse(Options({}))
     assert config == ServerConfig(state=values.default_state())
     assert (config.ips, config.port, config.ports) == (("0.0.0.0",), 8080, (20000, 32767))
-    assert (config.api, config.mux) == (("localhost", 3000), ("localhost", 4000))
+    assert (config.api, config.mux) == (("localhost", 3000), (("localhost", 4000),))
     assert (config.log, config.log_format, config.log_size) == ("", "text", 10 << 20)
 
 
@@ -44,7 +44,7 @@ def test_every_option_of_a_server_arrives() -> None:
     )  # fmt: skip
     mux = Address("0.0.0.0", 0)
     assert config == ServerConfig(
-        ips=("::",), port=0, auth="code", api=None, mux=mux, domain="d.org", ports=(1, 2), debug=True, log="/l",
+        ips=("::",), port=0, auth="code", api=None, mux=(mux,), domain="d.org", ports=(1, 2), debug=True, log="/l",
         log_format="json", log_size=1 << 20, state="/s", aead="openssl", lock="/k", detach=True,
     )  # fmt: skip
 

@@ -235,7 +235,7 @@ class Inside:
     @staticmethod
     def server_config(resume_s: int, port: int = 0, ports: tuple[int, int] = (0, 0)) -> ServerConfig:
         return ServerConfig(
-            ips=(LOOPBACK,), port=port, auth=CODE, api=None, mux=None, ports=ports, resume_s=resume_s
+            ips=(LOOPBACK,), port=port, auth=CODE, api=None, mux=(), ports=ports, resume_s=resume_s
         )
 
     def new_worker(self) -> WorkerApp:

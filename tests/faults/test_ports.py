@@ -70,7 +70,7 @@ class Lab:
             port=0,
             auth=CODE,
             api=None,
-            mux=None,
+            mux=(),
             ports=(ports[0], ports[-1]),
             state=str(state),
         )

@@ -18,7 +18,7 @@ from aero.errors import DialError, LinkClosed, Rejected, RemoteProtocolError, Se
 from aero.net import proxy as proxies
 from aero.proxies import Proxy
 from tests.core.joined import PLAIN, SCRATCH
-from tests.fuzz import mux
+from tests.fuzz import carriage, mux
 from tests.fuzz.guided import Target
 
 PASSWORD = spake2plus.Password(0x1234567, 0x89ABCDE)
@@ -370,4 +370,5 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
         [mux.CHUNKS, b"0\r\n", *mux.WORDS],
     ),
     "mux_visitor": (mux.fuzz_visitor, mux.VISITS, mux.VISIT_WORDS),
+    **carriage.TARGETS,
 }

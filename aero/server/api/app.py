@@ -30,7 +30,7 @@ from aero.server.api.page import page
 from aero.server.api.replies import JSON, NO_CONTENT, Reply, dumps, problem_reply, reply
 from aero.server.api.times import rfc3339
 from aero.server.api.turns import Turns
-from aero.server.httpmux.urls import target_url
+from aero.server.httpmux.urls import Face, target_url
 from aero.server.policy.origin import key_of
 from aero.server.policy.penalties import Penalties
 from aero.server.present import Present
@@ -77,7 +77,7 @@ class Api:
         address: Address | UnixPath,
         socks: list[socket.socket],
         port: int,
-        mux: Address | None,
+        mux: Face | None,
     ) -> None:
         """``address``: what --api says, where ``socks`` listen; ``port``: where workers dial; ``mux``: the mux, if any.
 

@@ -7,7 +7,7 @@ cannot take yet stays in the kernel: nothing is read then, so that the stream's 
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import Callable, Protocol
 
 from aero.errors import MessageError
 from aero.limits import Limits
@@ -54,7 +54,9 @@ class Receiving:
         self._sock = sock
         self._reader = reader
         self._raw = False  # there was an upgrade: behind the request's body come raw bytes
-        self.watcher: Watcher = loop.io(sock.fileno(), READ)
+        # A connection that holds bytes itself (secure.py) makes its own.
+        watch: Callable[[], Watcher] | None = getattr(sock, "watch", None)
+        self.watcher: Watcher = watch() if watch is not None else loop.io(sock.fileno(), READ)
         self.body: Transfer | None = None  # of the request, while it is incomplete; raw bytes too are one
         self.rest = _NOTHING  # what was read and not yet used: a beginning of a head, or pipelined requests
 

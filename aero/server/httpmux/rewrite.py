@@ -35,10 +35,13 @@ _LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
 
 
 class Peer(NamedTuple):
-    """Who is connected: ``ip`` as text; ``trusted``: what it says of the visitors it speaks for is believed."""
+    """Who is connected: ``ip`` as text; ``trusted``: what it says of the visitors it speaks for is believed;
+    ``protocol``: what it speaks, b"http" or b"https".
+    """
 
     ip: bytes
     trusted: bool
+    protocol: bytes = b"http"
 
 
 class Place(NamedTuple):
@@ -92,13 +95,15 @@ def request_head(
 def _forwarding(request: Request, host: bytes, peer: Peer, prefix: bytes) -> bytes:
     """For whom, by which protocol, under which host and prefix the request was made (RFC 7239, and the older names)."""
     if peer.trusted and request.forwarded:
-        return _forwarded.__wrapped__(peer.ip, host, prefix, request.forwarded)
-    return _forwarded(peer.ip, host, prefix, ())
+        return _forwarded.__wrapped__(peer.ip, peer.protocol, host, prefix, request.forwarded)
+    return _forwarded(peer.ip, peer.protocol, host, prefix, ())
 
 
 @lru_cache(CACHED_HEADS)
-def _forwarded(by: bytes, host: bytes, prefix: bytes, fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """``by``: who is connected; ``fields``: what is believed of what it says."""
+def _forwarded(
+    by: bytes, spoken: bytes, host: bytes, prefix: bytes, fields: tuple[tuple[bytes, bytes], ...]
+) -> bytes:
+    """``by``: who is connected; ``spoken``: its protocol; ``fields``: what is believed of what it says."""
     said: dict[bytes, list[bytes]] = {}
     passed = b""
     for name, value in fields:
@@ -110,7 +115,7 @@ def _forwarded(by: bytes, host: bytes, prefix: bytes, fields: tuple[tuple[bytes,
     host = _only(said.get(b"x-forwarded-host"), _HOST) or host
     before = _only(said.get(b"x-forwarded-prefix"), _PATH).rstrip(b"/")
     given = said.get(b"x-forwarded-proto", [b""])[0].lower()
-    protocol = given if given in _PROTOCOLS else b"http"
+    protocol = given if given in _PROTOCOLS else spoken
     chain = b", ".join([*said.get(b"x-forwarded-for", []), by])
     elements = said.get(b"forwarded") or [_element(ip, host, protocol) for ip in _ips(said)]
     elements = [*elements, _element(by, b"" if elements else host, b"" if elements else protocol)]

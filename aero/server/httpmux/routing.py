@@ -116,8 +116,7 @@ class Router:
         return found
 
     def _by_host(self, request: Request) -> Destination | None:
-        host = _PORT.sub(b"", request.host).rstrip(b".").lower()
-        match = _BY_HOST.fullmatch(host[: 1 - len(self._ending)]) if host.endswith(self._ending) else None
+        match = self._host_match(request.host)
         if match is None:
             return None
         who, mark, name = match.groups()
@@ -126,6 +125,14 @@ class Router:
         # The mark would look like user information to a target that takes its own address from Host.
         shown = request.host.replace(mark, b"", 1) if mark else request.host
         return Destination(text, is_cid, name.decode(), b"", request.target, shown)
+
+    def is_targets(self, host: bytes) -> bool:
+        """Whether a host name is that of one target, all of whose paths are its own."""
+        return bool(self._domain) and self._host_match(host) is not None
+
+    def _host_match(self, host: bytes) -> re.Match[bytes] | None:
+        host = _PORT.sub(b"", host).rstrip(b".").lower()
+        return _BY_HOST.fullmatch(host[: 1 - len(self._ending)]) if host.endswith(self._ending) else None
 
     def mappings(self, wanted: Destination, request: Request, visitor: str) -> list[Mapping] | Page:
         """The mappings that lead there: those of workers with a link, whose turn it is first.

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aero import logs
 from aero.address import Address, is_loopback
+from aero.core.codes import Close
 from aero.core.memory import Memory
+from aero.errors import LocalProtocolError
 from aero.host.facts import descriptor_line
 from aero.limits import Limits
 from aero.net.faults import report
 from aero.net.listen import Listener
 from aero.net.loop import Loop
 from aero.net.pipe import make_abrupt, refuse
+from aero.net.transport import Layer, TcpTransport, Transport
 from aero.server.httpmux.holdings import Holdings
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
@@ -78,12 +81,17 @@ class MuxGround(Protocol):
 class Mux:
     """All visitors that come by HTTP."""
 
-    def __init__(self, ground: MuxGround, socks: list[socket.socket]) -> None:
-        """``socks`` listen where --mux says."""
+    def __init__(
+        self, ground: MuxGround, socks: list[socket.socket], others: Sequence[socket.socket] = ()
+    ) -> None:
+        """``socks`` listen where --mux says; ``others`` at ports whose visitors somebody else hands over."""
         self.loop = ground.loop
         config = ground.present.config
         rules = Rules(
-            config.domain, _answered_names(config.mux_hosts, socks), config.mux_strict, config.debug
+            config.domain,
+            _answered_names(config.mux_hosts, [*socks, *others]),
+            config.mux_strict,
+            config.debug,
         )
         self.router = Router(ground.registry, ground.events, ground.leases, rules)
         self.kept = KeptConnections(config.mux_head)
@@ -106,7 +114,7 @@ class Mux:
             notice_absence(sock)
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
             self._listeners.append(Listener(ground.loop, sock, self._connected))
-        self._address = Address(*self._listeners[0].address)
+        self._address = Address(*[*socks, *others][0].getsockname()[:2])
         self._timer = ground.loop.timer(SWEEP_S, SWEEP_S)
         self._timer.start(self._sweep)
 
@@ -121,12 +129,37 @@ class Mux:
 
     def welcome(self, sock: socket.socket, origin: Origin) -> None:
         """Serves a connection. ``origin``: at its other end, a visitor or a proxy that speaks HTTP for others."""
+        sock.setblocking(False)
+        self._admit(sock, origin, b"http")
+
+    def take_over(self, transport: Transport, origin: Origin, said: bytes) -> None:
+        """Serves a connection that came elsewhere, and has ``said`` the beginning of a request."""
+        below = transport.under if isinstance(transport, Layer) else transport
+        if not isinstance(below, TcpTransport):
+            raise LocalProtocolError(Close.INTERNAL, f"no visitor comes by {transport.kind}")
+        sock: Any = below.sock
+        notice_absence(sock)
+        make_abrupt(sock)
+        protocol = b"http"
+        if transport is not below:
+            from aero.server.httpmux.secure import SecureSocket
+
+            sock, protocol = SecureSocket(transport, sock, self.loop), b"https"
+        visitor = self._admit(sock, origin, protocol)
+        if visitor is not None:
+            visitor.begin(said)
+
+    def is_targets(self, host: bytes) -> bool:
+        """Whether all paths of this host name are a target's."""
+        return self.router.is_targets(host)
+
+    def _admit(self, sock: socket.socket, origin: Origin, protocol: bytes) -> Visitor | None:
+        """A new visitor; None where there is no place, which he has been told."""
         trusted = self._trust.covers(origin.ip)
         # A trusted proxy's visitors are counted by their own addresses, request by request. Loopback is this machine's
         # own: something that passes other people's connections on, most likely.
         counted = "" if trusted or is_near(origin.ip) else origin.ip
         try:
-            sock.setblocking(False)
             full = self._shares.taken >= Limits.MUX_VISITORS or sock.fileno() >= self._line
             if full or (counted and self._shares.full(counted) is not None):
                 log.debug("! too many visitors", visitor=origin.ip)
@@ -134,12 +167,14 @@ class Mux:
                 self.count(busy)
                 sock.send(render(busy, None, False))
                 end_well(sock)
-                return
+                return None
         except OSError:
             refuse(sock)  # it left before it was served
-            return
+            return None
         self._shares.take(counted)
-        self._visitors.add(Visitor(self, sock, str(origin), Peer(origin.ip.encode(), trusted), counted))
+        visitor = Visitor(self, sock, str(origin), Peer(origin.ip.encode(), trusted, protocol), counted)
+        self._visitors.add(visitor)
+        return visitor
 
     def grew(self, count: int) -> None:
         """A visitor has ``count`` bytes more held. Who has to make room does so once all that is under way is done."""

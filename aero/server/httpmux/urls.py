@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from aero.address import EVERYWHERE, Address
 
+_PORTS = {"http": 80, "https": 443}
 
-def target_url(mux: Address, domain: str, tag: str, target: str, seen_as: str = "localhost") -> str:
+
+class Face(NamedTuple):
+    """Where the mux is visited, and how: "http" or "https"."""
+
+    address: Address
+    scheme: str = "http"
+
+
+def target_url(mux: Face, domain: str, tag: str, target: str, seen_as: str = "localhost") -> str:
     """Where a browser finds a target: by path, or with ``domain`` by host name.
 
-    ``mux``: where the mux listens; ``seen_as``: the server's name for visitors, where ``mux`` names none.
+    ``seen_as``: the server's name for visitors, where ``mux`` names none.
     """
-    port = "" if mux.port == 80 else f":{mux.port}"
+    (host, number), scheme = mux
+    port = "" if number == _PORTS[scheme] else f":{number}"
     if domain:
-        return f"http://{tag}.{target}.{domain}{port}/"
-    host = seen_as if mux.host in EVERYWHERE else mux.host
-    return f"http://{f'[{host}]' if ':' in host else host}{port}/{tag}/{target}/"
+        return f"{scheme}://{tag}.{target}.{domain}{port}/"
+    host = seen_as if host in EVERYWHERE else host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}/{tag}/{target}/"

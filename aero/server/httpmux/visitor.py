@@ -123,6 +123,14 @@ class Visitor:
         except Exception as error:
             self.broken(error)
 
+    def begin(self, data: bytes) -> None:
+        """The first bytes, where others have received them."""
+        self._receiving.rest = data
+        try:
+            self._next()
+        except Exception as error:
+            self.broken(error)
+
     def _overhear(self, data: bytes) -> None:
         """What the visitor says while no more is to be read into it."""
         if self.state == states.LINGERING:

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aero import logs
-from aero.errors import ConfigError, NetworkError
-from aero.net.pin import names_of, pin_of
+from aero.errors import ConfigError, HostError, NetworkError, SourceError
+from aero.net.pin import first_in, names_of, pin_of
 
 if TYPE_CHECKING:
     import ssl
@@ -63,6 +63,21 @@ class Certificates:
         self._look_at = 0.0
         self._said = ""  # the last complaint
 
+    def change(self, pairs: tuple[Pair, ...]) -> bool:
+        """Takes other files from now on, or the same ones anew; whether anything is different.
+
+        Raises ConfigError, which names the file; then nothing has changed.
+        """
+        before, states, self.pairs = self.pairs, self._states, pairs
+        if not pairs and not before:
+            return False
+        try:
+            self.load()
+        except ConfigError:
+            self.pairs = before
+            raise
+        return pairs != before or states != self._states
+
     def load(self) -> None:
         """Reads all pairs. Raises ConfigError, which names the file; then nothing has changed."""
         pairs = self.pairs or (self._own(),)
@@ -70,7 +85,7 @@ class Certificates:
             states = [pair.state() for pair in pairs]
             loaded = [_load(pair) for pair in pairs]
         except OSError as error:
-            raise ConfigError(f"cannot read {error.filename}: {error.strerror or error}") from error
+            raise SourceError(f"cannot read {error.filename}: {error.strerror or error}") from error
         finally:
             if not self.pairs and not self._folder:
                 os.unlink(pairs[0].key)
@@ -137,6 +152,25 @@ class Certificates:
         return Pair(path, path)
 
 
+def pin_in(path: str, folder: str) -> str:
+    """The pin of the first certificate in a file; "" for the one of a server that keeps its state in ``folder``.
+
+    Raises HostError.
+    """
+    from aero.server.links import selfmade
+
+    if not path and not folder:
+        raise HostError("this user has no state folder: say where the server keeps its state, --state DIR")
+    try:
+        path = path or selfmade.kept_in(folder)
+        with open(path) as file:
+            return pin_of(first_in(file.read()))
+    except OSError as error:
+        raise HostError(f"cannot read {path or folder}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise HostError(f"{path} is no certificate in PEM: {error}") from None
+
+
 def _load(pair: Pair) -> _Loaded:
     """Raises ConfigError, OSError."""
     import ssl
@@ -153,16 +187,13 @@ def _load(pair: Pair) -> _Loaded:
         with open(pair.key):
             pass  # says which of the two cannot be read
         context.load_cert_chain(pair.certificate, pair.key, _no_password)
-        first = ssl.PEM_cert_to_DER_cert(text[text.index(_BEGIN) : text.index(_END) + len(_END)])
+        first = first_in(text)
         return _Loaded(context, names_of(first), pin_of(first))
     except (ssl.SSLError, ValueError) as error:
         raise ConfigError(
             f"{pair.certificate} and {pair.key} are no certificate and its key in PEM, without a password:"
             f" {getattr(error, 'reason', None) or error}"
         ) from error
-
-
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 def _no_password() -> str:

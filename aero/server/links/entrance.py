@@ -39,6 +39,8 @@ class Guest(Protocol):
 
     transport: Transport  # each layer takes the place of the one below
     ip: str
+    origin: Origin
+    taken: bool  # its connection is somebody else's from here on
 
     def reported(self, origin: Origin) -> None:
         """A trusted proxy says who this is."""
@@ -50,6 +52,16 @@ class Guest(Protocol):
         """Remembers for the log why it ended."""
 
 
+class Web(Protocol):
+    """Who serves visitors by HTTP (httpmux/server.py)."""
+
+    def take_over(self, transport: Transport, origin: Origin, said: bytes) -> None:
+        """Serves a connection that has ``said`` the beginning of a request. May raise OSError."""
+
+    def is_targets(self, host: bytes) -> bool:
+        """Whether all paths of this host name are a target's."""
+
+
 class Entrance:
     """Opens connections, each in its greenlet."""
 
@@ -58,7 +70,28 @@ class Entrance:
         self.trust = trust
         self._certificates = certificates
         self._path = path.encode()
+        self.web: Web | None = None  # at this port
+        self.secure_web: Web | None = None  # at --mux-tls
         self._openings = counters.openings
+
+    def enter_web(self, guest: Guest) -> bytes | None:
+        """Hands a visitor who came to --mux-tls over, once TLS is there; None. Blocks; raises as ``enter``."""
+        with gevent.Timeout(TIMEOUT_S, NetworkError(f"no request in time ({TIMEOUT_S:.0f} s)")):
+            kind, data = self._first(guest, b"")
+            if kind != opening.TLS:
+                if kind == opening.HTTP:
+                    self._refuse(guest, 400, "This port is for HTTPS: write https:// before its name.")
+                guest.ends_as("rule broken", "it speaks no TLS")
+                return None
+            self._begin_tls(guest, data)
+            kind, data = self._first(guest, b"")
+        if self.secure_web is not None:
+            self._hand_over(guest, self.secure_web, data)
+        return None
+
+    def _hand_over(self, guest: Guest, web: Web, data: bytes) -> None:
+        guest.taken = True
+        web.take_over(guest.transport, guest.origin, data)
 
     def enter(self, guest: Guest) -> bytes | None:
         """A worker's first bytes, which ``guest.transport`` then goes on with; None for others, who have an answer.
@@ -74,9 +107,7 @@ class Entrance:
                 return data  # what is none of ours is answered there
             if kind == opening.HTTP:
                 return self._begin_http(guest, data)
-            say_goodbye(guest.transport, _NOT_HTTP2)
-        guest.ends_as("rule broken", "it speaks HTTP/2")
-        return None
+            return self._begin_http2(guest, data)
 
     def _first(self, guest: Guest, data: bytes) -> tuple[str, bytes]:
         """Reads until it is clear what comes; counts it."""
@@ -104,6 +135,15 @@ class Entrance:
             say_goodbye(below, b"")  # the alert is on its way
             raise NetworkError(f"no TLS: {getattr(error, 'reason', None) or error}") from error
 
+    def _begin_http2(self, guest: Guest, data: bytes) -> bytes | None:
+        """Nobody here speaks it; the mux has its own way to say so."""
+        if self.web is not None:
+            self._hand_over(guest, self.web, data)
+        else:
+            guest.ends_as("rule broken", "it speaks HTTP/2")
+            say_goodbye(guest.transport, _NOT_HTTP2)
+        return None
+
     def _begin_http(self, guest: Guest, data: bytes) -> bytes | None:
         """A link's WebSocket, or somebody to be told where he is."""
         ours = opening.asks_for(self._path, data)
@@ -111,22 +151,32 @@ class Entrance:
             data += receive(guest.transport, _READ_BYTES)
             ours = opening.asks_for(self._path, data)
         if not ours:
-            return self._refuse(guest, 400, _NOT_HTTP)
+            return self._visit(guest, data)
         end = data.find(b"\r\n\r\n")
         while end < 0:
             if len(data) > websocket.MAX_HEAD_BYTES:
+                if self.web is not None:
+                    return self._visit(guest, data)
                 return self._refuse(guest, 431, "The request's head is too long.")
             data += receive(guest.transport, _READ_BYTES)
             end = data.find(b"\r\n\r\n")
         head, rest = data[: end + 4], data[end + 4 :]
         try:
             request = websocket.parse_head(head)
-            if not websocket.wants_upgrade(request):
-                return self._refuse(guest, 400, _NOT_HTTP)
+            host = request.fields.get(b"host", b"")
+            if not websocket.wants_upgrade(request) or (self.web is not None and self.web.is_targets(host)):
+                return self._visit(guest, data)
             switch = websocket.answer(request)
         except MessageError as error:
             return self._refuse(guest, error.status, f"{error}.")
         return self._begin_websocket(guest, request, switch, rest)
+
+    def _visit(self, guest: Guest, data: bytes) -> bytes | None:
+        """A request that is for the mux."""
+        if self.web is None:
+            return self._refuse(guest, 400, _NOT_HTTP)
+        self._hand_over(guest, self.web, data)
+        return None
 
     def _begin_websocket(
         self, guest: Guest, request: websocket.Head, switch: bytes, rest: bytes

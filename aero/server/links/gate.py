@@ -54,8 +54,11 @@ class _Guest:
         "greenlet",
         "handed_over",
         "ip",
+        "origin",
         "result",
         "stage",
+        "taken",
+        "to_web",
         "transport",
         "why",
     )
@@ -64,9 +67,12 @@ class _Guest:
         """``counted``: whose share it takes, "" for nobody's."""
         self._gate = gate
         self.transport: Transport = transport  # the uppermost layer
+        self.origin = origin
         self.ip = origin.ip
         self.address = str(origin)
         self.counted = counted
+        self.to_web = False  # it came where only visitors come
+        self.taken = False  # it is the mux's now
         self.stage = _SILENT
         self.charged = False  # its address has paid for its failure
         self.handed_over = False
@@ -76,7 +82,7 @@ class _Guest:
 
     def reported(self, origin: Origin) -> None:
         """A trusted proxy says who this is."""
-        self.ip, self.address = origin.ip, str(origin)
+        self.origin, self.ip, self.address = origin, origin.ip, str(origin)
         self._gate.recount(self)
 
     def turn(self) -> None:
@@ -137,10 +143,18 @@ class Gate:
 
     def connected(self, sock: socket.socket, address: Any) -> None:
         """Somebody connected to the link port."""
+        self._receive(sock, address, to_web=False)
+
+    def visited(self, sock: socket.socket, address: Any) -> None:
+        """Somebody connected to --mux-tls: a visitor, who needs a handshake, too."""
+        self._receive(sock, address, to_web=True)
+
+    def _receive(self, sock: socket.socket, address: Any, to_web: bool) -> None:
         origin = origin_of(address)
         # A trusted proxy's guests are counted by the address that it reports, once it has.
         counted = "" if self._entrance.trust.covers(origin.ip) else origin.ip
         guest = _Guest(self, TcpTransport(sock), origin, counted)
+        guest.to_web = to_web
         self._take_place(guest)
         guest.greenlet = gevent.Greenlet(self._handshake, guest)
         guest.greenlet.rawlink(partial(self._left, guest))  # also called when it is killed before it began
@@ -176,6 +190,8 @@ class Gate:
 
     def _left(self, guest: _Guest, _: gevent.Greenlet) -> None:
         self._forget(guest)
+        if guest.taken:
+            return
         if guest.handed_over:
             self._results["ok"] += 1
             return
@@ -201,7 +217,7 @@ class Gate:
             return verifiers[0]
 
         try:
-            early = self._entrance.enter(guest)
+            early = self._entrance.enter_web(guest) if guest.to_web else self._entrance.enter(guest)
             if early is None:
                 return  # it was no worker, and has its answer
             transport = guest.transport

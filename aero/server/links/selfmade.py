@@ -85,6 +85,9 @@ def kept_in(folder: str) -> str:
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600), "w") as file:
             file.write(make())
+            if os.geteuid() == 0:  # made by root, as by `aero pin`, it is still the server's to read
+                owner = os.stat(folder)
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         try:
             os.link(fresh, path)  # not a rename: of two that begin at once both use the first one's
         except FileExistsError:

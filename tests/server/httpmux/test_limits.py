@@ -49,7 +49,7 @@ class Stage:
                 mux_hosts=("*",),
                 auth="a",
                 api=None,
-                mux=Address(IP, 0),
+                mux=(Address(IP, 0),),
                 ports=(0, 0),
                 state="",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aero.address import Address
-from aero.server.httpmux.urls import target_url
+from aero.server.httpmux.urls import Face, target_url
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,16 @@ from aero.server.httpmux.urls import target_url
     ],
 )
 def test_addresses(mux: Address, domain: str, url: str) -> None:
-    assert target_url(mux, domain, "nas", "web", "seen.example") == url
+    assert target_url(Face(mux), domain, "nas", "web", "seen.example") == url
 
 
 def test_a_server_that_was_reached_by_its_ipv6_address() -> None:
     assert (
-        target_url(Address("::", 4000), "", "nas", "web", "2001:db8::1")
+        target_url(Face(Address("::", 4000)), "", "nas", "web", "2001:db8::1")
         == "http://[2001:db8::1]:4000/nas/web/"
     )
+
+
+def test_https_has_a_port_of_its_own() -> None:
+    assert target_url(Face(Address("::", 443), "https"), "a.org", "nas", "web") == "https://nas.web.a.org/"
+    assert target_url(Face(Address("::1", 80), "https"), "", "nas", "web") == "https://[::1]:80/nas/web/"
