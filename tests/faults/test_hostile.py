@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -56,8 +57,21 @@ def lab(shared: tuple[Inside, Any]) -> Iterator[Inside]:
 # ----------------------------------------------------------------------------
 
 
-def test_half_open_connections_keep_nobody_out(lab: Inside) -> None:
+#: Beginnings of everything that the port speaks: a link's, TLS's, a request's.
+HALF = (
+    b"",
+    b"AeRO\x02\x01",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET /_aero/link HTTP/1.1\r\nHo",
+)
+
+
+@pytest.mark.parametrize("said", HALF)
+def test_half_open_connections_keep_nobody_out(lab: Inside, said: bytes) -> None:
     crowd = [connect(lab.server.port, f"127.0.{1 + number % 50}.1") for number in range(600)]
+    for sock in crowd:
+        with suppress(OSError):  # whoever had to make place
+            sock.send(said)
     until("the crowd at the gate", lambda: len(lab.server.gate) == Limits.HANDSHAKES)
     with Hostile(lab.server.port) as worker:  # it does no harm here
         assert worker.join()["cid"]

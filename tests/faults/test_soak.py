@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket as plain
 import sys
+from contextlib import suppress
 from time import monotonic
 
 import gevent
@@ -27,6 +28,7 @@ from tests.faults.inside import (
     upload,
 )
 from tests.faults.outside import nothing_left_in, relay_to, settled, state, vanish
+from tests.faults.test_hostile import HALF
 from tests.faults.test_processes import die_silently
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -83,11 +85,13 @@ def test_a_gigabyte_between_processes_while_links_are_killed(lab: Lab) -> None:
         print(f"{cuts} cuts in {monotonic() - began:.0f} s")
 
 
-def _crowd(lab: Inside, count: int, addresses: int) -> list[plain.socket]:
+def _crowd(lab: Inside, count: int, addresses: int, said: bytes = b"") -> list[plain.socket]:
     crowd: list[plain.socket] = []
     first = _seen(lab)
     for number in range(count):
         crowd.append(connect_from(lab.server.port, f"127.1.{number % addresses}.1"))
+        with suppress(OSError):  # whoever had to make place
+            crowd[-1].send(said)
         if number % 25 == 24:  # the server's turn: its kernel's queue is shorter than the crowd
             until("the gate", lambda: _seen(lab) >= first + len(crowd) - 500)
     return crowd
@@ -97,10 +101,11 @@ def _seen(lab: Inside) -> int:
     return sum(lab.server.ground.counters.handshakes.values()) + len(lab.server.gate)
 
 
-def test_five_thousand_half_open_connections_keep_nobody_out() -> None:
+@pytest.mark.parametrize("said", HALF)
+def test_five_thousand_half_open_connections_keep_nobody_out(said: bytes) -> None:
     raise_file_limit()
     with Inside() as lab:
-        crowd = _crowd(lab, 5000, 250)
+        crowd = _crowd(lab, 5000, 250, said)
         until("the crowd at the gate", lambda: len(lab.server.gate) == Limits.HANDSHAKES)
         began = monotonic()
         with Hostile(lab.server.port) as worker:
