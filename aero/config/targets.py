@@ -66,6 +66,11 @@ def group_key(text: str) -> str:
     return blake2b(key, digest_size=16, person=b"aero group").hexdigest()
 
 
+def visiting_networks(text: str) -> tuple[str, ...]:
+    """Networks or addresses, joined by +."""
+    return tuple(str(each) for each in values.networks(text.replace("+", ",")))
+
+
 #: How a visitor's way is chosen, in the words of aero.server.policy.balance.
 BALANCES = ("round-robin", "least", "random-two", "hash", "cookie")
 #: What may stand behind a target's ?, by name.
@@ -136,6 +141,26 @@ OPTIONS: dict[str, TargetOption] = {
             "RATE",
             values.size(1024, values.MAX_RATE),
             "How many bytes a second it may send and get, each direction by itself: 2MB, 500KiB, 8mbit",
+        ),
+        TargetOption(
+            "new-streams",
+            "N",
+            values.integer(1, 100_000, "streams"),
+            "So many new streams a second at the most",
+        ),
+        TargetOption(
+            "visitor-streams",
+            "N",
+            values.integer(1, 100_000, "streams"),
+            "So many open streams of one visitor's address at the most",
+        ),
+        TargetOption(
+            "visitors",
+            "NETS",
+            visiting_networks,
+            "The networks that visitors may come from, as in 10.0.0.0/8+192.0.2.7",
+            guards=True,
+            protos=(TCP, UDP),
         ),
         TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
         TargetOption(

@@ -39,6 +39,7 @@ from aero.server.policy.proxies import Trust
 from aero.server.present import Present
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.ports import Ports
+from aero.server.registry.quotas import Quotas
 from aero.server.registry.registry import Registry
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
@@ -91,6 +92,7 @@ class Server:
             proto: Ports(proto, door.bind, config.ips, *config.ports, leases, config.lease_days * _DAY_S)
             for proto, door in ((TCP, tcp), (UDP, udp))
         }
+        usage = self._keep_usage(loop, counters, config)
         self.ground = ground = Ground(
             loop=loop,
             present=Present(config),
@@ -101,9 +103,10 @@ class Server:
             counters=counters,
             events=events,
             leases=leases,
-            usage=self._keep_usage(loop, counters, config),
+            usage=usage if not config.no_history else None,
             registry=Registry(loop, ports, events, counters),
         )
+        self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
         self.gate = Gate(ground, self.sessions, self._codes, entrance)
@@ -114,13 +117,14 @@ class Server:
         self._listeners += [Listener(loop, sock, self.gate.visited) for sock in mux_tls_socks]
         self._api = self._start_api(config.api, api_socks)
 
-    def _keep_usage(self, loop: Loop, counters: Counters, config: ServerConfig) -> Usage | None:
+    def _keep_usage(self, loop: Loop, counters: Counters, config: ServerConfig) -> Usage:
+        """With --no-history in memory only: quotas need it."""
+        database = Database("") if config.no_history else self._database
+        usage = Usage(database, counters.totals.items, Calendar(config.utc))
         self._sampling: Watcher | None = None
-        if config.no_history:
-            return None
-        usage = Usage(self._database, counters.totals.items, Calendar(config.utc))
-        self._sampling = loop.timer(SAMPLE_S, SAMPLE_S)
-        self._sampling.start(usage.sample)
+        if not config.no_history:
+            self._sampling = loop.timer(SAMPLE_S, SAMPLE_S)
+            self._sampling.start(usage.sample)
         return usage
 
     def _start_mux(

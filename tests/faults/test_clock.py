@@ -61,6 +61,7 @@ ALLOWED = {
     "server.store.leases.Leases.__init__": "which lease is the oldest, also after a restart",
     "server.api.app.Api.get_history": "the present, where an answer about the past ends",
     "server.api.history._at": "times as the API writes them",
+    "server.registry.quotas.Quotas.__init__": "the day and the month of a quota",
     "server.store.usage.Calendar.end": "hours, days and months of the calendar",
     "server.store.usage.Calendar.local": "the same",
     "server.store.usage.Calendar.starts": "the same",

@@ -53,6 +53,11 @@ TEXTS = {
         "The service {tag}/{name} is closed now. Its operator can open it for a time.",
         "服务 {tag}/{name} 目前已关闭，管理员可以将其暂时开放。",
     ),
+    "not let in": Text(
+        403,
+        "Target {name} of worker {tag} does not let you in: {why}.",
+        "工作端 {tag} 的目标 {name} 拒绝访问：{why}。",
+    ),
     "misdirected": Text(
         421,
         "This server does not answer to the name {host}. Its operator can let it with --mux-host {host}.",
@@ -89,6 +94,10 @@ TEXTS = {
         "The service {tag}/{name} does not work now: {why}. Try again soon.",
         "服务 {tag}/{name} 目前无法使用：{why}。请稍后再试。",
     ),
+    "quota": Text(
+        503, "{tag}/{name} has used up its quota: {why}.", "{tag}/{name} 的流量配额已用完：{why}。"
+    ),
+    "too many": Text(429, "There are too many requests now: {why}.", "目前请求过多：{why}。"),
     "busy": Text(503, "There are too many connections now. Try again soon.", "目前连接过多，请稍后再试。"),
     "target slow": Text(
         504,
@@ -104,6 +113,7 @@ REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    429: "Too Many Requests",
     417: "Expectation Failed",
     421: "Misdirected Request",
     431: "Request Header Fields Too Large",
@@ -161,8 +171,8 @@ def render(page: Page, request: Request | None, keep_alive: bool, status: int = 
     ]
     if status == 405:
         lines.append("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-    if status == 503:
-        lines.append(f"Retry-After: {RETRY_AFTER_S}")
+    if status in (429, 503):
+        lines.append(f"Retry-After: {page.fields.get('retry_s', RETRY_AFTER_S)}")
     if not keep_alive:
         lines.append("Connection: close")
     elif request is not None and request.minor == 0:

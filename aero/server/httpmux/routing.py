@@ -298,3 +298,24 @@ def _by_path(
     called = name.decode().lower()
     # As this visitor wrote it: under another spelling his browser would not find its cookies again.
     return Destination(text, is_cid, called, target[: match.end(3)], path, host)
+
+
+#: The page for a refusal, by its reason (registry/admission.py).
+_REFUSALS = {"visitors": "not let in", "quota": "quota"}
+
+
+def admitted(mappings: list[Mapping], visitor: str, wanted: Destination) -> list[Mapping] | Page:
+    """Those of some mappings that let a visitor in now; the page that says why none does. ``visitor``: ip:port."""
+    ip = visitor.rpartition(":")[0].strip("[]")
+    reasons = [mapping.why_not(ip) for mapping in mappings]
+    if not any(reasons):
+        return mappings
+    left = [mapping for mapping, refused in zip(mappings, reasons) if refused is None]
+    if left:
+        return left
+    for mapping, refused in zip(mappings, reasons):
+        if refused is not None:
+            mapping.refuse(refused.reason)
+            fields = {**wanted.said(refused.text), "retry_s": str(max(refused.retry_s, 1))}
+            return Page(_REFUSALS.get(refused.reason, "too many"), fields)
+    return left

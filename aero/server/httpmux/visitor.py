@@ -32,7 +32,7 @@ from aero.server.httpmux.pages import Page, render
 from aero.server.httpmux.receiving import Receiving
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
-from aero.server.httpmux.routing import Destination
+from aero.server.httpmux.routing import Destination, admitted
 from aero.server.httpmux.sending import Sending
 from aero.server.httpmux.shared import NEVER, Shared, end_well
 from aero.server.httpmux.upstream import Upstream
@@ -197,6 +197,10 @@ class Visitor:
         mappings = self._mux.router.mappings(wanted, request, self.address)
         if isinstance(mappings, Page):
             self._hold(mappings, wanted)
+            return
+        mappings = admitted(mappings, self.address, wanted)
+        if isinstance(mappings, Page):
+            self._answer(mappings)
             return
         body = self._receiving.take() if self._receiving.body is not None else _NOTHING
         self._tries = Tries(mappings, request.method, body, self._mux.grew)

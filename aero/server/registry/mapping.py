@@ -15,7 +15,9 @@ from aero.limits import Limits
 from aero.server.policy.access import Access
 from aero.server.policy.balance import COOKIE
 from aero.server.policy.health import Health
+from aero.server.policy.rules import EVERYBODY, Rule
 from aero.server.policy.shares import Shares
+from aero.server.registry.admission import NOT_FROM_THERE, Fence, NotAdmitted, address_of
 from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.route import Route
@@ -57,6 +59,10 @@ class Provider(Protocol):
         """True while a link is up that is not doubted."""
 
     @property
+    def rule(self) -> Rule:
+        """What holds for its user now."""
+
+    @property
     def rushed(self) -> bool:
         """True while visitors had better wait in front of the doors: its sessions have enough streams to open."""
 
@@ -85,6 +91,13 @@ class Among(Protocol):
 
     def outcome(self, mapping: Mapping, served: bool) -> None:
         """What became of a visitor who was sent to one of them."""
+
+
+class Allotment(Protocol):
+    """The quotas of all users (registry/quotas.py)."""
+
+    def why_not(self, rule: Rule, user: str) -> NotAdmitted | None:
+        """Why a user's targets take no new streams now; None where they do."""
 
 
 class Mapping:
@@ -117,6 +130,8 @@ class Mapping:
         self.options = options
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
         self.idle = 0  # streams that the mux keeps for the next request
+        self.fence = Fence.of(options)  # None: whoever comes is let in as far as its user's rule goes
+        self.quotas: Allotment | None = None  # None: nobody has one
         self.pools: list[Among] = []  # whose member it is: the first one is the mux's
         self.access = Access() if options.get("access") == CLOSED else None
         self.health = Health(options) if "check" in options else None
@@ -241,6 +256,21 @@ class Mapping:
     def bytes_out(self) -> int:
         """Bytes from the target to visitors."""
         return self.tally.bytes_out
+
+    def why_not(self, ip: str) -> NotAdmitted | None:
+        """Why a visitor from an address is not let in now; None where he is. Every list must allow, and deny wins."""
+        rule = self.worker.rule
+        if self.fence is None and rule is EVERYBODY:
+            return None
+        if rule.visitors or rule.deny_visitors:
+            address = address_of(ip)
+            if address is None or not rule.may_visit(address):
+                return NOT_FROM_THERE
+        if self.fence is not None:
+            refused = self.fence.why_not(ip, monotonic())
+            if refused is not None:
+                return refused
+        return self.quotas.why_not(rule, self.owner.user) if rule.quota and self.quotas is not None else None
 
     def joined(self, stream: Stream | Flow) -> None:
         """Counts a stream or a flow to this target; ``left`` ends it."""

@@ -29,6 +29,7 @@ from aero.server.registry.mapping import CLOSED, Door, Mapping
 from aero.server.registry.opening import Opening
 from aero.server.registry.pool import Pool
 from aero.server.registry.ports import Claim, Ports, Wait
+from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
 from aero.server.registry.worker import Worker
@@ -55,6 +56,7 @@ class Registry:
         self.proofs = Proofs(loop)
         self.registrar = Registrar(self.proofs)
         self.rates = ServerRates(loop)
+        self.quotas: Quotas | None = None  # the app's to set, before the first worker comes
         self._ports = ports
         self._tcp = tcp.House.build(loop, counters)
         self._udp = udp.Hall(loop)
@@ -85,6 +87,8 @@ class Registry:
         alike[worker.cid] = worker
         self._tagged.setdefault(tag, {})[worker.cid] = worker
         self.rates.look_at(worker)
+        if self.quotas is not None:
+            self.quotas.watch(worker.rule)
         self.events.emit("worker up", cid=worker.cid, tag=tag, host=host, address=address)
         return worker
 
@@ -172,6 +176,7 @@ class Registry:
             else:
                 mapping.door = self._door(mapping, socks)
             self._ports[owner.proto].hold(port, group or mapping)
+            mapping.quotas = self.quotas
             worker.added(mapping)
             self.rates.look_at(worker)
             self._join_pools(mapping)
@@ -308,6 +313,8 @@ class Registry:
         """Ends every worker."""
         stopped(self._timer)
         self.rates.close()
+        if self.quotas is not None:
+            self.quotas.close()
         self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)

@@ -13,6 +13,7 @@ from aero.core.messages import MAX_RATE, Option, Options
 from aero.errors import ConfigError
 from aero.limits import Limits
 from aero.server.policy.balance import BALANCES
+from aero.server.registry.admission import networks
 
 
 def read(wanted: Options, proto: str = TCP) -> Options:
@@ -66,6 +67,12 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
     return check
 
 
+def networks_text(value: Option) -> Option:
+    """Networks that visitors come from, as they are written."""
+    networks(value)
+    return value
+
+
 #: How the value of each option of a TCP target is read: returns it, or raises ConfigError for one that cannot be.
 HONOURED: dict[str, Callable[[Option], Option]] = {
     "access": word("public", "closed"),
@@ -78,10 +85,14 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
     "group": text(NAME.pattern, "a name"),
     "group-key": text("[0-9a-f]{32}", "a digest"),
     "limit": number(1024, MAX_RATE),
+    "new-streams": number(1, 100_000),
+    "visitor-streams": number(1, 100_000),
+    "visitors": networks_text,
     "weight": number(1, 100),
 }
 #: The same of a UDP target.
 HONOURED_BY_UDP: dict[str, Callable[[Option], Option]] = {
+    "visitors": networks_text,
     "idle": number(*Limits.FLOW_IDLE_S),  # after so many seconds of silence a flow is over
     "amplify": number(*Limits.AMPLIFY),  # bytes of answers for each byte that came
 }

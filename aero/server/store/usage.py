@@ -146,6 +146,7 @@ class Usage:
         self._last_refused: dict[UsageName, dict[str, int]] = {}
         self._rows: dict[Key, tuple[int, ...]] = {}
         self._refused: dict[Key, dict[str, int]] = {}
+        self._changed: dict[Key, None] = {}  # rows that are to be written
         self._used: dict[
             tuple[int, str], int
         ] = {}  # bytes both ways in the present day or month, by span and user
@@ -182,10 +183,17 @@ class Usage:
 
     def sample(self) -> None:
         """Looks at everything that is counted, and has what changed written."""
+        self.look()
+        changed, self._changed = self._changed, {}
+        if changed:
+            self._database.changed(self, *changed)
+
+    def look(self) -> None:
+        """Looks at everything that is counted; what changed is written with the next sample."""
         now = self._clock()
         if not self._starts[HOUR] <= now < self._until:
             self._turn(now)
-        changed: dict[Key, None] = {}
+        changed = self._changed
         for name, counted in self._counted():
             sums = counted.sums
             last = self._last.get(name, _ZERO)
@@ -200,8 +208,6 @@ class Usage:
                     changed[key] = None
             if counted.refused:
                 self._sample_refused(name, counted.refused, changed)
-        if changed:
-            self._database.changed(self, *changed)
 
     def _sample_refused(self, name: UsageName, refused: dict[str, int], changed: dict[Key, None]) -> None:
         last = self._last_refused.setdefault(name, {})

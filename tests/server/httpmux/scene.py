@@ -134,6 +134,9 @@ class Scene:
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False
         self.broke: list[Exception] = []
+        self.unwelcome: Any = None  # why the target does not let visitors in
+        self.refused: list[str] = []
+        self.refuse = self.refused.append
         self.tally = SimpleNamespace(requests=0)  # what the target has answered
         self.crowded = False  # whoever a proxy speaks for has too many requests under way
         self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
@@ -167,6 +170,9 @@ class Scene:
 
     def route(self, target_id: int) -> LocalRoute:
         return LocalRoute(self.carried, target_id)
+
+    def why_not(self, _: str) -> Any:
+        return self.unwelcome
 
     def joined(self, stream: Stream) -> None:
         self.open.append(stream)

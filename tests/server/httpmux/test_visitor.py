@@ -16,6 +16,7 @@ from aero.server.httpmux.head import CHUNKED
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.states import HELD, LINGERING, WAITING
 from aero.server.httpmux.upstream import Upstream
+from aero.server.registry.admission import NotAdmitted
 from aero.server.registry.lobby import Lobby
 from tests.server.httpmux.scene import FINISHES, HEAD_BYTES, RESETS, STAYS, Scene
 
@@ -858,3 +859,23 @@ def test_a_chunked_response_that_breaks_off_is_reset(rest: bytes) -> None:
         peer_says(scene, frames.FIN, b"")
     assert scene.visitor.closed and scene.sock.reset
     scene.finish()
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "retry"),
+    [
+        (NotAdmitted("visitors", "not from there"), b"403 Forbidden", False),
+        (NotAdmitted("quota", "used up", 3600), b"503 Service Unavailable", True),
+        (NotAdmitted("new streams", "3 a second", 1), b"429 Too Many Requests", True),
+    ],
+)
+def test_a_target_that_lets_nobody_in_answers_with_the_reason(
+    refused: NotAdmitted, status: bytes, retry: bool
+) -> None:
+    scene = Scene(GET, OK)
+    scene.unwelcome = refused
+    scene.run()
+    assert scene.sock.taken.startswith(b"HTTP/1.1 " + status + b"\r\n")
+    assert (b"\r\nRetry-After: %d\r\n" % max(refused.retry_s, 1) in scene.sock.taken) == retry
+    assert scene.refused == [refused.reason]
+    assert not scene.got, "the target hears nothing"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from aero import logs
@@ -96,6 +97,8 @@ class TcpDoor:
             )
         elif whose and (self._house.shares.full(whose) or mapping.worker.shares.full(whose)):
             self._turn_away(mapping, sock, visitor, "address", "its address holds all that one may hold")
+        elif (refused := mapping.why_not(ip)) is not None:
+            self._turn_away(mapping, sock, visitor, refused.reason, refused.text)
         else:
             self._house.shares.take(whose)
             mapping.worker.shares.take(whose)
@@ -103,9 +106,9 @@ class TcpDoor:
                 self._serve(mapping, visitor, whose, sock)
             else:
                 serve = partial(self._serve, mapping, visitor, whose, sock)
-                refused = partial(self._try_others, mapping, visitor, whose, sock)
-                if not mapping.worker.lobby.wait(serve, refused):
-                    refused()
+                turned = partial(self._try_others, mapping, visitor, whose, sock)
+                if not mapping.worker.lobby.wait(serve, turned):
+                    turned()
 
     def _try_others(self, mapping: Mapping, visitor: str, whose: str, sock: socket.socket) -> None:
         """No link of the mapping's worker came in time: another of the group may have one by now."""
@@ -143,6 +146,8 @@ class TcpDoor:
             self._turn_away(mapping, sock, visitor, "worker", error)
             return
         mapping.joined(stream)
+        if whose and mapping.fence is not None:
+            mapping.fence.take(whose, monotonic())
         pipe.start(stream)
         if log.debugging:
             cid = mapping.worker.cid
@@ -151,6 +156,8 @@ class TcpDoor:
     def _on_end(self, mapping: Mapping, whose: str, pipe: Pipe, why: str) -> None:
         stream = pipe.stream
         self._left(mapping, whose)
+        if whose and mapping.fence is not None:
+            mapping.fence.give(whose)
         mapping.left(stream)
         if stream.refused:
             mapping.outcome(served=False)

@@ -145,6 +145,11 @@ class UdpDoor:
                 mapping.drops.add(datagrams.CROWD)
                 return None
             arrivals.spend(1)
+        refused = mapping.why_not(ip)
+        if refused is not None:
+            mapping.refuse(refused.reason)
+            mapping.drops.add(datagrams.CROWD)
+            return None
         if not self._make_room(whose):
             mapping.drops.add(datagrams.CROWD)
             return None

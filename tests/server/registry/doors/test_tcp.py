@@ -52,7 +52,7 @@ class Lab:
         mapping = SimpleNamespace(
             worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
             choose=lambda ip: self.chosen, outcome=lambda served: self.outcomes.append(served),
-            refuse=self.refused.append,
+            refuse=self.refused.append, fence=None, why_not=lambda ip: None,
         )  # fmt: skip
         self.chosen: Any = mapping
         self.mapping = cast(Any, mapping)
