@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "aero.server.policy.users": {*COMMON, "aero.config", "aero.server.policy", "aero.server.policy.keys"},
     "aero.server.policy.keys": {*COMMON, "aero.config", "aero.server.policy"},
     "aero.server.registry": REGISTRY | {"aero.server.store"},
-    "aero.server.links": REGISTRY | {"aero.config", "aero.server.present"},
+    "aero.server.links": REGISTRY | {"aero.config", "aero.server.present", "aero.server.policy.users"},
     "aero.server.httpmux": REGISTRY | {"aero.server.store", "aero.server.present"},
     "aero.server.httpmux.urls": {*COMMON},
     "aero.server.api": REGISTRY | {"aero.server.present", "aero.server.store", "aero.server.httpmux.urls"},

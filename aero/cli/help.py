@@ -19,6 +19,7 @@ from aero.config.roles import (
     ServerConfig,
     ServiceConfig,
     TrafficConfig,
+    UsersConfig,
     WorkerConfig,
 )
 from aero.config.targets import OPTIONS
@@ -38,6 +39,7 @@ Usage:
   aero open TARGET [options]
   aero page [options]
   aero pin [options]
+  aero users (check FILE | add NAME) [options]
   aero service install [options] (server | client) [its options]
   aero COMMAND --help
   aero --help | --version
@@ -55,6 +57,7 @@ Commands:
   open      Opens a target with access=closed for a time.
   pin       What workers say to --tls-pin, for TLS to this server.
   page      The address of a server's page, with the key to change things.
+  users     Checks the file of a server's users, makes codes for new ones.
   service   A systemd unit or cron line that keeps one of the two running.
 
 Examples:
@@ -232,6 +235,39 @@ Examples:
 Exit codes: 0 done, 2 usage, 78 the certificate cannot be read or made.
 """
 
+USERS = """\
+For the file that aero server --users reads: check says everything that is wrong
+with it, by line; add makes a code for a new user and prints the lines to put
+there. No file is written.
+
+Usage: aero users [options]
+
+Options:
+{options}
+The file has a table for each user, and one for those who have the plain --auth
+code, who are not let in without it. All keys but the first are optional.
+  [default]
+  ports = "20000-32767"
+  [user.ci]
+  verifier = "spake2plus$..."    # or auth = "@FILE", for up to 16 users
+  tags = "ci-*"                  # globs; default: the user's name and NAME-*
+  targets = "web,api-*"          # globs; groups = and domains = are alike
+  protocols = "tcp,http,udp"
+  ports = "30000-30099,443"      # in place of --ports, and nobody else's
+  max-workers = 4                # and max-targets, max-streams
+  limit = "2MB"                  # a second; and target-limit, visitor-limit
+  quota = "50GB/month"           # or /day; quota-grace = "5%"
+  visitors = "10.0.0.0/8"        # who may visit; and deny-visitors
+  expires = 2027-01-01
+
+Examples:
+  aero users check /etc/aero/users.toml
+  aero users add ci >> /etc/aero/users.toml
+  aero users add ci --auth @/etc/aero/ci
+
+Exit codes: 0 done, 2 usage, or the file is not good.
+"""
+
 SERVICE = """\
 Prints what keeps a server or worker running on this host: as root where
 systemd runs, a hardened unit; elsewhere a line for your crontab, which starts
@@ -290,6 +326,7 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "open": (OPEN, OpenConfig),
     "page": (PAGE, PageConfig),
     "pin": (PIN, PinConfig),
+    "users": (USERS, UsersConfig),
     "service": (SERVICE, ServiceConfig),
 }
 

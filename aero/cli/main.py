@@ -28,6 +28,7 @@ from aero.config.roles import (
     ServerConfig,
     ServiceConfig,
     TrafficConfig,
+    UsersConfig,
     WorkerConfig,
 )
 from aero.errors import AeroError, Busy, ConfigError, HostError, ListenError, Rejected
@@ -195,6 +196,25 @@ def run_service(words: Sequence[str]) -> int:
     return _print(service.install(wanted, role))
 
 
+def run_users(words: Sequence[str]) -> int:
+    """``aero users check FILE`` and ``aero users add NAME``."""
+    given = UsersConfig.parse(gather("users", words[2:], {}))
+    what, about = (*words[:2], "", "")[:2]
+    if what not in ("check", "add") or not about or about.startswith("-"):
+        raise ConfigError(
+            "say what to do: aero users check FILE, or aero users add NAME; see aero users --help"
+        )
+    from aero.cli import users
+
+    if what == "add":
+        lines, aside = users.added(about, given)
+        _write(sys.stderr, aside)  # not where the lines go: they may be on their way into the file
+        return _print(lines)
+    said, good = users.checked(values.path(about))
+    _print(said)
+    return OK if good else next(code for kind, code in EXIT_CODES if kind is ConfigError)
+
+
 #: To add a command: its options in aero.config.table, a page in aero.cli.help, a line here.
 COMMANDS = {
     "server": Command(run_server, reads_file=True),
@@ -207,6 +227,7 @@ COMMANDS = {
     "open": Command(run_open),
     "page": Command(run_page),
     "pin": Command(run_pin),
+    "users": Command(lambda _: OK),  # a word and what it is about stand before its options: see _dispatch
     "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
 }
 #: What a checkout needs of others: the module, and what its package is called.
@@ -264,6 +285,8 @@ def _dispatch(words: list[str], prog: str) -> int:
         return _print(f"AeRO-proxy {__version__}\n")
     if command is None:
         raise ConfigError(_no_command(word))
+    if word == "users":
+        return run_users(words[1:])
     if word == "service":
         return run_service(words[1:])
     return command.run(gather(word, words[1:], os.environ))

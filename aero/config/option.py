@@ -182,7 +182,11 @@ class Options:
 
     def has(self, option: Option) -> bool:
         """Whether some source gives the option."""
-        return isinstance(self._given.get(option.name), (str, list))
+        return self.gives(option.name)
+
+    def gives(self, name: str) -> bool:
+        """Whether some source gives the option of this name."""
+        return isinstance(self._given.get(name), (str, list))
 
     def idle(self, option: Option) -> bool:
         """Whether an option is given while what it is for is switched off by ``--part off``."""

@@ -65,6 +65,8 @@ class ClientConfig(table.ClientOptions):
             raise ConfigError(
                 f"{given.place('server')}: {other[0].scheme}:// is not offered yet, write HOST:PORT"
             )
+        if config.user and not given.gives("tag"):
+            config = config.replace(tag=config.user.partition("+")[0])
         return config
 
     def lock_name(self) -> str:
@@ -106,6 +108,10 @@ class PageConfig(table.PageOptions, ConsoleConfig):
 
 class PinConfig(table.PinOptions):
     """What asks which key a server shows."""
+
+
+class UsersConfig(table.UsersOptions):
+    """What helps to write a file of users."""
 
 
 class ServiceConfig(table.ServiceOptions):

@@ -96,6 +96,10 @@ class ServerOptions(RoleOptions):
     )
     # Above nearly every registered service, below what Linux gives outgoing connections (32768 and up), and room for
     # ten thousand leases and more to come back to.
+    users: str = option(
+        "users", "FILE", values.path, "",
+        "Users with codes and rules of their own, a TOML file; aero users --help tells more", live=True,
+    )  # fmt: skip
     ports: tuple[int, int] = option(
         "ports", "LO-HI", values.port_range, (20000, 32767),
         "Ports that targets get; 0 leaves the choice to the system", show=values.port_range_text,
@@ -190,7 +194,6 @@ class ClientOptions(RoleOptions):
     """What ``aero client`` takes: ``server`` is what it dials; ``pool`` counts parallel links."""
 
     WORDS = {"named_after": "server, tag and targets"}
-    MOVED = {"user": "a tunnel's users are not offered yet; a worker runs as whoever starts it"}
 
     targets: tuple[Target, ...] = repeated(
         "target", "LIST", target_list, (),
@@ -211,9 +214,14 @@ class ClientOptions(RoleOptions):
         live=True,
     )  # fmt: skip
     auth: str = secret("auth", "The server's code, or @FILE to read it from a file", live=True)
+    user: str = option(
+        "user", "NAME", values.login, "",
+        "The user of the server's --users whose code --auth is (default: none, the code that all have)",
+    )  # fmt: skip
     tag: str = option(
         "tag", "NAME", check_tag, "aero",
-        "This worker's name: letters, digits, hyphens. Workers may share one; requests go round.",
+        "This worker's name: letters, digits, hyphens. Workers may share one; requests go round. With --user,"
+        " the user's name is the default.",
     )  # fmt: skip
     host: str = option(
         "host", "NAME", host, "localhost", "The host name to show (default: this machine's)",
@@ -331,6 +339,14 @@ class PinOptions(Config):
     )  # fmt: skip
     tls_cert: str = option(
         "tls-cert", "FILE", values.path, "", "The server's first --tls-cert, where it has one"
+    )
+
+
+class UsersOptions(Config):
+    """What ``aero users`` takes, besides a word and what that is about."""
+
+    auth: str = secret(
+        "auth", "The user's code, or @FILE to read it from a file (default: a new one is made)"
     )
 
 

@@ -57,6 +57,10 @@ RESUME_S = (0, 86400)
 DRAIN_S = (0, 3600)
 #: Login names as useradd takes them, and numbers: 32 characters is Linux's own bound.
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+#: With a credential's name behind it, a user's goes into the 64 bytes that the handshake has.
+TUNNEL_USER_CHARS = 40
+#: The name of one of a user's credentials.
+CREDENTIAL = r"[a-z0-9]{4,16}"
 #: Of memory: what bulk transfers need at the least, and more than any machine has.
 MEMORY_BYTES = (48 * 1024 * 1024, 1024**4)
 #: A log file holds at least a few hundred lines before it is renamed, and at most what an editor still opens.
@@ -223,6 +227,22 @@ def user(text: str) -> str:
     if not USER.fullmatch(text):
         raise ConfigError(f"{text!r} is not a user's name")
     return text
+
+
+def tunnel_user(text: str) -> str:
+    """A name of a user of the tunnel, folded to lower case: a tag's form, so that he has the tag of his name."""
+    name = check_name(text)
+    if len(name) > TUNNEL_USER_CHARS:
+        raise ConfigError(f"{text!r} is too long for a user's name, {TUNNEL_USER_CHARS} characters at most")
+    return name
+
+
+def login(text: str) -> str:
+    """A user's name, or that of one of his credentials: NAME+ID, as ``aero join`` writes it."""
+    name, mark, credential = text.partition("+")
+    if mark and not re.fullmatch(CREDENTIAL, credential):
+        raise ConfigError(f"{text!r} is neither a user's name nor what aero join has written")
+    return tunnel_user(name) + mark + credential
 
 
 def domain(text: str) -> str:

@@ -65,12 +65,13 @@ MAX_LOCAL_CHARS = HOST_CHARS + len("[]:65535")
 PROTOCOLS = ("tcp", "udp")
 
 #: Why a target has no mapping.
-INVALID, DUPLICATE, TOO_MANY, OUT_OF_RANGE, TAKEN = (
+INVALID, DUPLICATE, TOO_MANY, OUT_OF_RANGE, TAKEN, DENIED = (
     "invalid",
     "duplicate",
     "too many",
     "out of range",
     "taken",
+    "denied",
 )
 MAX_ERROR_CHARS = 32
 #: Why a target does not work, in a few words.

@@ -11,6 +11,7 @@ Points are added and multiplied by pycryptodome, in C and with blinded scalars.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import hmac
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from aero.errors import RemoteProtocolError
 SHARE_BYTES = 65  # SEC 1, uncompressed point: 0x04, x, y
 CONFIRMATION_BYTES = 32  # HMAC-SHA256
 SHARED_BYTES = 32  # K_shared, from HKDF-SHA256
+#: What a verifier as text begins with; another stretching of codes would have another one.
+VERIFIER_MARK = "spake2plus"
 
 _FIELD = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 _COORDINATE_BYTES = 32
@@ -84,6 +87,26 @@ class Verifier:
     def of(cls, w0: int, w1: int) -> Verifier:
         """The verifier of an auth code, from the scalars of `stretch`; w1 is not kept."""
         return cls(w0, _G * _in_range(w1))
+
+    @classmethod
+    def read(cls, text: str) -> Verifier:
+        """The verifier in a text that `text` made. Raises ValueError for what is none."""
+        mark, _, coded = text.partition("$")
+        data = binascii.a2b_base64(coded.replace("-", "+").replace("_", "/") + "==")
+        if mark != VERIFIER_MARK or len(data) != _COORDINATE_BYTES + SHARE_BYTES:
+            raise ValueError("not a verifier")
+        try:
+            public = _decode(data[_COORDINATE_BYTES:])
+        except RemoteProtocolError as error:
+            raise ValueError(f"not a verifier: {error}") from None
+        return cls(int.from_bytes(data[:_COORDINATE_BYTES], "big"), public)
+
+    @property
+    def text(self) -> str:
+        """``spake2plus$`` and w0 and L in base64 of URLs: what a users' file has."""
+        data = self.w0.to_bytes(_COORDINATE_BYTES, "big") + _encode(self.public)
+        coded = binascii.b2a_base64(data, newline=False).decode().rstrip("=")
+        return f"{VERIFIER_MARK}${coded.replace('+', '-').replace('/', '_')}"
 
 
 class _Run:

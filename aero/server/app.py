@@ -11,7 +11,6 @@ from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, TextIO
 
-import gevent
 from gevent.event import Event
 
 from aero import __version__, logs
@@ -22,7 +21,7 @@ from aero.core.aead.choose import choose, choose_lazily
 from aero.core.codes import Close
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
-from aero.errors import AeroError, LinkClosed
+from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
@@ -31,9 +30,10 @@ from aero.net.loop import Loop, Watcher, event_loop, stopped
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import Face, target_url
 from aero.server.links.certificates import Certificates, Pair
-from aero.server.links.codes import Codes, stretched
 from aero.server.links.entrance import Entrance
 from aero.server.links.gate import Gate
+from aero.server.links.roll import Roll
+from aero.server.links.roll import read as read_roll
 from aero.server.links.sessions import Sessions
 from aero.server.policy.proxies import Trust
 from aero.server.present import Present
@@ -41,6 +41,7 @@ from aero.server.registry.doors import tcp, udp
 from aero.server.registry.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.registry import Registry
+from aero.server.registry.tenants import Tenants
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
 from aero.server.store.usage import SAMPLE_S, Calendar, Usage
@@ -83,7 +84,8 @@ class Server:
         self._certificates = Certificates(_pairs(config), config.state)
         if config.tls_certs:
             self._certificates.load()  # what is wrong with them should be said now
-        self._codes = Codes(config.auth, config.auth_next)
+        reading = read_roll(config)
+        self.roll = Roll(reading)
         if config.run_as:
             _become(config.run_as, config)
         self._database = Database(config.state)
@@ -104,12 +106,12 @@ class Server:
             events=events,
             leases=leases,
             usage=usage if not config.no_history else None,
-            registry=Registry(loop, ports, events, counters),
+            registry=Registry(loop, ports, events, counters, Tenants(reading.users)),
         )
         self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
-        self.gate = Gate(ground, self.sessions, self._codes, entrance)
+        self.gate = Gate(ground, self.sessions, self.roll.codes, entrance)
         self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
         self._mux = self._start_mux(mux_socks, socks if SAME in config.mux else [], mux_tls_socks)
         entrance.web = self._mux if SAME in config.mux else None
@@ -186,7 +188,10 @@ class Server:
             mappings=f"{config.ports[0]}-{config.ports[1]}" if config.ports[0] else "any free port",
             aead=self.aead,
             auth="set" if config.auth else "none",
+            **({"users": len(self.roll.reading.users.rules)} if config.users else {}),
         )
+        for warning in self.roll.reading.warnings:
+            log.warning(warning)
         if self.api_address is not None:
             at = f"http://{self.api_address}/" if isinstance(self.api_address, Address) else self.api_address
             log.info(
@@ -204,7 +209,7 @@ class Server:
                 ports=f"{config.ports[0]}-{config.ports[1]}",
                 outgoing=f"{low}-{high}",
             )
-        if not config.auth:
+        if not config.auth and self.roll.reading.users.default is not None:
             log.warning(
                 "no auth code is set: links are encrypted, but anyone may register targets; see --auth"
             )
@@ -223,29 +228,24 @@ class Server:
         """Takes over what can change while it runs; links stay, unless the code is another. SIGHUP asks for it."""
         try:
             new = read()
+            reading = read_roll(new)
             if self._api is not None:
                 self._api.reload(new.auth, new.api_token)
             certificates = self._certificates.change(_pairs(new))
+            other = self.roll.change(reading, self.sessions, self.registry)
         except AeroError as error:
             reload_failed(error, self.ground.present.config.run_as)
             return
         present = self.ground.present
         config, changed, fixed = reloaded(present.config, new)
-        if {"auth", "auth-next"} & set(changed):
-            self._change_codes(config)
+        if other:
+            self.gate.penalties.forget()
+            if config.users and "users" not in changed:
+                changed.append(f"users ({config.users})")
         present.config = config
         if certificates:
             log.info("certificates were read anew; connections that are open keep those they began with")
-        reload_done(config, changed, fixed)
-
-    def _change_codes(self, config: ServerConfig) -> None:
-        """Ends links whose code counts no more: who knows another comes back at once and takes its session over."""
-        pool = gevent.get_hub().threadpool
-        self._codes.change(config.auth, config.auth_next, lambda code: pool.apply(stretched, (code,)))
-        self.gate.penalties.forget()
-        for link, proved in list(self.sessions.links.items()):
-            if not self._codes.counts(proved):
-                link.abandon(LinkClosed("the auth code was changed"))
+        reload_done(config.replace(warnings=(*config.warnings, *reading.warnings)), changed, fixed)
 
     def drain(self, hurry: Event) -> None:
         """Takes no new workers and visitors, and lets streams end; until drain_s is over or ``hurry`` is set."""

@@ -60,6 +60,7 @@ class WorkerApp:
         log.info(
             f"AeRO-proxy {__version__} worker",
             server=config.server,
+            **({"user": config.user} if config.user else {}),
             tag=config.tag,
             host=config.host,
             aead=self.ground.backend.description,
@@ -88,7 +89,7 @@ class WorkerApp:
             reload_failed(error)
             return
         if config.auth != ground.config.auth:
-            scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, ""))
+            scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, config.user))
             ground.password = Password(*scalars)  # for the next link
         ground.config, ground.outlets = config, outlets
         reload_done(config, changed, fixed)

@@ -27,7 +27,7 @@ class Ground:
     def __init__(self, config: ClientConfig, stretch: Stretch = stretch) -> None:
         """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works, and ConfigError."""
         self.config = config
-        self.password = Password(*stretch(config.auth, ""))
+        self.password = Password(*stretch(config.auth, config.user))
         self.backend = choose_lazily(config.aead)
         self.identity = ""  # from the start on: see identity.py
         self.memory = Memory(config.memory or memory_share())

@@ -99,7 +99,7 @@ class Lane:
         self.session: KeptSession | None = None
         self.hurry = Event()  # set when another lane has reached the server: do not wait any longer
         self.patience = Patience()
-        self._name = Naming()
+        self._name = Naming(ground.config.user)
         self._ground = ground
         self._crew = crew
         self._desk = desk

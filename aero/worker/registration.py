@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 from aero import logs
 from aero.address import TCP, UDP, Target
 from aero.core import frames
-from aero.core.messages import TAKEN, Answer, RateLimits, Register, Seen, Unregister, Wanted
+from aero.core.messages import DENIED, TAKEN, Answer, RateLimits, Register, Seen, Unregister, Wanted
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
@@ -190,7 +190,7 @@ class Registration:
                             ignored=ignored,
                         )
             return
-        taken = answer.error == TAKEN
+        taken = answer.error in (TAKEN, DENIED)  # whoever has the port may go, and rules may change
         if not self._move(service.id, GOT_TAKEN if taken else GOT_NO):
             return
         service.port = 0

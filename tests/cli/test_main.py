@@ -142,7 +142,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
-        "memory": "64M", "link-path": "/p", "tag": "nas",
+        "memory": "64M", "link-path": "/p", "tag": "nas", "user": "ci", "users": "users.toml",
         "target": "web@127.0.0.1:80", "server": "h:1", "proxy": "http://p:1", "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip
     known = help.PAGES[command][1].known()
@@ -186,7 +186,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         ("server --port=", "--port is empty, write --port PORT or leave it out"),
         ("server --port 1 -port 2", "--port is given twice, write it once"),
         ("server --user aero", "--user: write --run-as NAME, the user of this host that the server becomes"),
-        ("client --user bob", "--user: a tunnel's users are not offered yet"),
+        ("client --target web@[::1]:80 --user b_b", "--user: 'b_b' is not a name"),
         ("server --debug=1", "--debug takes no value, write --debug alone"),
         ("server --lock=", "--lock is empty, write --lock [FILE] or leave it out"),
         ("server --lock --lock", "--lock is given twice, write it once"),

@@ -377,11 +377,18 @@ class Lab:
         command: Sequence[str] = (*COMMAND, "client"),
     ) -> Worker:
         """Start a worker. ``targets``: names, and the port of this machine or the address of each; ``ways``: other ways
-        to the server than its address.
+        to the server than its address; ``tag`` "" gives no ``--tag``.
         """
         port = server if isinstance(server, int) else server.link_port
         wanted = [f"{name}@{to if isinstance(to, str) else address(to)}" for name, to in targets.items()]
-        argv = [*command, "--tag", tag, "--host", "lab", "--server", ways or f"{server_host}:{port}"]
+        argv = [
+            *command,
+            *(["--tag", tag] if tag else []),
+            "--host",
+            "lab",
+            "--server",
+            ways or f"{server_host}:{port}",
+        ]
         argv += ["--target", ",".join(wanted), "--ping", str(ping), "--pool", str(pool)]
         argv += ["--state", str(state or self.path("worker-state")), *self._auth(code), *options]
         return self._start(Worker, f"worker-{tag}", argv, env)

@@ -66,6 +66,10 @@ ALLOWED = {
     "server.store.usage.Calendar.local": "the same",
     "server.store.usage.Calendar.starts": "the same",
     "server.store.usage.Usage.__init__": "into which hour, day and month something is counted",
+    "cli.users.checked": "whether a user's time is over, by the calendar",
+    "server.links.roll.read": "the same",
+    "server.registry.tenants.Tenants.__init__": "the same",
+    "server.registry.tenants.Tenants.why_not": "the same, in words",
     "server.registry.worker.Worker.__init__": "since when a worker is here, for the API and the page",
 }
 

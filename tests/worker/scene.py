@@ -46,7 +46,7 @@ class Plain:
         self.memory = Memory(64 << 20)
         self.session_limits = SessionLimits()
         self.loop = event_loop()
-        self.config = cast(Any, type("Config", (), {"pool": pool}))
+        self.config = cast(Any, type("Config", (), {"pool": pool, "user": ""}))
 
 
 def ground(pool: int = 1) -> Ground:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,9 @@ from aero.worker.states import JOINING, RESTING
 
 @pytest.fixture
 def lane() -> Lane:
-    return Lane(cast(Any, None), cast(Any, None), cast(Any, None), 1)
+    return Lane(
+        cast(Any, SimpleNamespace(config=SimpleNamespace(user=""))), cast(Any, None), cast(Any, None), 1
+    )
 
 
 def test_an_answer_to_another_join_than_ours_is_the_servers_error(lane: Lane) -> None:

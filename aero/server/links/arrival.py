@@ -28,6 +28,7 @@ from aero.errors import (
 from aero.limits import Limits
 from aero.net.faults import report
 from aero.net.link import Link
+from aero.server.links.naming import user_of
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import SessionGround, Uplink
 from aero.server.present import Present
@@ -54,13 +55,14 @@ class Arrival:
     """The owner of a link, which an uplink gets once it has joined."""
 
     def __init__(
-        self, ground: ArrivalGround, sessions: Sessions, user: str, address: str, proved: Verifier
+        self, ground: ArrivalGround, sessions: Sessions, login: str, address: str, proved: Verifier
     ) -> None:
-        """``proved``: of what its handshake was the proof."""
+        """``login``: the name under which it has proved itself; ``proved``: of what its handshake was the proof."""
         self.link: Link  # set by the gate before start()
         self._ground = ground
         self._sessions = sessions
-        self._user = user
+        self._login = login
+        self._user = user_of(login)
         self._verifier = proved
         self._address = address
         self._uplink: Uplink | None = None
@@ -134,6 +136,7 @@ class Arrival:
     def _join_new(self, join: JoinNew) -> None:
         """Its former selves may be here still: those that give no sign of life make place for it."""
         registry = self._ground.registry
+        registry.tenants.check(self._user, join.tag)  # before anybody is asked to make place for it
         same = registry.same(self._user, join.tag, join.host, join.identity)
         self._unproved = len(same)
         for worker in same:
@@ -162,9 +165,11 @@ class Arrival:
         if self._over or not self.link.open:
             return
         try:
-            worker = self._ground.registry.add(self._user, join.tag, join.host, join.identity, self._address)
+            worker = self._ground.registry.add(
+                self._user, join.tag, join.host, join.identity, self._address, self._login
+            )
         except Rejected as error:
-            self.link.close(Close.LIMIT, str(error))
+            self.link.close(error.code, str(error))
             return
         self._begin_session(worker)
 
@@ -209,6 +214,8 @@ class Arrival:
         uplink = self._sessions.uplinks.get(session_id)
         if not hmac.compare_digest(secret.encode(), uplink.secret.encode() if uplink else bytes(32)):
             uplink = None
+        if uplink is not None and self._user and uplink.worker.login != self._login:
+            uplink = None  # another credential of the same user: what it began is not ours
         if uplink is None or uplink.worker.user != self._user:
             raise Rejected(Close.GONE, "no such session (any more)", final=False)
         return uplink

@@ -1,53 +1,77 @@
-"""The codes that a worker can prove: the server's own, and the one that it is about to change to (``--auth-next``).
+"""The codes that a worker can prove: the server's own, the one that it is about to change to, and every user's.
 
-Knows verifiers and nothing of connections. A verifier is one object as long as its code counts, so a link that keeps
-the verifier that it has proved can be asked whether that still counts.
+Knows verifiers and nothing of connections or rules. A verifier is one object as long as its code counts, so a link that
+keeps the verifier that it has proved can be asked whether that still counts. All verifiers are made before they are
+asked for: one that is made at its first use would tell by its time that there is such a user.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Callable
+from collections.abc import Mapping
+from typing import Callable, NamedTuple
 
 from aero.core.codes import Close
 from aero.core.handshake import NEXT_USER
 from aero.core.spake2plus import Verifier
 from aero.core.stretch import stretch
 
-#: Code → the two scalars of `stretch`; some 50 ms of work, which may be another thread's.
-Stretch = Callable[[str], tuple[int, int]]
+
+class Basis(NamedTuple):
+    """What a verifier is made of: a ``code`` and the name that it was chosen for, or a ``verifier`` as text."""
+
+    code: str = ""
+    user: str = ""
+    verifier: str = ""
 
 
-def stretched(code: str) -> tuple[int, int]:
-    """The scalars of a code."""
-    return stretch(code, "")
+#: Secrets to their verifiers, in the same order; 37 ms of work for each code, which may be another thread's.
+Make = Callable[[tuple[Basis, ...]], "tuple[Verifier, ...]"]
+
+
+def made(secrets: tuple[Basis, ...]) -> tuple[Verifier, ...]:
+    """The verifiers of some secrets. Raises ValueError for a text that is no verifier."""
+    return tuple(
+        Verifier.read(each.verifier) if each.verifier else Verifier.of(*stretch(each.code, each.user))
+        for each in secrets
+    )
+
+
+def plain(auth: str, auth_next: str) -> dict[str, Basis]:
+    """The codes that belong to no user; ``auth_next``: "" for none."""
+    return {"": Basis(auth), **({NEXT_USER: Basis(auth_next)} if auth_next else {})}
 
 
 class Codes:
-    """What handshakes are checked against, by the user's name."""
+    """What handshakes are checked against, by the name that the other end says."""
 
-    def __init__(self, auth: str, auth_next: str) -> None:
-        """``auth_next``: "" for none."""
+    def __init__(self, wanted: Mapping[str, Basis]) -> None:
+        """``wanted``: secrets by the names under which they are proved. Raises ValueError."""
         self._nobody = Verifier.of(*(int.from_bytes(os.urandom(31), "big") + 1 for _ in range(2)))
-        self._verifiers: dict[str, tuple[str, Verifier]] = {}  # by user, with their codes
-        self.change(auth, auth_next)
+        self._verifiers: dict[str, tuple[Basis, Verifier]] = {}
+        self._counting: set[int] = set()
+        self.change(wanted)
 
-    def change(self, auth: str, auth_next: str, stretch: Stretch = stretched) -> None:
-        """Other codes from now on. One that counted before, under whatever name, keeps its verifier."""
-        known = dict(self._verifiers.values())
-        wanted = {"": auth, **({NEXT_USER: auth_next} if auth_next else {})}
-        found = {
-            code: known[code] if code in known else Verifier.of(*stretch(code)) for code in wanted.values()
-        }
-        self._verifiers = {user: (code, found[code]) for user, code in wanted.items()}
+    def change(self, wanted: Mapping[str, Basis], make: Make = made) -> set[str]:
+        """Other secrets from now on; the names under which something was proved that counts no more.
 
-    def verifier(self, user: str) -> Verifier:
-        """The verifier of a user; one that nobody can prove for a user that there is not."""
-        return self._verifiers[user][1] if user in self._verifiers else self._nobody
+        A secret that counted before, under whatever name, keeps its verifier. Raises ValueError, and changes nothing.
+        """
+        found = dict(self._verifiers.values())
+        missing = tuple(dict.fromkeys(each for each in wanted.values() if each not in found))
+        found.update(zip(missing, make(missing)))
+        before = self._verifiers
+        self._verifiers = {name: (secret, found[secret]) for name, secret in wanted.items()}
+        self._counting = {id(verifier) for _, verifier in self._verifiers.values()}
+        return {name for name, (_, verifier) in before.items() if not self.counts(verifier)}
+
+    def verifier(self, name: str) -> Verifier:
+        """What is to be proved under a name; what nobody can prove where there is no such name."""
+        return self._verifiers[name][1] if name in self._verifiers else self._nobody
 
     def counts(self, verifier: Verifier) -> bool:
         """Whether who has proved this would be let in today."""
-        return any(verifier is each for _, each in self._verifiers.values())
+        return id(verifier) in self._counting
 
     @property
     def refusal(self) -> int:

@@ -18,7 +18,6 @@ from gevent.lock import Semaphore
 
 from aero import logs
 from aero.core.aead.backend import Backend
-from aero.core.handshake import NEXT_USER
 from aero.core.spake2plus import Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
 from aero.limits import Limits
@@ -225,8 +224,7 @@ class Gate:
             if not self._codes.counts(verifiers[0]):
                 guest.stage = _HELD  # it has given its proof, of what is no longer asked for
                 raise LinkClosed("the auth code was changed during the handshake")
-            user = "" if keyed.user == NEXT_USER else keyed.user
-            arrival = Arrival(ground, self._sessions, user, guest.address, verifiers[0])
+            arrival = Arrival(ground, self._sessions, keyed.user, guest.address, verifiers[0])
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )

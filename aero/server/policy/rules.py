@@ -7,7 +7,7 @@ docs/OPERATIONS.md, section "Users".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,7 +74,7 @@ class Rule(NamedTuple):
         if not allows(self.targets, target):
             return f"{self.name} allow no target {target} (targets = {shown(self.targets)})"
         served = proto in self.protocols or (proto == "tcp" and "http" in self.protocols)
-        if not served:
+        if not served and self.protocols != PROTOCOLS:
             return f"{self.name} allow no {proto.upper()} (protocols = {shown(self.protocols)})"
         return ""
 
@@ -119,3 +119,41 @@ def _compiled(glob: str) -> re.Pattern[str]:
 
 #: For everybody where the server has no users.
 EVERYBODY = Rule()
+
+
+class Proof(NamedTuple):
+    """How a user proves itself: a ``verifier`` as text, or the code in ``file``. One of them is ""."""
+
+    verifier: str = ""
+    file: str = ""
+
+
+class Users(NamedTuple):
+    """All rules. ``default`` is None where the plain code counts for nobody; ``rules`` and ``proofs`` are by name."""
+
+    default: Rule | None = EVERYBODY
+    rules: Mapping[str, Rule] = {}
+    proofs: Mapping[str, Proof] = {}
+    lines: Mapping[str, int] = {}
+
+    def rule(self, user: str) -> Rule | None:
+        """The rule of a user, or of those who have the plain code ("")."""
+        return self.rules.get(user) if user else self.default
+
+    def may_use_tag(self, rule: Rule, tag: str) -> str:
+        """Why workers under a rule may not have a tag, "" where they may; [default] has what no user claims."""
+        if rule.tags is not None and not matches(rule.tags, tag):
+            return f'{rule.name} allow no tag {tag} (tags = "{",".join(rule.tags)}")'
+        if not rule.user:
+            for other in self.rules.values():
+                if matches(other.tags or (), tag):
+                    return f"the tag {tag} is for user {other.user}"
+        return ""
+
+    def named_ports(self) -> tuple[PortRange, ...]:
+        """All ports that rules of users name, which are nobody else's."""
+        return tuple(sorted({each for rule in self.rules.values() for each in rule.ports or ()}))
+
+
+#: A server without a users' file: everybody who has the code may do everything.
+NO_USERS = Users()

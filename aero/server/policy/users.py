@@ -9,35 +9,22 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from aero.address import check_name
 from aero.config import values
 from aero.config.hints import instead
 from aero.config.hints import shown as quoted
 from aero.errors import ConfigError, SourceError
 from aero.server.policy.keys import KEYS
-from aero.server.policy.rules import EVERYBODY, Rule, matches
-
-if TYPE_CHECKING:
-    from aero.server.policy.rules import PortRange
+from aero.server.policy.rules import Proof, Rule, Users
 
 #: Codes that the server stretches itself at each start and change, 37 ms each; the others have verifiers.
 CODES = 16
 #: Each costs some kilobytes and a millisecond at the start.
 USERS = 10_000
 FILE_BYTES = 8 * 1024 * 1024
-#: A name goes into tags and, with a mark of its own behind it, into the handshake's 64 bytes.
-USER_CHARS = 40
 VERIFIER = re.compile(r"spake2plus\$[A-Za-z0-9_-]{130}")
 _DEFAULT, _USER = "default", "user"
-
-
-class Proof(NamedTuple):
-    """How a user proves itself: a ``verifier`` as text, or the code in ``file``. One of them is ""."""
-
-    verifier: str = ""
-    file: str = ""
 
 
 class Complaint(NamedTuple):
@@ -49,36 +36,6 @@ class Complaint(NamedTuple):
 
     def __str__(self) -> str:
         return (f"line {self.line}: " if self.line else "") + self.text
-
-
-class Users(NamedTuple):
-    """All rules. ``default`` is None where the plain code counts for nobody; ``rules`` and ``proofs`` are by name."""
-
-    default: Rule | None = EVERYBODY
-    rules: Mapping[str, Rule] = {}
-    proofs: Mapping[str, Proof] = {}
-    lines: Mapping[str, int] = {}
-
-    def rule(self, user: str) -> Rule | None:
-        """The rule of a user, or of those who have the plain code ("")."""
-        return self.rules.get(user) if user else self.default
-
-    def may_use_tag(self, rule: Rule, tag: str) -> str:
-        """Why workers under a rule may not have a tag, "" where they may; [default] has what no user claims."""
-        if rule.tags is not None and not matches(rule.tags, tag):
-            return f'{rule.name} allow no tag {tag} (tags = "{",".join(rule.tags)}")'
-        if not rule.user:
-            for other in self.rules.values():
-                if matches(other.tags or (), tag):
-                    return f"the tag {tag} is for user {other.user}"
-        return ""
-
-    def named_ports(self) -> tuple[PortRange, ...]:
-        """All ports that rules of users name, which are nobody else's."""
-        return tuple(sorted({each for rule in self.rules.values() for each in rule.ports or ()}))
-
-
-NOBODY = Users()  #: a server without a users' file: everybody who has the code may do everything
 
 
 def load(path: str, now: float) -> Users:
@@ -203,7 +160,7 @@ class _Reader:
             self._complain(where, f"user.{quoted(name)} is not a table: {hint}")
             return ""
         try:
-            user = user_name(name)
+            user = values.tunnel_user(name)
         except ConfigError as error:
             self._complain(where, f"[user.{quoted(name)}]: {error}")
             return ""
@@ -276,14 +233,6 @@ class _Reader:
         if len(files) > CODES:
             text = f'{len(files)} users have auth = "@FILE", {CODES} may: a code costs each start 37 ms, a verifier 1'
             self._complain((_USER, files[CODES], "auth"), text)
-
-
-def user_name(text: str) -> str:
-    """A user's name, folded to lower case: a tag's form, so that he has the tag of his name."""
-    name = check_name(text)
-    if len(name) > USER_CHARS:
-        raise ConfigError(f"{text!r} is too long for a user's name, {USER_CHARS} characters at most")
-    return name
 
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:

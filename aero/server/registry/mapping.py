@@ -284,6 +284,17 @@ class Mapping:
         """Counts somebody who was turned away; ``reason`` is one of the program's own words."""
         self.tally.refuse(reason)
 
+    def end_streams(self, code: int, text: str) -> None:
+        """Resets the streams and flows that are open, at both ends: they are not allowed any more."""
+        for each in self.tally.open:
+            if isinstance(each, Stream):
+                receiver = each.receiver
+                each.abort(code, text)
+                receiver.reset(code, text)
+            elif isinstance(each, Flow):
+                each.end(code, text)
+                each.receiver.flow_ended(code, text)
+
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
         self.closed = True

@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import Callable, NamedTuple, Protocol, Union
+from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol, Union
 
 from aero.errors import PortError
 from aero.host.facts import outgoing_ports
@@ -20,7 +20,11 @@ from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.server.registry.claims import SILENCE_S, Holder, Times, Verdict, judge
 from aero.server.registry.life import Mortal
+from aero.server.registry.ranges import around, count, shown, within, without
 from aero.server.store.leases import Lease, Leases, Owner
+
+if TYPE_CHECKING:
+    from aero.server.policy.rules import PortRange
 
 # How many ports are tried before we say that there is none: with half of the range used by other programs, 40 tries in
 # a row fail once in 10^12.
@@ -28,12 +32,14 @@ TRIES = 40
 # Leases of workers that were only here for a moment give way when all ports are leased; so many are looked at.
 _GOING_EARLY = 8
 _FREE, _TAKEN = b"\0", 1
+_ALL = 65536
 
 
 class Claim(NamedTuple):
     """What is asked for, by a worker from ``address``, which is "" where its leases are not bounded by address.
 
     ``remote``: a port by number; ``had``: the one it had; ``like``: its namesake's by another protocol; 0: none.
+    ``ranges``: the ports that are the user's own; none: he gets those that are everybody's.
     """
 
     owner: Owner
@@ -42,6 +48,7 @@ class Claim(NamedTuple):
     remote: int = 0
     had: int = 0
     like: int = 0
+    ranges: tuple[PortRange, ...] = ()
 
 
 class Holding(Protocol):
@@ -117,12 +124,24 @@ class Ports:
         self._clock = clock or leases.clock
         self._started = self._clock()
         self._holders: dict[int, Holding] = {}
-        # A byte for each port of the range: whether somebody has it or has a lease of it.
-        self._map = bytearray(high - low + 1 if low else 0)
-        self._free = len(self._map)
+        self._named: tuple[PortRange, ...] = ()  # what users' rules name
+        self._open: tuple[PortRange, ...] = ((low, high),) if low else ()  # what is everybody's
+        # A byte for each port: whether somebody has it or has a lease of it.
+        self._map = bytearray(_ALL)
         for lease in leases:
             if lease.owner.proto == proto:
                 self._mark(lease.port, True)
+
+    def reserve(self, named: Iterable[PortRange]) -> None:
+        """These are for users whose rules name them, and for nobody else. What is held stays held."""
+        self._named = tuple(named)
+        self._open = without(((self._low, self._high),), self._named) if self._low else ()
+
+    def may_have(self, port: int, ranges: tuple[PortRange, ...]) -> bool:
+        """Whether a port is among somebody's own, or where he has none, among those that are everybody's."""
+        if ranges:
+            return within(port, ranges)
+        return within(port, self._open) if self._low else not within(port, self._named)
 
     # Claiming
 
@@ -151,24 +170,21 @@ class Ports:
 
     def _own(self, claim: Claim) -> Iterator[int]:
         """The ports that the owner had, the likeliest to be this worker's first."""
-        if claim.had and self._may_have_had(claim.had):
+        if claim.had and self._may_have_had(claim.had, claim.ranges):
             yield claim.had
         mine = [lease for lease in self._leases.of_identity(claim.identity) if lease.owner == claim.owner]
         clones = (lease for lease in self._leases.of(claim.owner) if lease.identity != claim.identity)
         for leases in (mine, list(islice(clones, Limits.LEASES_A_CLAIM))):
             for lease in sorted(leases, key=lambda lease: lease.slot):
-                if lease.port != claim.had and self._in_range(lease.port):
+                if lease.port != claim.had and self.may_have(lease.port, claim.ranges):
                     yield lease.port
 
-    def _may_have_had(self, port: int) -> bool:
+    def _may_have_had(self, port: int, ranges: tuple[PortRange, ...]) -> bool:
         """Without a range we have ourselves given out only what the system chooses from, or what is leased."""
-        if self._low:
-            return self._in_range(port)
-        low, high = outgoing_ports()
+        if not self.may_have(port, ranges):
+            return False
+        low, high = (0, _ALL) if ranges or self._low else outgoing_ports()
         return low <= port <= high or self._leases.at(port, self._proto) is not None
-
-    def _in_range(self, port: int) -> bool:
-        return not self._low or self._low <= port <= self._high
 
     def _judge(self, port: int, claim: Claim) -> str:
         holding = self._holders.get(port)
@@ -183,11 +199,10 @@ class Ports:
 
     def _claim_by_number(self, claim: Claim, last: bool) -> Outcome:
         port = claim.remote
-        if not self._low:
+        if not self._low and not claim.ranges:
             raise PortError("this server lets nobody choose a port (--ports 0)", final=True)
-        if not self._in_range(port):
-            text = f"port {port} is out of the server's range {self._low}-{self._high}"
-            raise PortError(text, final=True)
+        if not self.may_have(port, claim.ranges):
+            raise PortError(f"port {port} is {self._whose(port, claim.ranges)}", final=True)
         verdict = self._judge(port, claim)
         if verdict == Verdict.ASK and not last:
             return Wait((self._holders[port],))
@@ -205,45 +220,51 @@ class Ports:
             raise PortError(f"port {port} is taken", final=False) from error
         return grant._replace(before=before.owner) if before is not None else grant
 
+    def _whose(self, port: int, ranges: tuple[PortRange, ...]) -> str:
+        if ranges:
+            return f"none of this user's own ({shown(ranges)})"
+        if within(port, self._named):
+            return "for other users: their rules name it"
+        return f"out of the server's range {self._low}-{self._high}"
+
     def _by_whom(self, port: int) -> str:
         return "" if port in self._holders else ": it is kept for a worker that is away"
 
     def _claim_fresh(self, claim: Claim) -> Grant:
-        rest = self._unclaimed(claim.owner) if self._low else self._any()
-        for port in chain(self._namesakes(claim.like), rest):
+        ranges = claim.ranges or self._open
+        rest = self._unclaimed(claim.owner, ranges) if self._low or ranges else self._any()
+        for port in chain(self._namesakes(claim), rest):
             try:
                 return self._take(port, claim)
             except OSError as error:
                 _check(error)
-        where = f" in {self._low}-{self._high}" if self._low else ""
+        where = f" in {shown(ranges)}" if ranges else ""
         raise PortError(f"no port is free{where}", final=False)
 
-    def _namesakes(self, port: int) -> Iterator[int]:
+    def _namesakes(self, claim: Claim) -> Iterator[int]:
         """The port that the target's namesake has by another protocol, if nobody has a claim to it by this one."""
-        free = port not in self._holders and self._leases.at(port, self._proto) is None
-        if port and free and self._in_range(port):
+        port = claim.like
+        if port and not self._map[port] and self.may_have(port, claim.ranges):
             yield port
 
-    def _unclaimed(self, owner: Owner) -> Iterator[int]:
+    def _unclaimed(self, owner: Owner, ranges: tuple[PortRange, ...]) -> Iterator[int]:
         """Ports that nobody has a claim to, from where the owner's name hashes to; then those that go early."""
         digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
-        first = int.from_bytes(digest[:8], "big") % len(self._map)
-        at, wrapped = first, False
-        for _ in range(TRIES):
-            found = self._map.find(_FREE, at, first if wrapped else len(self._map))
-            if found < 0 and not wrapped:
-                wrapped = True
-                found = self._map.find(_FREE, 0, first)
-            if found < 0:
-                break
-            yield self._low + found
-            at = found + 1
+        yield from islice(self._free_from(int.from_bytes(digest[:8], "big"), ranges), TRIES)
         now = self._clock()
         for lease in self._leases.brief(_GOING_EARLY):
-            if lease.owner.proto != self._proto or not self._in_range(lease.port):
+            if lease.owner.proto != self._proto or not within(lease.port, ranges):
                 continue
             if now - max(lease.used_at, self._started) >= SILENCE_S:
                 yield lease.port
+
+    def _free_from(self, number: int, ranges: tuple[PortRange, ...]) -> Iterator[int]:
+        """All free ports of some ranges, once around from the ``number``-th one."""
+        for first, last in around(number, ranges):
+            at = self._map.find(_FREE, first, last + 1)
+            while at >= 0:
+                yield at
+                at = self._map.find(_FREE, at + 1, last + 1)
 
     def _any(self) -> Iterator[int]:
         """The system chooses, again and again while it chooses somebody's leased port."""
@@ -261,7 +282,7 @@ class Ports:
         try:
             if not port:
                 port = socks[0].getsockname()[1]
-                if self._judge(port, claim) != Verdict.GIVE:
+                if self._judge(port, claim) != Verdict.GIVE or within(port, self._named):
                     raise OSError(errno.EADDRINUSE, "somebody has a lease of it")
             if self._may_lease(claim, port):
                 self._leases.keep(claim.owner, port, claim.identity, claim.address)
@@ -296,7 +317,7 @@ class Ports:
             ]
             if away:
                 self._forget(min(away, key=lambda lease: lease.used_at))
-            elif self._low and self._free < len(self._map) // 2:
+            elif self._crowded(claim.ranges or self._open):
                 raise PortError(f"{maximum} ports are in use from there, the most there may be", final=False)
             else:
                 return False
@@ -309,6 +330,11 @@ class Ports:
         except OSError as error:
             why = f"port {port} cannot be used: {error.strerror or error}"
             raise PortError(why, final=False) from error
+
+    def _crowded(self, ranges: tuple[PortRange, ...]) -> bool:
+        """Whether more than half of the ports of some ranges are taken."""
+        free = sum(self._map.count(_FREE, low, high + 1) for low, high in ranges)
+        return bool(ranges) and free < count(ranges) // 2
 
     def hold(self, port: int, holding: Holding) -> None:
         """A mapping listens on a port that was granted; ``release`` ends it."""
@@ -343,10 +369,7 @@ class Ports:
             self._mark(lease.port, False)
 
     def _mark(self, port: int, taken: bool) -> None:
-        if self._low and self._low <= port <= self._high:
-            at = port - self._low
-            self._free += self._map[at] - taken
-            self._map[at] = taken
+        self._map[port] = taken
 
 
 def _check(error: OSError) -> None:

@@ -22,6 +22,7 @@ from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
+from aero.server.policy.rules import Users
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.life import Proofs
@@ -32,6 +33,7 @@ from aero.server.registry.ports import Claim, Ports, Wait
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
+from aero.server.registry.tenants import Lodger, Tenants, enforce
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Owner
 from aero.server.watch.counters import Counters
@@ -46,8 +48,18 @@ Names = tuple[str, str, str, str]  # a worker's user, tag, host and identity
 class Registry:
     """All workers."""
 
-    def __init__(self, loop: Loop, ports: Table[str, Ports], events: Events, counters: Counters) -> None:
-        """``ports``: where mappings get theirs, by protocol."""
+    def __init__(
+        self,
+        loop: Loop,
+        ports: Table[str, Ports],
+        events: Events,
+        counters: Counters,
+        tenants: Tenants | None = None,
+    ) -> None:
+        """``ports``: where mappings get theirs, by protocol; ``tenants``: the users, None: anybody may be here."""
+        self.tenants = tenants if tenants is not None else Tenants()
+        for each in ports.values():
+            each.reserve(self.tenants.users.named_ports())
         self.workers: dict[str, Worker] = {}  # by cid
         self.leaving = False  # the server is going down: no target is mapped any more
         self.events = events
@@ -72,15 +84,37 @@ class Registry:
     def _look_after(self) -> None:
         for ports in self._ports.values():
             ports.look_after()
+        if self.tenants.bounded:
+            self.enforce()
 
-    def add(self, user: str, tag: str, host: str, identity: str, address: str) -> Worker:
-        """A new worker with a cid of its own. Raises Rejected when the server is full."""
+    def change_users(self, users: Users) -> None:
+        """Other users and rules from now on; what they forbid ends, and nothing else is disturbed."""
+        self.tenants.change(users)
+        for ports in self._ports.values():
+            ports.reserve(users.named_ports())
+        self.enforce()
+        for worker in self.workers.values():
+            self.rates.look_at(worker)
+
+    def enforce(self) -> None:
+        """Ends what the rules forbid of what is here."""
+        enforce(self.tenants, self.workers.values(), self._may_keep)
+
+    def _may_keep(self, worker: Lodger, mapping: Mapping) -> bool:
+        return self._ports[mapping.owner.proto].may_have(mapping.port, worker.tenant.ports)
+
+    def add(self, user: str, tag: str, host: str, identity: str, address: str, login: str = "") -> Worker:
+        """A new worker with a cid of its own; ``login``: the name under which it has proved itself.
+
+        Raises Rejected when the server is full, or its user's rule does not let it in.
+        """
+        tenant = self.tenants.admit(user, tag)
         if len(self.workers) >= Limits.WORKERS:
             raise Rejected(
                 Close.LIMIT, f"the server has {Limits.WORKERS} workers, the most there may be", final=False
             )
-        worker = Worker(self, user, tag, host, identity, address)
-        self.workers[worker.cid] = worker
+        worker = Worker(self, user, tag, host, identity, address, tenant=tenant, login=login)
+        self.workers[worker.cid] = tenant.workers[worker.cid] = worker
         alike = self._same.setdefault(worker.names, {})
         if alike:
             worker.key = worker.cid
@@ -95,6 +129,7 @@ class Registry:
     def remove(self, worker: Worker, why: str) -> None:
         """The worker is gone with all its mappings."""
         if self.workers.pop(worker.cid, None) is not None:
+            worker.tenant.workers.pop(worker.cid, None)
             _drop(self._same, worker.names, worker.cid)
             self.rates.left(worker)
             _drop(self._tagged, worker.tag, worker.cid)
@@ -138,7 +173,9 @@ class Registry:
             whose, identity = claimed_as(worker.user, wanted)
         namesake = worker.mapping(wanted.name, TCP) if wanted.proto != TCP else None
         like = namesake.port if namesake is not None else 0
-        claim = Claim(whose, identity, _counted_as(worker.ip), wanted.remote, wanted.had, like)
+        claim = Claim(
+            whose, identity, _counted_as(worker.ip), wanted.remote, wanted.had, like, worker.tenant.ports
+        )
         grant = self._ports[wanted.proto].claim(claim, last)
         if isinstance(grant, Wait):
             return grant

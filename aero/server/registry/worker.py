@@ -12,12 +12,12 @@ from aero.address import TCP, UDP
 from aero.core.codes import Close, Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver, Flows
-from aero.core.messages import DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Look, Wanted
+from aero.core.messages import DENIED, DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Look, Wanted
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
 from aero.net.loop import Loop
-from aero.server.policy.rules import EVERYBODY, Rule
+from aero.server.policy.rules import Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry import terms
 from aero.server.registry.claims import Holder
@@ -28,6 +28,7 @@ from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar, Registration
 from aero.server.registry.route import LocalRoute, Route
 from aero.server.registry.session import WorkerSession
+from aero.server.registry.tenants import Tenant, denial
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -71,8 +72,14 @@ class Worker:
         identity: str,
         address: str,
         limits: Limits = STANDARD,
+        tenant: Tenant | None = None,
+        login: str = "",
     ) -> None:
-        """``address``: where it dialled from, as text; the other names are what it said of itself."""
+        """``address``: where it dialled from, as text; ``tenant``: its user as he is here, None for anybody;
+        ``login``: the name under which it has proved itself; the other names are what it said of itself.
+        """
+        self.tenant = tenant if tenant is not None else Tenant(user)
+        self.login = login
         self.limits = limits
         self.cid = new_cid()
         self.user = user
@@ -101,7 +108,7 @@ class Worker:
     @property
     def rule(self) -> Rule:
         """What holds for its user now."""
-        return EVERYBODY
+        return self.tenant.rule
 
     @property
     def ip(self) -> str:
@@ -177,6 +184,8 @@ class Worker:
         ready = [each for each in self.sessions if not each.session.leaving]
         if not ready:
             raise StreamError(Reset.LOST, "the worker is leaving")
+        if self.tenant.rule.max_streams and self.tenant.full:
+            raise StreamError(Reset.LIMIT, self.tenant.full)
         if len(ready) == 1:
             return ready[0]
         return min(ready, key=lambda each: (not each.alive, each.doubtful, len(each.session.streams)))
@@ -237,9 +246,14 @@ class Worker:
             return Answer(
                 target_id, name, known.port, tuple(known.addresses), known.told
             )  # our first answer was lost
+        denied = self.tenant.may_offer(name, wanted.proto, options)
+        if denied:
+            return Answer(target_id, name, error=DENIED, text=denied)
         if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
             text = f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
             return Answer(target_id, name, error=TOO_MANY, text=text)
+        if self.tenant.laden and known is None:
+            return Answer(target_id, name, error=DENIED, text=self.tenant.laden)
         if known is not None or self.mapping(name, wanted.proto) is not None:
             return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
         try:
@@ -284,6 +298,13 @@ class Worker:
         text = f"port {mapping.port} went to a worker with the same names: this one gave no sign of life"
         for each in self.sessions[:1]:
             each.tell([Answer(mapping.target_id, mapping.name, error=TAKEN, text=text)])
+
+    def deny(self, mapping: Mapping, why: str) -> None:
+        """A mapping is not allowed any more: it ends with its streams, and the worker hears why."""
+        self._home.drop_mapping(self, mapping)
+        mapping.end_streams(Reset.NO_TARGET, why)
+        for each in self.sessions[:1]:
+            each.tell([denial(mapping, why)])
 
     def close(self) -> None:
         """Nobody waits for it any more."""

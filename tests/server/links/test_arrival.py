@@ -20,7 +20,9 @@ from aero.limits import STANDARD, Limits
 from aero.server.links.arrival import Arrival
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import Uplink
+from aero.server.policy.rules import Rule, Users
 from aero.server.present import Present
+from aero.server.registry.tenants import Tenants
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -75,6 +77,7 @@ class Link:
 
 class Worker:
     def __init__(self, user: str, names: tuple[str, ...]) -> None:
+        self.login = user
         self.user, self.names, self.cid, self.tag = user, names, "c1", "nas"
         self.limits, self.ping_s = STANDARD, 0.0
         self.sessions: list[Any] = []
@@ -105,6 +108,7 @@ class House:
         self.added: list[Worker] = []
         self.refusal: Exception | None = None
         self.sessions = Sessions(cast(Any, self))
+        self.tenants = Tenants(Users(rules={user: Rule(user) for user in ("eva", "bob")}))
 
     def timer(self, after: float, repeat: float = 0.0) -> Timer:
         self.timers.append(Timer(after))
@@ -155,7 +159,7 @@ def test_a_new_worker_gets_a_session_by_the_present_configuration(house: House) 
     (said,) = link.said
     assert isinstance(said, JoinedNew) and (said.cid, said.secret, said.resume_s) == ("c1", uplink.secret, 7)
     (worker,) = house.added
-    assert (worker.user, worker.names) == ("eva", ("nas", "box", "i1", "192.0.2.1:5"))
+    assert (worker.user, worker.names) == ("eva", ("nas", "box", "i1", "192.0.2.1:5", "eva"))
     assert worker.sessions == [uplink] and link.carried and link.machine.ping_s == 30.0
     assert house.timers[0].closed, "nobody waits for its JOIN any more"
 

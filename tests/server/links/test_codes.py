@@ -1,19 +1,22 @@
-"""The server's codes: one, two for a time, and what of what was proved still counts."""
+"""The server's codes: one, two for a time, users' own, and what of what was proved still counts."""
 
 from __future__ import annotations
 
+import pytest
+
 from aero.core.codes import Close
 from aero.core.handshake import NEXT_USER
-from aero.server.links.codes import Codes
+from aero.core.spake2plus import Verifier
+from aero.server.links.codes import Basis, Codes, plain
 
 
-def fast(code: str) -> tuple[int, int]:
-    """Scalars at no cost."""
-    return 2 + sum(code.encode()), 3 + sum(code.encode())
+def fast(secrets: tuple[Basis, ...]) -> tuple[Verifier, ...]:
+    """Verifiers at little cost."""
+    return tuple(Verifier.of(2 + sum(each.code.encode()), 3 + sum(each.user.encode())) for each in secrets)
 
 
 def test_one_code() -> None:
-    codes = Codes("old", "")
+    codes = Codes(plain("old", ""))
     assert codes.counts(codes.verifier(""))
     assert codes.verifier(NEXT_USER) is codes.verifier("anybody")
     assert not codes.counts(codes.verifier("anybody"))
@@ -21,28 +24,47 @@ def test_one_code() -> None:
 
 
 def test_a_change_with_both_codes_for_a_time() -> None:
-    codes = Codes("old", "")
+    codes = Codes(plain("old", ""))
     old = codes.verifier("")
-    codes.change("old", "new", fast)
+    codes.change(plain("old", "new"), fast)
     new = codes.verifier(NEXT_USER)
     assert codes.refusal == Close.AUTH_NEXT
     assert codes.counts(old)
     assert codes.counts(new)
-    codes.change("new", "", fast)
+    assert codes.change(plain("new", ""), fast) == {""}
     assert codes.verifier("") is new, "links that have proved it stay"
     assert not codes.counts(old)
     assert codes.refusal == Close.AUTH
 
 
 def test_a_change_at_once() -> None:
-    codes = Codes("old", "")
+    codes = Codes(plain("old", ""))
     old = codes.verifier("")
-    codes.change("new", "", fast)
+    codes.change(plain("new", ""), fast)
     assert not codes.counts(old)
     assert codes.counts(codes.verifier(""))
 
 
 def test_the_same_code_twice_is_one() -> None:
-    codes = Codes("", "")
-    codes.change("a", "a", fast)
+    codes = Codes(plain("", ""))
+    codes.change(plain("a", "a"), fast)
     assert codes.verifier("") is codes.verifier(NEXT_USER)
+
+
+def test_a_user_whose_code_changes_or_who_is_removed_and_nobody_else() -> None:
+    codes = Codes({})
+    codes.change({"ci": Basis("a", "ci"), "nas": Basis("b", "nas"), "db": Basis("c", "db")}, fast)
+    nas = codes.verifier("nas")
+    assert codes.change({"ci": Basis("other", "ci"), "nas": Basis("b", "nas")}, fast) == {"ci", "db"}
+    assert codes.verifier("nas") is nas
+    assert codes.verifier("") is codes.verifier("db"), "nobody has the plain code"
+
+
+def test_a_verifier_as_text_is_the_verifier_and_a_changed_one_is_none() -> None:
+    text = Verifier.of(5, 7).text
+    codes = Codes({"ci": Basis(verifier=text)})
+    assert codes.verifier("ci").text == text
+    before = codes.verifier("ci")
+    with pytest.raises(ValueError, match="not a verifier"):
+        codes.change({"ci": Basis(verifier=text[:-9] + "AAAAAAAAA")})
+    assert codes.verifier("ci") is before

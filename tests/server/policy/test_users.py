@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from aero.errors import ConfigError, SourceError
 from aero.server.policy import users
-from aero.server.policy.rules import Quota, Rule
-from aero.server.policy.users import Proof, Users
+from aero.server.policy.rules import Proof, Quota, Rule, Users
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc).timestamp()
 VERIFIER = "spake2plus$" + "A" * 130

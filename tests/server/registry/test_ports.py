@@ -98,16 +98,16 @@ class Lab:
         return [Bound(port or next(self.any))]
 
     def ask(
-        self, name: str, identity: str = "i", host: str = "h", last: bool = False, **more: int
+        self, name: str, identity: str = "i", host: str = "h", last: bool = False, user: str = "", **more: Any
     ) -> Grant | Wait:
-        claim = Claim(Owner("", "t", host, name, self.proto), identity, "192.0.2.1", **more)
+        claim = Claim(Owner(user, "t", host, name, self.proto), identity, "192.0.2.1", **more)
         outcome = self.ports.claim(claim, last)
         if isinstance(outcome, Grant):
             held = self.held[outcome.port] = Held(self, claim, outcome.port)
             self.ports.hold(outcome.port, held)
         return outcome
 
-    def port(self, name: str, identity: str = "i", host: str = "h", **more: int) -> int:
+    def port(self, name: str, identity: str = "i", host: str = "h", **more: Any) -> int:
         outcome = self.ask(name, identity, host, **more)
         assert isinstance(outcome, Grant)
         return outcome.port
@@ -433,8 +433,7 @@ def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, i
             lab.now += 10 ** (name + 4)
             lab.ports.look_after()
         taken = {lease.port for lease in lab.leases} | set(lab.ports._holders)
-        assert taken == {LOW + at for at, byte in enumerate(lab.ports._map) if byte}
-        assert lab.ports._free == 4 - len(taken)
+        assert taken == {port for port, byte in enumerate(lab.ports._map) if byte}
 
 
 # UDP beside TCP
@@ -471,3 +470,52 @@ def test_a_lease_that_goes_early_takes_no_port_of_the_other_protocol() -> None:
     with pytest.raises(PortError, match="no port is free"):
         tcp.ask("c", last=True)
     assert set(tcp.held) == {first, second}
+
+
+OWN = ((443, 443), (8000, 8001))
+
+
+def test_ports_of_a_users_rule_are_nobody_elses() -> None:
+    lab = Lab()
+    lab.ports.reserve(OWN)
+    assert {lab.port(f"u{n}", user="ci", ranges=OWN) for n in range(3)} == {443, 8000, 8001}
+    with pytest.raises(PortError, match=r"no port is free in 443,8000-8001"):
+        lab.ask("u4", user="ci", ranges=OWN)
+    assert {lab.port(f"t{n}") for n in range(8)} == set(range(8002, HIGH + 1))
+    for port, ranges, why in (
+        (8000, (), "port 8000 is for other users: their rules name it"),
+        (8002, OWN, r"port 8002 is none of this user's own \(443,8000-8001\)"),
+        (7000, (), "port 7000 is out of the server's range 8000-8009"),
+    ):
+        with pytest.raises(PortError, match=why):
+            lab.ask("x", remote=port, ranges=ranges)
+
+
+def test_a_lease_outside_of_the_present_ranges_is_not_given_again() -> None:
+    lab = Lab()
+    before = lab.port("web", user="ci")
+    lab.leave(before)
+    other = ((9000, 9000),)
+    lab.ports.reserve(other)
+    assert lab.port("web", user="ci", ranges=other, had=before) == 9000
+    lab.leave(9000)
+    lab.ports.reserve(())
+    assert lab.port("web", user="ci", had=9000) == before
+
+
+def test_a_lease_is_its_users_also_against_a_port_by_number() -> None:
+    lab = Lab()
+    port = lab.port("web", user="ci")
+    lab.leave(port)
+    lab.now += 3600
+    with pytest.raises(PortError, match="it is kept for a worker that is away"):
+        lab.ask("web", user="nas", remote=port)
+    assert lab.port("web", user="nas") != port
+    assert lab.port("web", user="ci", remote=port) == port
+
+
+def test_without_a_range_the_system_chooses_nobodys_named_ports() -> None:
+    lab = Lab(0, 0)
+    lab.ports.reserve(((40_000, 40_002),))
+    assert lab.port("web") == 40_003
+    assert lab.port("own", user="ci", ranges=((40_000, 40_000),)) == 40_000

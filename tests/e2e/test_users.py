@@ -1,0 +1,152 @@
+"""Users with rules: who gets in, what each may do, what a change of the rules ends and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import services
+from tests.e2e.harness import Lab, connect, echoes, exchange, free_ports, is_reset, poll, read_all
+
+
+class Users:
+    """A server with a file of users, and the code of each."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.file = lab.path("users.toml")
+        self._codes: dict[str, Path] = {}
+        self._verifiers: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        """A new code for a user."""
+        code = self._lab.path(f"code-{name}")
+        code.write_text(f"{self._lab.code}-{name}-{len(self._verifiers)}\n")
+        code.chmod(0o600)
+        self._codes[name] = code
+        self._verifiers[name] = self._lab.aero("users", "add", name, "--auth", f"@{code}").stdout
+
+    def write(self, **rules: str) -> None:
+        """Writes the file: the rules of each user; those of "default" for the plain code."""
+        tables = [
+            f"[default]\n{rule}\n" if name == "default" else f"{self._verifiers[name]}{rule}\n"
+            for name, rule in rules.items()
+        ]
+        self.file.write_text("\n".join(tables))
+
+    def options(self, name: str, *more: str) -> list[str]:
+        """What the worker of a user is started with."""
+        return ["--user", name, "--auth", f"@{self._codes[name]}", *more]
+
+
+@pytest.fixture
+def users(lab: Lab) -> Users:
+    made = Users(lab)
+    made.add("ci")
+    made.add("nas")
+    return made
+
+
+@pytest.fixture
+def echo(lab: Lab) -> int:
+    return services.echo(lab)
+
+
+def listed(api: int) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{api}/list") as answer:
+        found: list[dict[str, Any]] = json.load(answer)["workers"]
+    return found
+
+
+def ended(visitor: socket.socket) -> bool:
+    """Whether a connection is over, by a reset or by an end, with nothing more said."""
+    try:
+        return read_all(visitor) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_users_have_their_own_tags_ports_and_targets(lab: Lab, users: Users, echo: int) -> None:
+    ports = free_ports(8)
+    own, shared = ports[:4], ports[4:]
+    mine = f"{own[0]}-{own[-1]}"
+    users.write(ci=f'ports = "{mine}"\ntargets = "web,api-*"', nas="", default="")
+    api = free_ports(1)[0]
+    server = lab.server(
+        "--users", str(users.file), "--api", f"127.0.0.1:{api}", ports=f"{ports[0]}-{ports[-1]}"
+    )
+    ci = lab.worker(server, *users.options("ci"), code="", tag="", targets={"web": echo, "db": echo})
+    nas = lab.worker(server, *users.options("nas"), code="", tag="nas-1", targets={"db": echo})
+    plain = lab.worker(
+        server, "--target", f"x@127.0.0.1:{echo}?remote={own[2]}", targets={"db": echo}, tag="lab"
+    )
+    assert ci.port("web") in own
+    ci.says(r'refused.*target=db@.*the rules of user ci allow no target db \(targets = ."web,api-\*')
+    assert nas.port("db") in shared
+    plain.says(rf"port {own[2]} is for other users: their rules name it")
+    assert plain.port("db") in shared
+    assert echoes(ci.port("web")) and echoes(nas.port("db")) and echoes(plain.port("db"))
+    assert {each["tag"]: each["user"] for each in listed(api)} == {"ci": "ci", "nas-1": "nas", "lab": ""}
+    for options, why in (
+        (users.options("ci", "--tag", "nas"), "the rules of user ci allow no tag nas"),
+        (["--auth", lab.code, "--tag", "ci-7"], "the tag ci-7 is for user ci"),
+    ):
+        refused = lab.aero("client", "--server", f"127.0.0.1:{server.link_port}", *options, "--once",
+                           "--target", f"web@127.0.0.1:{echo}")  # fmt: skip
+        assert refused.returncode == 3 and why in refused.stderr
+
+
+def test_a_changed_file_ends_what_it_forbids_and_nothing_else(lab: Lab, users: Users, echo: int) -> None:
+    users.write(ci="", nas="")
+    api = free_ports(1)[0]
+    server = lab.server("--users", str(users.file), "--api", f"127.0.0.1:{api}", code="")
+    ci = lab.worker(server, *users.options("ci"), code="", tag="", targets={"web": echo, "db": echo})
+    nas = lab.worker(server, *users.options("nas"), code="", tag="", targets={"db": echo})
+    visitors = [connect(port) for port in (ci.port("web"), ci.port("db"), nas.port("db"))]
+    web, db, other = visitors
+    for each in (web, db, other):
+        assert exchange(each)
+
+    users.write(ci='tragets = "web"', nas="")
+    server.send(signal.SIGHUP)
+    server.says(
+        r"reload failed, keeping the previous.*line 4: \[user\.ci\]: unknown key tragets, did you mean"
+    )
+    assert exchange(db)
+
+    users.write(ci='targets = "web"', nas="")
+    server.send(signal.SIGHUP)
+    ci.says(r"refused a target.*db@.*the rules of user ci allow no target db")
+    assert ended(db), "the stream to what is forbidden has ended"
+    assert exchange(web) and exchange(other)
+
+    users.add("ci")
+    users.write(ci="", nas="max-streams = 1")
+    server.send(signal.SIGHUP)
+    ci.says(r"user ci was removed, or has another code")
+    poll("the reload to be done", lambda: server.stderr.count("configuration read again") == 2)
+    assert ended(web)
+    assert exchange(other)
+    assert is_reset(nas.port("db")), "the rule allows one stream"
+    assert [each["tag"] for each in listed(api)] == ["nas"]
+    for each in visitors:
+        each.close()
+
+
+def test_unknown_user_and_wrong_code_look_the_same(lab: Lab, users: Users, echo: int) -> None:
+    users.write(ci="")
+    server = lab.server("--users", str(users.file), code="")
+    said = []
+    for options in (users.options("nas"), ["--user", "ci", "--auth", "wrong"], ["--auth", "wrong"]):
+        refused = lab.aero("client", "--server", f"127.0.0.1:{server.link_port}", *options, "--once",
+                           "--target", f"web@127.0.0.1:{echo}")  # fmt: skip
+        assert refused.returncode == 3
+        said.append(refused.stderr.splitlines()[-1])
+    assert said[0] == said[1] == said[2]
+    poll("three failures", lambda: server.stderr.count("wrong auth code") == 3)
