@@ -108,6 +108,28 @@ class ServerOptions(RoleOptions):
         "lease-days", "DAYS", values.integer(1, 3650, "days"), 30,
         "How long a port is kept for a worker that is away",
     )  # fmt: skip
+    hooks: tuple[str, ...] = repeated(
+        "hook", "URL", values.hook_urls, (),
+        "POST events as JSON to a URL: workers up and down, links lost, quotas, refusals; may repeat",
+    )  # fmt: skip
+    hook_secret: str = secret(
+        "hook-secret", "Sign what hooks get, in X-Aero-Signature; a code, or @FILE to read it from a file"
+    )
+    hook_lost_s: int = option(
+        "hook-lost",
+        "SECONDS",
+        values.duration(0, 3600),
+        10,
+        "A lost link is told when it was not back within so long",
+    )
+    access_log: str = option(
+        "access-log", "FILE", values.path, "",
+        "Write a line for each stream and request to a file, of the size of --log-size",
+    )  # fmt: skip
+    access_log_format: str = option(
+        "access-log-format", "NAME", values.one_of(("combined", "json")), "combined",
+        "combined, as web servers have it, or json",
+    )  # fmt: skip
     no_history: bool = flag(
         "no-history",
         "Keep no traffic of the past: aero traffic and the page's plot of days have nothing to show",

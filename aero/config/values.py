@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from aero.address import (
@@ -489,6 +489,28 @@ def target_name(text: str) -> str:
 def whence(text: str) -> str:
     """An address or network that visitors come from, or ``me``."""
     return text if text == "me" else str(networks(text)[0])
+
+
+def hook_urls(given: Iterable[str]) -> tuple[str, ...]:
+    """URLs to tell events to, each http or https with a host."""
+    from urllib.parse import urlsplit
+
+    urls = tuple(given)
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or not url.isprintable() or " " in url or not url.isascii():
+            raise ConfigError(f"{url!r} is not a URL, write for example https://example.org/hook")
+    if len(urls) > HOOKS:
+        raise ConfigError(f"{len(urls)} hooks are too many, write at most {HOOKS}")
+    return urls
+
+
+#: Hooks at the most: each has a thread and a queue.
+HOOKS = 8
 
 
 def cid(text: str) -> str:

@@ -45,6 +45,7 @@ from aero.server.registry.tenants import Tenants
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
 from aero.server.store.usage import SAMPLE_S, Calendar, Usage
+from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.dump import dump
 from aero.server.watch.events import Events
@@ -52,6 +53,7 @@ from aero.server.watch.events import Events
 if TYPE_CHECKING:
     from aero.server.api.app import Api
     from aero.server.httpmux.server import Mux
+    from aero.server.watch.hooks import Hooks
 
 log = logs.get("server")
 
@@ -95,6 +97,9 @@ class Server:
             for proto, door in ((TCP, tcp), (UDP, udp))
         }
         usage = self._keep_usage(loop, counters, config)
+        self._access: AccessLog | None = None
+        if config.access_log:
+            self._access = AccessLog(loop, config.access_log, config.access_log_format, config.log_size)
         self.ground = ground = Ground(
             loop=loop,
             present=Present(config),
@@ -108,6 +113,12 @@ class Server:
             usage=usage if not config.no_history else None,
             registry=Registry(loop, ports, events, counters, Tenants(reading.users)),
         )
+        self._hooks: Hooks | None = None
+        if config.hooks:
+            from aero.server.watch.hooks import Hooks
+
+            self._hooks = Hooks(loop, events, config.hooks, config.hook_secret, config.hook_lost_s)
+        self.registry.keep_access(self._access)
         self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
@@ -243,6 +254,8 @@ class Server:
             if config.users and "users" not in changed:
                 changed.append(f"users ({config.users})")
         present.config = config
+        if self._access is not None:
+            self._access.reopen()
         if certificates:
             log.info("certificates were read anew; connections that are open keep those they began with")
         reload_done(config.replace(warnings=(*config.warnings, *reading.warnings)), changed, fixed)
@@ -281,6 +294,10 @@ class Server:
         if self._api is not None:
             self._api.close()
         self.registry.close(code, _GOING_DOWN)
+        if self._access is not None:
+            self._access.close()
+        if self._hooks is not None:
+            self._hooks.close()
         stopped(self._sampling)
         if self.ground.usage is not None:
             self.ground.usage.sample()  # the last bytes, now that every stream has ended
@@ -309,6 +326,8 @@ def _become(user: str, config: ServerConfig) -> None:
     if os.geteuid() == 0:
         if config.log:
             privileges.prepare_log(config.log, who)
+        if config.access_log:
+            privileges.prepare_log(config.access_log, who)
         if config.state:
             privileges.prepare_state(config.state, who)
         if isinstance(config.api, UnixPath):

@@ -67,7 +67,7 @@ def test_what_has_options_of_its_own_can_be_switched_off(options: type[Config]) 
 @pytest.mark.parametrize("options", CLASSES)
 def test_every_code_is_a_secret_and_nothing_else_is(options: type[Config]) -> None:
     secret = {each.name for each in options.OPTIONS if each.secret}
-    assert secret == {"auth", "auth-next", "api-token", "proxy"} & set(options.known())
+    assert secret == {"auth", "auth-next", "api-token", "proxy", "hook-secret"} & set(options.known())
     for each in options.OPTIONS:
         if each.secret:
             config = options(**{each.field: "geheim"})

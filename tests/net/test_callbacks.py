@@ -19,6 +19,7 @@ HARMLESS = {
     "ServerRates._look": "a timer that repeats",
     "ServerRates._tell": "who comes next has it called anew, and a look tells the others",
     "Checks._tell": "the next look at a target has it called anew",
+    "Hooks._look": "a timer that repeats",
     "Quotas.look": "a timer that repeats",
     "UdpDoor._look": "a timer that repeats",
     "Conversations._look": "a timer that repeats",

@@ -99,6 +99,7 @@ class Mux:
         self._bounding = False
         self.head_bytes = config.mux_head
         self.idle_s = float(config.mux_idle_s) or NEVER
+        self.access = ground.registry.access
         self.draining = False
         self._counters = ground.counters
         self._counters.expect(("mux: fault",))

@@ -10,6 +10,7 @@ from aero.net.loop import Loop
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Router
+from aero.server.watch.access import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ class Shared(Protocol):
     kept: KeptConnections
     head_bytes: int  # the longest head that a visitor may send
     idle_s: float  # silence that ends a response, or an upgraded connection
+    access: AccessLog | None  # where requests are written down, None for nowhere
     draining: bool  # every response is its connection's last
 
     def count(self, page: Page) -> None:

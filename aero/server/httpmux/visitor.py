@@ -28,7 +28,8 @@ from aero.server.httpmux.head import (
 )
 from aero.server.httpmux.http2 import PREFACE_HEAD, Refusal
 from aero.server.httpmux.login import Login
-from aero.server.httpmux.pages import Page, render
+from aero.server.httpmux.note import Note
+from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.receiving import Receiving
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
@@ -47,7 +48,7 @@ class Visitor:
     """One connection to the mux."""
 
     __slots__ = (
-        "_checked", "_complete", "_discarded", "_doubted", "_eof", "_last", "_lobbies", "_login", "_mux",
+        "_checked", "_complete", "_discarded", "_doubted", "_eof", "_last", "_lobbies", "_login", "_mux", "_note",
         "_patience_s", "_receiving", "_refusal", "_request", "_sending", "_sock", "_tries", "_until",
         "_upstream", "_wanted", "address", "connected", "counted", "deadline", "peer", "state",
     )  # fmt: skip
@@ -93,6 +94,7 @@ class Visitor:
         self._receiving.body = None
         self._tries: Tries | None = None
         self._upstream: Upstream | None = None
+        self._note: Note | None = None
         self._last = False  # the connection ends after this response
         self._complete = False  # all of the response is written or about to be
 
@@ -175,6 +177,8 @@ class Visitor:
     def _begin(self, request: Request) -> None:
         self._request = request
         self._last = not request.keep_alive
+        if self._mux.access is not None:
+            self._note = Note(request)
         if request.length > 0 or request.length == CHUNKED:
             self._receiving.body = Transfer(request.length)
         if self.peer.trusted:
@@ -255,6 +259,8 @@ class Visitor:
         passed = sticky.without(request) if upstream.mapping.sticky else request
         head = rewrite.request_head(passed, wanted.path, wanted.host, local, self.peer, wanted.prefix)
         sent = tries.sent or _NOTHING
+        if self._note is not None:
+            self._note.asked(upstream)
         upstream.begin(self, request, head + sent)
         if len(sent) > Limits.MUX_REPLAY_BYTES:
             tries.begun()
@@ -331,6 +337,8 @@ class Visitor:
             return _NOTHING
         self.state = states.TRANSITIONS[self.state, states.BEGUN]
         upstream.mapping.tally.requests += 1
+        if self._note is not None:
+            self._note.status = response.status
         tries.sent = None  # there will be no other try
         self._patience_s = patience_s = self._mux.idle_s
         if not self._sending.busy:
@@ -359,6 +367,8 @@ class Visitor:
         self._enter(states.SWITCHED)
         if self._upstream is not None:
             self._upstream.mapping.tally.requests += 1
+        if self._note is not None:
+            self._note.status = 101
         if self._tries is not None:
             self._tries.begun()
         self._patience_s = self._mux.idle_s
@@ -439,6 +449,8 @@ class Visitor:
         if log.debugging:
             log.debug("! answered", visitor=self.address, what=page.kind, **page.fields)
         self._mux.count(page)
+        if self._note is not None:
+            self._note.status, self._note.end = status or TEXTS[page.kind].status, page.kind
         self._enter(states.BEGUN)
         self._complete = True
         self._patience_s = Limits.MUX_SEND_S
@@ -461,6 +473,7 @@ class Visitor:
             self._end_raw()
             return
         request, body = self._request, self._receiving.body
+        self._write_note("ok")
         upstream, self._upstream = self._upstream, None
         if upstream is not None and upstream.release(clean=body is None):
             if self._login is not None:
@@ -636,9 +649,15 @@ class Visitor:
 
     lost = close  # the visitor's socket is broken, or he left in the middle of what he was saying
 
+    def _write_note(self, end: str) -> None:
+        note, self._note = self._note, None
+        if note is not None and self._mux.access is not None:
+            note.write(self._mux.access, self._wanted, self.address, end)
+
     def _end(self, close: Callable[[socket.socket], None]) -> None:
         if self.closed:
             return
+        self._write_note("ok" if self._complete and self._eof else "broken off")
         self._enter(states.GONE)
         self.deadline = NEVER
         self._drop_upstream()

@@ -36,6 +36,7 @@ from aero.server.registry.registration import Registrar
 from aero.server.registry.tenants import Lodger, Tenants, enforce
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Owner
+from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
@@ -68,6 +69,7 @@ class Registry:
         self.proofs = Proofs(loop)
         self.registrar = Registrar(self.proofs)
         self.rates = ServerRates(loop)
+        self.access: AccessLog | None = None  # None: nobody wants one
         self.quotas: Quotas | None = None  # the app's to set, before the first worker comes
         self._ports = ports
         self._tcp = tcp.House.build(loop, counters)
@@ -87,14 +89,21 @@ class Registry:
         if self.tenants.bounded:
             self.enforce()
 
+    def keep_access(self, access: AccessLog | None) -> None:
+        """Where streams and requests are written down from now on."""
+        self.access = access
+        self._tcp = self._tcp._replace(access=access)
+
     def change_users(self, users: Users) -> None:
         """Other users and rules from now on; what they forbid ends, and nothing else is disturbed."""
         self.tenants.change(users)
         for ports in self._ports.values():
             ports.reserve(users.named_ports())
         self.enforce()
-        for worker in self.workers.values():
-            self.rates.look_at(worker)
+        self.rates.changed(self.workers.values())
+        if self.quotas is not None:
+            for worker in self.workers.values():
+                self.quotas.watch(worker.rule)
 
     def enforce(self) -> None:
         """Ends what the rules forbid of what is here."""

@@ -134,6 +134,7 @@ class Scene:
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False
         self.broke: list[Exception] = []
+        self.access: Any = None
         self.unwelcome: Any = None  # why the target does not let visitors in
         self.refused: list[str] = []
         self.refuse = self.refused.append

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Callable, NamedTuple, Protocol
 
 from aero import logs
 from aero.address import Address
@@ -23,6 +23,7 @@ from aero.net.pipe import Pipe, make_abrupt, refuse
 from aero.server.policy.origin import is_near
 from aero.server.policy.shares import Shares
 from aero.server.registry.mapping import Mapping
+from aero.server.watch.access import AccessLog, Entry
 from aero.server.watch.counters import Counters
 
 log = logs.get("mapping")
@@ -35,12 +36,13 @@ class House(NamedTuple):
     counters: Counters
     shares: Shares
     line: int
+    access: AccessLog | None = None  # where streams are written down
 
     @classmethod
     def build(cls, loop: Loop, counters: Counters) -> House:
         """As many places as visitors may have descriptors."""
         line = descriptor_line()
-        return cls(loop, counters, Shares(line, Limits.VISITORS_PER_ADDRESS), line)
+        return cls(loop, counters, Shares(line, Limits.VISITORS_PER_ADDRESS), line, None)
 
 
 bind = listen_all  #: Sockets for a door: ``bind(ips, port)``, port 0 for any. Raises OSError.
@@ -127,6 +129,8 @@ class TcpDoor:
     ) -> None:
         """``reason``: the word that it is counted by (docs/api.md, "Reasons")."""
         mapping.refuse(reason)
+        if self._house.access is not None:
+            self._house.access.add(_entry(mapping, visitor, f"refused: {reason}"))
         self._house.counters.error("visitor turned away")
         log.warning(
             "visitor turned away", target=mapping.name, cid=mapping.worker.cid, visitor=visitor, why=why
@@ -138,7 +142,10 @@ class TcpDoor:
         mapping.worker.shares.give(whose)
 
     def _serve(self, mapping: Mapping, visitor: str, whose: str, sock: socket.socket) -> None:
-        pipe = Pipe(self._house.loop, sock, partial(self._on_end, mapping, whose))
+        on_end = partial(self._on_end, mapping, whose)
+        if self._house.access is not None:
+            on_end = partial(self._write_down, self._house.access, on_end, mapping, visitor, monotonic())
+        pipe = Pipe(self._house.loop, sock, on_end)
         try:
             stream = mapping.worker.open_stream(pipe, mapping.target_id, visitor)
         except StreamError as error:
@@ -152,6 +159,23 @@ class TcpDoor:
         if log.debugging:
             cid = mapping.worker.cid
             log.debug("< visitor", target=mapping.name, cid=cid, visitor=visitor, stream=stream.id)
+
+    def _write_down(
+        self,
+        access: AccessLog,
+        on_end: Callable[[Pipe, str], None],
+        mapping: Mapping,
+        visitor: str,
+        began_at: float,
+        pipe: Pipe,
+        why: str,
+    ) -> None:
+        stream = pipe.stream
+        entry = _entry(mapping, visitor, why or "ok")
+        access.add(
+            entry._replace(bytes_in=stream.sent, bytes_out=stream.received, duration_s=monotonic() - began_at)
+        )
+        on_end(pipe, why)
 
     def _on_end(self, mapping: Mapping, whose: str, pipe: Pipe, why: str) -> None:
         stream = pipe.stream
@@ -173,3 +197,8 @@ class TcpDoor:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()  # they and the door hold each other, and with it the worker
+
+
+def _entry(mapping: Mapping, visitor: str, end: str) -> Entry:
+    worker = mapping.worker
+    return Entry(mapping.owner.user, worker.tag, mapping.name, worker.cid, visitor, 0, 0, 0.0, end)

@@ -1,0 +1,64 @@
+"""The access log: both forms of a line, size, renaming, and a file that cannot be written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import gevent
+
+from aero.server.watch.access import COMBINED, JSON_LINES, AccessLog, Entry, combined_line, json_line
+
+AT = 1_772_366_400.25
+STREAM = Entry("ci", "nas", "ssh", "c1", "192.0.2.7:4000", 10, 20, 1.5, "ok")
+REQUEST = Entry("", "nas", "web", "c2", "[2001:db8::1]:9", 1, 2, 0.25, "ok", "GET", '/a"b\n', 200)
+
+
+def test_lines_as_web_servers_have_them() -> None:
+    assert re.fullmatch(
+        r'192\.0\.2\.7 - ci \[\d\d/\w{3}/2026:\d\d:\d\d:\d\d [+-]\d{4}\] "TCP nas/ssh" - 20 "-" "-"'
+        r' in=10 s=1\.500 tag=nas target=ssh cid=c1 end="ok"\n',
+        combined_line(STREAM, AT),
+    )
+    line = combined_line(REQUEST, AT)
+    assert line.startswith("2001:db8::1 - - [")
+    assert r'] "GET /a\"b\n" 200 2 "-" "-" in=1 ' in line
+    assert line.count("\n") == 1, "nobody forges a line"
+
+
+def test_lines_as_json() -> None:
+    said = json.loads(json_line(STREAM, AT))
+    assert said == {
+        "time": "2026-03-01T12:00:00.250Z", "kind": "stream", "user": "ci", "tag": "nas", "target": "ssh", "cid": "c1",
+        "visitor": "192.0.2.7:4000", "bytes_in": 10, "bytes_out": 20, "duration_s": 1.5, "end": "ok",
+    }  # fmt: skip
+    said = json.loads(json_line(REQUEST, AT))
+    assert (said["kind"], said["method"], said["path"], said["status"]) == ("request", "GET", r'/a"b\n', 200)
+
+
+def test_a_full_file_makes_place_and_a_renamed_one_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "access"
+    log = AccessLog(gevent.get_hub().loop, str(path), JSON_LINES, 600)
+    for _ in range(5):
+        log.add(STREAM)
+        log.flush()
+    assert path.stat().st_size <= 600
+    assert (tmp_path / "access.1").stat().st_size <= 600
+    path.rename(tmp_path / "moved")
+    log.reopen()
+    log.add(STREAM)
+    log.close()
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_what_cannot_be_written_is_lost_and_counted(tmp_path: Path) -> None:
+    log = AccessLog(gevent.get_hub().loop, str(tmp_path / "none" / "access"), COMBINED, 1000)
+    log.add(STREAM)
+    log.flush()
+    assert log._lost == 1
+    (tmp_path / "none").mkdir()
+    log.reopen()
+    log.add(STREAM)
+    log.close()
+    assert len((tmp_path / "none" / "access").read_text().splitlines()) == 1
