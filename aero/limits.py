@@ -81,6 +81,9 @@ class Limits:
     # used so recently that no server in wide use has given it up (the shortest patience is 2 s).
     MUX_POOLED_S = 15.0
     MUX_POOLED_FRESH_S = 1.0
+    # Nor does it take one of a target of which none has lain so long unended: what ends connections without a word does
+    # so with its answer, and both travel together.
+    MUX_REST_S = 0.05
     # How long a target has to close a connection that we have ended.
     MUX_RETIRE_S = 5.0
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import threading
 from collections import Counter
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
 from tests.e2e.harness import LOOPBACK, Lab, Worker, connect, free_port, is_reset, listening, poll
-from tests.e2e.mux import Mux, Target, Wire
+from tests.e2e.mux import Message, Mux, Target, Wire, in_threads, told
 from tests.e2e.services import serve
 
 
@@ -168,3 +170,49 @@ def test_a_closed_target_is_reached_only_while_it_is_open(lab: Lab) -> None:
         said = lab.aero("open", *given, *at)
         assert (said.returncode, text in said.stderr) == (code, True), said
     mux.leave()
+
+
+def _ends_at_once(wire: Wire, request: Message) -> bool:
+    """Says that the connection goes on, and ends it."""
+    wire.send(told(request))
+    return False
+
+
+def _answers_early(wire: Wire, request: Message) -> bool:
+    """Answers, ends its side, and never reads the rest."""
+    wire.send(told(request))
+    wire.sock.shutdown(socket.SHUT_WR)
+    return False
+
+
+def _is_slow_to_close(wire: Wire, request: Message) -> bool:
+    """Says that this was the last, and takes its time to end it."""
+    wire.send(told(request).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+    gone.wait(0.3)
+    return False
+
+
+gone = threading.Event()  # never set: a pause of the target's
+
+
+@pytest.mark.parametrize("talk", [_ends_at_once, _answers_early, _is_slow_to_close])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_how_a_target_ends_costs_no_request_that_was_not_begun(
+    lab: Lab, talk: Callable[[Wire, Message], bool], method: str
+) -> None:
+    mux, target = Mux(lab), Target(lab)
+    target.talks["/"] = talk
+    mux.worker("t", web=target)
+
+    def visit(_: int) -> None:
+        wire = Wire(connect(mux.port))
+        for _ in range(30):
+            body = b"x" if method == "POST" else b""
+            head = f"{method} /t/web/ HTTP/1.1\r\nHost: mux.test\r\nContent-Length: {len(body)}\r\n\r\n"
+            wire.send(head.encode() + body)
+            answer = wire.message(method)
+            assert answer.status == 200, answer
+        wire.sock.close()
+
+    in_threads(4, visit)
+    assert len(target.requests) == 4 * 30, "each was made once"

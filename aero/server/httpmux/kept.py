@@ -76,7 +76,13 @@ class KeptConnections:
         idle = self._idle.get(mapping)
         if not idle:
             return None
-        since = monotonic() - longest_s
+        now = monotonic()
+        since = now - longest_s
+        if longest_s < Limits.MUX_POOLED_S and not mapping.keeps:
+            # What may not be sent twice is not sent to meet an end that is on its way.
+            mapping.keeps = now - idle[0].idle_since >= Limits.MUX_REST_S
+            if not mapping.keeps:
+                since = now + 1.0
         upstream = idle[-1]
         if len(idle) > 1 and upstream.idle_since >= since and upstream.route.alive:
             idle.pop()  # as below, for most
@@ -115,6 +121,12 @@ class KeptConnections:
         idle.append(upstream)
         self._count += 1
         mapping.idle += 1
+
+    def ended(self, upstream: Upstream) -> None:
+        """The target has ended a connection while nobody used it: one that does so at once keeps none."""
+        if monotonic() - upstream.idle_since < Limits.MUX_REST_S:
+            upstream.mapping.keeps = False
+        self.drop(upstream)
 
     def drop(self, upstream: Upstream) -> None:
         """A connection does not wait here any more; harmless when it did not."""

@@ -90,6 +90,9 @@ class Keeper(Protocol):
     def drop(self, upstream: Upstream) -> None:
         """Forgets a connection that waits there; harmless when it does not."""
 
+    def ended(self, upstream: Upstream) -> None:
+        """The target has ended a connection that waits there, or that nobody uses."""
+
     def retired(self, upstream: Upstream) -> None:
         """The connection has sent its last byte and waits for the target's end."""
 
@@ -332,7 +335,7 @@ class Upstream:
         """The target sends no more."""
         user = self.user
         if user is None:
-            self._keeper.drop(self)
+            self._keeper.ended(self)
             self.retire()
             return
         try:
@@ -360,7 +363,7 @@ class Upstream:
             self.mapping.outcome(served=False)
         user, self.user = self.user, None
         if user is None:
-            self._keeper.drop(self)
+            self._keeper.ended(self)
             return
         reached = not (self.stream.refused or self.nothing_left)
         kind = "target slow" if code == Reset.TIMEOUT else "target failed"

@@ -129,6 +129,7 @@ class Mapping:
         self.port = port
         self.options = options
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
+        self.keeps = False  # the mux has seen that the target keeps connections for a next request
         self.idle = 0  # streams that the mux keeps for the next request
         self.fence = Fence.of(options)  # None: whoever comes is let in as far as its user's rule goes
         self.quotas: Allotment | None = None  # None: nobody has one

@@ -19,6 +19,7 @@ class Mapping:
 
     def __init__(self) -> None:
         self.idle = 0
+        self.keeps = True
         self.outcomes: list[bool] = []
 
     def outcome(self, served: bool) -> None:
@@ -207,3 +208,19 @@ def test_at_the_end_everything_that_waits_is_aborted(house: House) -> None:
     house.kept.close()
     assert (retiring.ends[-1], idle.ends, busy.ends) == ("aborted", ["aborted"], [])
     assert not house.kept._idle and not house.kept._retiring and not house.kept._count
+
+
+def test_what_may_not_be_sent_twice_waits_until_the_target_is_known_to_keep_connections(house: House) -> None:
+    house.target.keeps = False
+    first = house.answered()
+    house.kept.put(cast(Any, first))
+    assert house.kept.take(cast(Any, house.target), Limits.MUX_POOLED_FRESH_S) is None
+    house.kept.put(cast(Any, house.answered()))
+    assert house.kept.take(cast(Any, house.target), Limits.MUX_POOLED_S) is not None, "others may"
+    last = house.answered()
+    house.kept.put(cast(Any, last))
+    house.now += 2 * Limits.MUX_REST_S
+    assert house.kept.take(cast(Any, house.target), Limits.MUX_POOLED_FRESH_S) is last
+    house.kept.put(cast(Any, last))
+    house.kept.ended(cast(Any, last))
+    assert not house.target.keeps, "it ended one at once"
