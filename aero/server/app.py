@@ -6,12 +6,13 @@ import gc
 import os
 import socket
 import sys
-from functools import partial
+from contextlib import suppress
 from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, TextIO
 
 from gevent.event import Event
+from gevent.lock import Semaphore
 
 from aero import __version__, logs
 from aero.address import TCP, UDP, Address, UnixPath
@@ -235,8 +236,12 @@ class Server:
         if self._api is not None and self._api.invitation and stream is not None and stream.isatty():
             print(f"the page, with the key to change things: {self._api.invitation}", file=stream, flush=True)
 
-    def reload(self, read: Callable[[], ServerConfig]) -> None:
-        """Takes over what can change while it runs; links stay, unless the code is another. SIGHUP asks for it."""
+    def reload(self, read: Callable[[], ServerConfig]) -> tuple[list[str], list[str]]:
+        """Takes over what can change while it runs; links stay, unless the code is another. SIGHUP asks for it.
+
+        Which options changed, and which need a restart. Raises AeroError where nothing could be changed, once the log
+        has it.
+        """
         try:
             new = read()
             reading = read_roll(new)
@@ -246,7 +251,7 @@ class Server:
             other = self.roll.change(reading, self.sessions, self.registry)
         except AeroError as error:
             reload_failed(error, self.ground.present.config.run_as)
-            return
+            raise
         present = self.ground.present
         config, changed, fixed = reloaded(present.config, new)
         if other:
@@ -259,6 +264,23 @@ class Server:
         if certificates:
             log.info("certificates were read anew; connections that are open keep those they began with")
         reload_done(config.replace(warnings=(*config.warnings, *reading.warnings)), changed, fixed)
+        return changed, fixed
+
+    def reload_on_demand(self, read: Callable[[], ServerConfig]) -> Callable[[], None]:
+        """What SIGHUP calls; from now on the API's POST /reload reads by the same function, and never beside it."""
+        turn = Semaphore(1)
+
+        def reload() -> tuple[list[str], list[str]]:
+            with turn:
+                return self.reload(read)
+
+        def on_signal() -> None:
+            with suppress(AeroError):  # the log has it
+                reload()
+
+        if self._api is not None:
+            self._api.reload_all = reload
+        return on_signal
 
     def drain(self, hurry: Event) -> None:
         """Takes no new workers and visitors, and lets streams end; until drain_s is over or ``hurry`` is set."""
@@ -351,7 +373,7 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     def on_stop() -> None:
         (hurry if stop.is_set() else stop).set()
 
-    on_signals(on_stop, partial(server.reload, read), server.dump)
+    on_signals(on_stop, server.reload_on_demand(read), server.dump)
     started()
     stop.wait()
     log.info("stopping", streams=server.registry.streams)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import services
-from tests.e2e.harness import Lab, connect, echoes, exchange, free_ports, is_reset, poll, read_all
+from tests.e2e.harness import Lab, connect, echoes, exchange, free_ports, is_reset, listening, poll, read_all
 
 
 class Users:
@@ -62,6 +63,22 @@ def listed(api: int) -> list[dict[str, Any]]:
     with urllib.request.urlopen(f"http://127.0.0.1:{api}/list") as answer:
         found: list[dict[str, Any]] = json.load(answer)["workers"]
     return found
+
+
+def reload(state: Path, api: int) -> tuple[int, dict[str, Any]]:
+    """What POST /reload answers."""
+    file = state / "api-key"
+    poll("the API to have its key", lambda: file.exists() and listening(api))
+    key = file.read_text().strip()
+    request = urllib.request.Request(f"http://127.0.0.1:{api}/reload", b"{}", method="POST")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
 
 
 def ended(visitor: socket.socket) -> bool:
@@ -150,3 +167,16 @@ def test_unknown_user_and_wrong_code_look_the_same(lab: Lab, users: Users, echo:
         said.append(refused.stderr.splitlines()[-1])
     assert said[0] == said[1] == said[2]
     poll("three failures", lambda: server.stderr.count("wrong auth code") == 3)
+
+
+def test_a_reload_through_the_api_says_what_came_of_it(lab: Lab, users: Users) -> None:
+    users.write(ci="", nas="")
+    api, state = free_ports(1)[0], lab.new_folder("state")
+    lab.server("--users", str(users.file), "--api", f"127.0.0.1:{api}", code="", state=state)
+    assert reload(state, api) == (200, {"changed": [], "needs_restart": []})
+    users.write(ci='limit = "1mb"', nas="")
+    status, answer = reload(state, api)
+    assert status == 409
+    assert "line 4: [user.ci]: limit: '1mb' is not a size" in answer["error"]
+    users.write(ci='limit = "1MB"')
+    assert reload(state, api) == (200, {"changed": [f"users ({users.file})"], "needs_restart": []})

@@ -17,7 +17,7 @@ from gevent.event import AsyncResult
 
 from aero import __version__, logs
 from aero.address import TCP, UDP, Address, UnixPath, check_name, is_loopback
-from aero.errors import ConfigError, Problem
+from aero.errors import AeroError, ConfigError, Problem
 from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
@@ -114,6 +114,7 @@ class Api:
             ("GET", "/ping", self.get_ping),
             ("POST", "/kick", self.post_kick),
             ("POST", "/open", self.post_open),
+            ("POST", "/reload", self.post_reload),
             ("GET", "/events", self.get_events),
             ("GET", "/metrics", self.get_metrics),
             ("GET", "/traffic", self.get_traffic),
@@ -121,6 +122,8 @@ class Api:
             ("GET", "/openapi.json", self.get_openapi),
         ):
             self._bottle.route(path, method, route)
+        #: What reads everything anew; set once the server runs. Which options changed, and which need a restart.
+        self.reload_all: Callable[[], tuple[list[str], list[str]]] | None = None
         self._http = HttpServer(socks, self, self._turns)
 
     @property
@@ -328,6 +331,19 @@ class Api:
         log.info("kick", cid=worker.cid, tag=worker.tag, by=request.environ.get("REMOTE_ADDR"))
         worker.kick()
         return reply({"cid": worker.cid, "kicked": True, "streams": streams, "grace_s": Limits.KICK_S})
+
+    def post_reload(self, request: Request) -> Reply:
+        """Reads the server's sources again, as SIGHUP does, and says what came of it."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        guard.parameters(request.query_string, ())
+        if self.reload_all is None:
+            raise Problem(503, "the server is still starting")
+        log.info("reload", by=request.environ.get("REMOTE_ADDR"))
+        try:
+            changed, fixed = self.reload_all()
+        except AeroError as error:
+            raise Problem(409, f"nothing is changed: {error}") from None
+        return reply({"changed": changed, "needs_restart": fixed})
 
     def post_open(self, request: Request) -> Reply:
         """Opens a closed target for a time, or closes it."""

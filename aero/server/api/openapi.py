@@ -121,6 +121,9 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 
+SCHEMAS["Reloaded"] = _object(
+    {"changed": {"type": "array", "items": TEXT}, "needs_restart": {"type": "array", "items": TEXT}}
+)
 SCHEMAS["History"] = _object(
     {
         "by": TEXT,
@@ -237,6 +240,7 @@ def document(has_token: bool) -> Schema:
         "/ping": {"get": _get("ping", "Pings a worker now", "Ping", WHICH, problems=(404, 504))},
         "/kick": {"post": _kick()},
         "/open": {"post": _open()},
+        "/reload": {"post": _reload()},
         "/traffic": {"get": _get("traffic", "Throughput of the last ten minutes", "Traffic", SINCE)},
         "/traffic/history": {"get": _history()},
         "/events": {
@@ -292,6 +296,13 @@ def _open() -> Schema:
     summary = "Opens a target with access=closed for a time, or closes it"
     operation = _get("open", summary, "Opened", *OPENS, problems=(404, 409, 411, 413, 415))
     operation["responses"]["404"]["description"] = "There is no such target"
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
+    return operation
+
+
+def _reload() -> Schema:
+    summary = "Reads the configuration, the users and the certificates again, as SIGHUP does"
+    operation = _get("reload", summary, "Reloaded", problems=(409, 411, 413, 415, 503))
     operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
     return operation
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aero.core.codes import Close
-from aero.core.handshake import NEXT_USER
-from aero.core.spake2plus import Verifier
+from aero.core.handshake import NEXT_USER, ServerHandshake, WorkerHandshake
+from aero.core.spake2plus import Password, Verifier
+from aero.core.stretch import stretch
+from aero.errors import SecurityError
 from aero.server.links.codes import Basis, Codes, plain
 
 
@@ -68,3 +70,16 @@ def test_a_verifier_as_text_is_the_verifier_and_a_changed_one_is_none() -> None:
     with pytest.raises(ValueError, match="not a verifier"):
         codes.change({"ci": Basis(verifier=text[:-9] + "AAAAAAAAA")})
     assert codes.verifier("ci") is before
+
+
+def test_the_line_of_a_users_file_lets_its_thief_in_by_nothing_that_it_has() -> None:
+    password = Password(*stretch("the code", "ci"))
+    verifier = Verifier.read(Verifier.of(password.w0, 7).text)
+    stolen = int.from_bytes(verifier.text.encode()[-30:], "big")
+    for w1 in (verifier.w0, stolen, 1):  # what a thief can put in the place of the w1 that he lacks
+        ours = WorkerHandshake(Password(verifier.w0, w1), "ci", bytes(range(48)))
+        theirs = ServerHandshake(lambda _: verifier, bytes(range(1, 49)))
+        proof = ours.receive(theirs.receive(ours.start()))
+        with pytest.raises(SecurityError, match="wrong auth code"):
+            theirs.receive(proof)
+    assert "the code" not in verifier.text
