@@ -141,6 +141,7 @@ OPTIONS: dict[str, TargetOption] = {
             "RATE",
             values.size(1024, values.MAX_RATE),
             "How many bytes a second it may send and get, each direction by itself: 2MB, 500KiB, 8mbit",
+            protos=(TCP, UDP),
         ),
         TargetOption(
             "new-streams",

@@ -26,7 +26,7 @@ _ORIGIN = struct.Struct("!HB")
 MAX_ORIGIN_BYTES = _ORIGIN.size + frames.MAX_VISITOR_BYTES
 
 #: Why a datagram got no further. The program's own words, all of them there from the start.
-FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY = (
+FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE = (
     "queue full",
     "too old",
     "no link",
@@ -36,8 +36,9 @@ FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY = (
     "reply budget",
     "too many flows",
     "memory",
+    "rate limit",
 )
-REASONS = (FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY)
+REASONS = (FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE)
 
 
 class Drops:

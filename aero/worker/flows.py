@@ -17,6 +17,7 @@ from typing import Any
 from aero import logs
 from aero.address import Target
 from aero.core import datagrams
+from aero.core.buckets import Rates
 from aero.core.codes import Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow
@@ -55,6 +56,7 @@ class Conversations:
         self.target = target
         self.places = places
         self.drops = Drops()
+        self.rates: Rates | None = None  # how fast it may send; None: at any
         self._idle_s = float(str(target.setting("idle") or _DEFAULT_IDLE_S)) + Limits.FLOW_MARGIN_S
         self._all: OrderedDict[Conversation, None] = OrderedDict()
         self._timer: Watcher | None = None
@@ -218,7 +220,11 @@ class Conversation:
     def _answered(self, data: bytes, now: float) -> None:
         self._others, self._early = (), None
         self._all.touch(self, now)
-        self._flow.send(data, now)
+        rates = self._all.rates
+        if rates is None or rates.admit(len(data)):
+            self._flow.send(data, now)
+        else:
+            self._flow.drops.add(datagrams.RATE)
 
     # Ends
 

@@ -54,12 +54,14 @@ class Service:
         if not approach.over:
             stream.session.when_reset(stream, partial(self._left, stream, approach))
 
-    def converse(self, flow: Flow, places: flows.FlowPlaces) -> None:
+    def converse(self, flow: Flow, places: flows.FlowPlaces, rates: SendingRates | None) -> None:
         """Leads a flow to the target, or ends it."""
         if self.conversations is None:
             from aero.worker.flows import Conversations
 
             self.conversations = Conversations(self.way, places, self.target)
+            if rates is not None:
+                self.conversations.rates = rates.of(self.id, "")
         self.conversations.add(flow)
 
     def _left(self, stream: Stream, approach: Approach) -> None:
@@ -161,6 +163,8 @@ class Services:
             for service in self._by_id.values():
                 for stream in service.streams:
                     stream.rates = self._rates.of(service.id, "")
+                if service.conversations is not None:
+                    service.conversations.rates = self._rates.of(service.id, "")
         self._rates.take(limits)
 
     def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
@@ -187,4 +191,4 @@ class Services:
             self._flow_places = FlowPlaces()
         if log.debugging:
             log.debug("< visitor", target=service.target.name, visitor=visitor, flow=flow.id)
-        service.converse(flow, self._flow_places)
+        service.converse(flow, self._flow_places, self._rates)

@@ -279,3 +279,18 @@ def test_ten_thousand_queries_and_none_is_lost(lab: Lab) -> None:
     names = lab.path("names")
     names.write_text("".join(f"host{number}.lab A\n" for number in range(10_000)))
     assert dig(lab, port, "-f", str(names), "+short", timeout_s=250).splitlines() == ["10.1.2.3"] * 10_000
+
+
+def test_a_rate_limit_holds_for_datagrams(lab: Lab) -> None:
+    echo = Echo(lab)
+    _, worker = lab.tunnel({"echo": f"{LOOPBACK}:{echo.port}/udp?limit=20KiB"})
+    with visitor(worker.port("echo")) as sock:
+        ask(sock, b"hello")
+        sock.settimeout(0.5)
+        for _ in range(200):
+            sock.send(bytes(1200))
+        back = 0
+        with contextlib.suppress(OSError):
+            while True:
+                back += len(sock.recv(2000))
+        assert 0 < back < 150_000

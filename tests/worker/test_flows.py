@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import gevent
@@ -203,6 +204,16 @@ def test_who_is_silent_goes_later_than_at_the_server(bench: Bench, monkeypatch: 
     monkeypatch.setattr(module, "monotonic", lambda: now + 91)
     bench.all._look()
     assert bench.wire.ended[1][0] == Reset.TIMEOUT
+
+
+def test_what_is_faster_than_a_limit_is_dropped(bench: Bench) -> None:
+    bench.all.rates = cast(Any, SimpleNamespace(admit=lambda count: count < 100))
+    flow = bench.flow(1, b"?")
+    ((_, where),) = bench.came()
+    for size in (200, 50):
+        bench.service.sendto(bytes(size), where)
+    until("the answer", lambda: bench.wire.sent == [(1, bytes(50))])
+    assert flow.drops.counts[datagrams.RATE] == 1
 
 
 def test_a_datagram_that_is_too_large_costs_itself_alone(bench: Bench) -> None:

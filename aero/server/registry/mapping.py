@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Callable, Protocol
 
 from aero.address import TCP
+from aero.core.buckets import Rates
 from aero.core.codes import Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver
@@ -74,6 +75,9 @@ class Provider(Protocol):
 
     def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
         """A flow over one of its sessions; None where no link is up that carries datagrams."""
+
+    def flow_rates(self, target_id: int, visitor: str) -> Rates | None:
+        """How fast a flow's datagrams may go to a target; None: at any."""
 
     def route(self, target_id: int) -> Route:
         """A way to a target over one of its sessions. Raises StreamError when all are leaving."""

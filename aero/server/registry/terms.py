@@ -92,6 +92,7 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
 }
 #: The same of a UDP target.
 HONOURED_BY_UDP: dict[str, Callable[[Option], Option]] = {
+    "limit": number(1024, MAX_RATE),
     "visitors": networks_text,
     "idle": number(*Limits.FLOW_IDLE_S),  # after so many seconds of silence a flow is over
     "amplify": number(*Limits.AMPLIFY),  # bytes of answers for each byte that came

@@ -9,6 +9,7 @@ from time import monotonic, time
 from typing import Any, Callable, Protocol
 
 from aero.address import TCP, UDP
+from aero.core.buckets import Rates
 from aero.core.codes import Close, Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver, Flows
@@ -176,6 +177,10 @@ class Worker:
             if found is None or rank < found[0]:
                 found = rank, flows
         return found[1].open(receiver, target_id, visitor, drops) if found is not None else None
+
+    def flow_rates(self, target_id: int, visitor: str) -> Rates | None:
+        """How fast a flow's datagrams may go to a target; None: at any."""
+        return self._home.rates.of(self, target_id, visitor)
 
     def _best(self) -> WorkerSession:
         """The least busy session; one whose link is doubtful only where there is no better one, and one whose link is

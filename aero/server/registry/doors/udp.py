@@ -13,6 +13,7 @@ from time import monotonic
 from aero import logs
 from aero.address import Address
 from aero.core import datagrams
+from aero.core.buckets import Rates
 from aero.core.codes import Reset
 from aero.core.flows import Flow
 from aero.limits import Limits
@@ -55,6 +56,7 @@ class Visit:
         "passed",
         "prefix",
         "proven",
+        "rates",
         "used_at",
         "whose",
     )
@@ -67,6 +69,7 @@ class Visit:
         self.whose = whose
         self.prefix = _prefix(whom.address[0]) if whose else b""
         self.flow: Flow
+        self.rates: Rates | None = None  # how fast its datagrams may go to the target; None: at any
         self.proven = False
         self.answered = False
         self.passed = 0  # bytes of answers that it was sent
@@ -130,7 +133,10 @@ class UdpDoor:
                 visits.prove(visit)
             visits.touch(visit, now)
         self._mapping.tally.datagrams_in += 1
-        visit.flow.send(data, now)
+        if visit.rates is None or visit.rates.admit(len(data)):
+            visit.flow.send(data, now)
+        else:
+            visit.flow.drops.add(datagrams.RATE)
 
     def _arrived(self, sock: BoundSocket, whom: Whom, now: float) -> Visit | None:
         """A new visitor's flow; None where there is no place or no way."""
@@ -160,6 +166,7 @@ class UdpDoor:
             mapping.drops.add(datagrams.NO_LINK)
             return None
         visit.flow = flow
+        visit.rates = mapping.worker.flow_rates(mapping.target_id, visitor)
         self._hall.visits += 1
         self.visits.add(visit)
         mapping.joined(flow)

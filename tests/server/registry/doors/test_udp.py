@@ -44,6 +44,7 @@ class House:
         self.flows = Flows(cast(Any, self.wire), Room(1 << 20), None)
         self.flows.linked = True
         self.up = True
+        self.rates: Any = None
         self.opened: list[tuple[int, str]] = []
         self.joined: set[Flow] = set()
         self.drops = Drops()
@@ -66,6 +67,9 @@ class House:
             return None
         self.opened.append((target_id, visitor))
         return self.flows.open(receiver, target_id, visitor, drops)
+
+    def flow_rates(self, target_id: int, visitor: str) -> Any:
+        return self.rates
 
     def visit(self, data: bytes = b"?") -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -232,3 +236,10 @@ def test_a_datagram_that_no_socket_takes_is_counted(house: House) -> None:
     house.visit()
     house.answer(1, bytes(65_508))
     assert house.drops.counts[datagrams.LARGE] == 1
+
+
+def test_what_is_faster_than_a_limit_is_dropped(house: House) -> None:
+    house.rates = SimpleNamespace(admit=lambda count: count < 100)
+    sock = house.visit(bytes(50))
+    house.say(sock, bytes(200))
+    assert house.drops.counts[datagrams.RATE] == 1 and {flow.sent for flow in house.joined} == {50}
