@@ -193,8 +193,8 @@ class ServerOptions(RoleOptions):
     )  # fmt: skip
     trust_proxy: values.Networks = option(
         "trust-proxy", "LIST", values.networks, (),
-        "Networks (10.0.0.0/8,::1) of proxies before the mux: what they say of visitors (X-Forwarded-For, ...)"
-        " is passed on", part="mux",
+        "Networks (10.0.0.0/8,::1) of proxies before the mux, or before the workers' port for WebSocket: what they say"
+        " of those they speak for (X-Forwarded-For, ...) counts, and is passed on",
     )  # fmt: skip
     # A laptop's lid, a router's restart, a change of network.
     resume_s: int = option(

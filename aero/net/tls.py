@@ -90,7 +90,7 @@ class TlsTransport(Layer):
         """See Transport."""
         if self._unsent:
             self._clear()
-        count = self._open(buffer)
+        count = self._open(buffer) if self.pending else 0
         if not count and not self._ended:
             self._fill()
             count = self._open(buffer)
@@ -115,11 +115,15 @@ class TlsTransport(Layer):
         self.pending = 0
         try:
             while count < size:
-                more = read(size - count, buffer[count:])
+                more: int = read(size - count, buffer[count:])
                 if not more:
                     self._ended = True
                     break
                 count += more
+                if not self._in.pending and not self._tls.pending():
+                    return (
+                        count  # before the library says so by an exception, which costs as much as a record
+                    )
         except ssl.SSLWantReadError:
             return count
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):

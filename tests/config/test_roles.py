@@ -96,7 +96,8 @@ def test_code_from_a_file(tmp_path: Path, content: bytes) -> None:
     ("given", "warnings"),
     [
         ({"mux": "off", "domain": "a.org"}, ["--domain does nothing while --mux is off"]),
-        ({"mux": "off", "trust-proxy": "::1"}, ["--trust-proxy does nothing while --mux is off"]),
+        ({"mux": "off", "mux-strict": True}, ["--mux-strict does nothing while --mux is off"]),
+        ({"mux": "off", "trust-proxy": "::1"}, []),  # it counts for links by WebSocket, too
         ({"api": "off", "api-token": "t" * 32}, ["--api-token does nothing while --api is off"]),
         ({"mux": ":80", "domain": "a.org"}, []),
     ],

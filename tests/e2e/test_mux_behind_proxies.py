@@ -48,11 +48,10 @@ AROUND_CADDY = """
 """
 
 
-def documented(language: str, **replaced: str) -> str:
-    """The block of this language, with what a test has to change."""
+def documented(language: str, number: int = 0, **replaced: str) -> str:
+    """A block of this language, with what a test has to change."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S)
-    assert len(blocks) == 1
-    text: str = blocks[0]
+    text: str = blocks[number]
     for old, new in replaced.items():
         assert old in text, f"{old} is not in the documented configuration any more"
         text = text.replace(old, new)
