@@ -64,6 +64,16 @@ class Proxy(NamedTuple):
         return cls(scheme, *address, _word(user) if at else None, _word(password))
 
     @property
+    def by_http(self) -> bool:
+        """Whether it is an HTTP proxy; SOCKS5 otherwise."""
+        return self.scheme == HTTP
+
+    @property
+    def wants_addresses(self) -> bool:
+        """Whether names are looked up before it is asked."""
+        return self.scheme == SOCKS5
+
+    @property
     def address(self) -> Address:
         """Where it listens."""
         return Address(self.host, self.port)

@@ -5,12 +5,12 @@ This module must not know where the text came from (aero.config.sources), nor op
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from aero.address import Address, is_loopback
-from aero.config import table
+from aero.config import table, values
 from aero.config.option import Options
-from aero.endpoint import TCP
 from aero.errors import ConfigError
 
 R = TypeVar("R", bound=table.RoleOptions)
@@ -60,14 +60,18 @@ class ClientConfig(table.ClientOptions):
         """Checks everything that was asked for. Raises ConfigError."""
         config = super().parse(given)
         _check_detach(config, given)
-        other = [way for way in config.server.ways if way.scheme != TCP]
-        if other:
-            raise ConfigError(
-                f"{given.place('server')}: {other[0].scheme}:// is not offered yet, write HOST:PORT"
-            )
         if config.user and not given.gives("tag"):
             config = config.replace(tag=config.user.partition("+")[0])
-        return config
+        if config.tls_insecure and not config.auth:
+            place = given.place("tls-insecure")
+            raise ConfigError(f"{place} needs a code, which is all that protects then: write --auth CODE too")
+        idle = tuple(_idle(config, given))
+        return config.replace(warnings=(*config.warnings, *idle)) if idle else config
+
+    def ping(self, websocket: bool) -> int:
+        """Seconds between signs of life on a link of that kind."""
+        given = "ping_s" not in self.computed
+        return self.ping_s if given or not websocket else min(self.ping_s, values.PING_WEBSOCKET_S)
 
     def lock_name(self) -> str:
         """What tells this worker from others: server, tag and targets; and the host, as homes can be shared."""
@@ -133,6 +137,18 @@ def reloaded(old: R, new: R) -> tuple[R, list[str], list[str]]:
         [each.name for each in differ if each.live],
         [each.name for each in differ if not each.live],
     )
+
+
+def _idle(config: ClientConfig, given: Options) -> Iterator[str]:
+    """A line for each option of TLS or WebSocket that does nothing, as no way to the server has that."""
+    ways = config.server.ways
+    for options, used, schemes in (
+        (("ca", "tls-pin", "tls-insecure", "tls-name"), any(way.by_tls for way in ways), "tls:// or wss://"),
+        (("header", "ws-mask"), any(way.by_websocket for way in ways), "ws:// or wss://"),
+    ):
+        for name in options if not used else ():
+            if getattr(config, config.known()[name].field):
+                yield f"{given.place(name)} does nothing without a server by {schemes}"
 
 
 def _check_detach(config: table.RoleOptions, given: Options) -> None:

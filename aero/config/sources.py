@@ -229,7 +229,7 @@ def _toml_value(place: str, option: Option, value: object) -> Value:
         value = str(value)
     if isinstance(value, str) and value:
         return [value] if option.repeats else value
-    if option.metavar == "LIST":
+    if option.metavar == "LIST" or option.repeats:
         if isinstance(value, list) and value and all(isinstance(each, str) and each for each in value):
             return value if option.repeats else ",".join(value)
         raise ConfigError(f"{place}: write one string or a list of strings")

@@ -14,7 +14,7 @@ from aero.address import Address, Target, UnixPath, check_tag, host
 from aero.config import values
 from aero.config.option import Config, argument, flag, hidden, option, repeated, secret
 from aero.config.targets import target_list
-from aero.endpoint import Endpoints
+from aero.endpoint import Endpoints, Header
 
 if TYPE_CHECKING:
     from aero.proxies import Proxy
@@ -225,16 +225,43 @@ class ClientOptions(RoleOptions):
     )  # fmt: skip
     server: Endpoints = option(
         "server", "HOST:PORT", Endpoints.parse, Endpoints.at("0.0.0.0", 8080),
-        "The server to dial. Several, separated by commas, are tried one after another, a moment apart, the one"
-        " that worked last first.",
+        "The server to dial: HOST:PORT, or tcp://, tls://, ws:// or wss:// and HOST[:PORT] (8080, 443, 80, 443), behind"
+        " the last two a path perhaps. Several, separated by commas, are tried a moment apart, the one that worked last"
+        " first; auto://HOST is all four.",
         live=True,
     )  # fmt: skip
     proxy: Proxy | str = hidden(
         "proxy", "URL", values.proxy,
         "Reach the server by a proxy: http://[USER:PASSWORD@]HOST:PORT, socks5:// or socks5h:// (which looks the"
-        " server's name up at the proxy), @FILE to read that from a file, or none",
+        " server's name up at the proxy), @FILE to read that from a file, or none (default: for tls:// and wss:// what"
+        " HTTPS_PROXY, ALL_PROXY and NO_PROXY say)",
         live=True,
     )  # fmt: skip
+    ca: str = option(
+        "ca", "FILE", values.ca_file, "",
+        "For tls:// and wss://: certificates (PEM) that vouch for the server, in place of the system's", live=True,
+    )  # fmt: skip
+    tls_pin: tuple[str, ...] = option(
+        "tls-pin", "LIST", values.pins, (),
+        "Take the server that has this key, whoever signed its certificate: SHA-256 in hexadecimal, or sha256//... as"
+        " aero pin prints and curl takes", live=True,
+    )  # fmt: skip
+    tls_insecure: bool = flag(
+        "tls-insecure", "Take any certificate, so that only the code protects; needs --auth", live=True
+    )
+    tls_name: str = option(
+        "tls-name", "NAME", host, "",
+        "Ask for this name (SNI, Host) in place of the URL's, as some CDNs want", live=True,
+    )  # fmt: skip
+    header: tuple[Header, ...] = repeated(
+        "header", "LINE", values.headers, (),
+        "For ws:// and wss://: a field of the request, 'Name: value', for a gateway that wants a token; may repeat, and"
+        " Host: beats --tls-name. @FILE reads lines.",
+        live=True,
+    )  # fmt: skip
+    ws_mask: bool = flag(
+        "ws-mask", "Mask WebSocket frames at random, for proxies that look; costs speed", live=True
+    )
     auth: str = secret("auth", "The server's code, or @FILE to read it from a file", live=True)
     user: str = option(
         "user", "NAME", values.login, "",
@@ -250,8 +277,10 @@ class ClientOptions(RoleOptions):
         computed=values.machine_host,
     )  # fmt: skip
     ping_s: int = option(
-        "ping", "SECONDS", values.duration(*values.PING_S), 60,
-        "Between signs of life, 1 to 3600; a link that is silent for twice as long is replaced", live=True,
+        "ping", "SECONDS", values.duration(*values.PING_S), values.PING_DEFAULT_S,
+        "Between signs of life, 1 to 3600; a link that is silent for twice as long is replaced (default: 60, and 25 by"
+        " ws:// and wss://, as gateways cut what is silent for a minute)",
+        computed=lambda: values.PING_DEFAULT_S, live=True,
     )  # fmt: skip
     pool: int = option(
         "pool", "N", values.integer(1, values.POOL_LINKS, "links"), 1, "Parallel links to the server, 1 to 16"

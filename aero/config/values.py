@@ -24,6 +24,7 @@ from aero.address import (
     is_ip,
     port_number,
 )
+from aero.endpoint import Header
 from aero.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ IPS = 16
 POOL_LINKS = 16
 #: Dead links are found within two intervals; an hour is beyond every NAT's patience, so more cannot be meant.
 PING_S = (1, 3600)
+PING_DEFAULT_S = 60
+#: Proxies and CDNs cut what is silent for 60 s, some after 30.
+PING_WEBSOCKET_S = 25
 #: A day covers a laptop's night; what is kept for it is bounded in bytes, not by this.
 RESUME_S = (0, 86400)
 #: Service managers kill what takes longer than some minutes to stop.
@@ -80,6 +84,12 @@ SIZE_UNITS = (
 #: Units of durations, in seconds.
 DURATIONS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_UNITS = "seconds, or with a unit, as in 30, 30s, 10m, 2h or 7d"
+
+#: Fields of a request beyond a WebSocket's own: a gateway's token, a name for a CDN. A token has some KiB at most.
+HEADERS, HEADER_CHARS = 32, 8192
+_OURS = ("upgrade", "connection", "content-length", "transfer-encoding")
+#: How a pin is written, as by net/pin.py.
+PIN_PREFIX = "sha256//"
 
 AEADS = ("cryptography", "openssl", "pycryptodome")
 LOG_FORMATS = ("text", "json")
@@ -401,6 +411,82 @@ def _checked_code(code: str, what: str) -> str:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def ca_file(text: str) -> str:
+    """The path of a file that holds certificates as PEM. Raises ConfigError, SourceError."""
+    where = path(text)
+    try:
+        with open(where, "rb") as file:
+            found = b"-----BEGIN" in file.read(FILE_BYTES)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {where!r}: {_reason(error)}") from None
+    if not found:
+        raise ConfigError(f"{where!r} holds no certificate as PEM (-----BEGIN CERTIFICATE-----)")
+    return where
+
+
+def pins(text: str) -> tuple[str, ...]:
+    """Hashes of public keys, 64 hexadecimal digits or curl's ``sha256//`` and base64, as net/pin.py writes them."""
+    from base64 import b64decode, b64encode
+
+    found = []
+    for part in re.split("[,;]", text):
+        word = part.strip()
+        try:
+            if re.fullmatch("[0-9A-Fa-f]{64}", word):
+                digest = bytes.fromhex(word)
+            elif word.startswith(PIN_PREFIX):
+                digest = b64decode(word[len(PIN_PREFIX) :], validate=True)
+            else:
+                digest = b""
+        except ValueError:
+            digest = b""
+        if len(digest) != 32:
+            raise ConfigError(
+                f"{word!r} is not a key's pin, write what aero pin prints at the server: {PIN_PREFIX}..."
+            )
+        found.append(PIN_PREFIX + b64encode(digest).decode())
+    return tuple(found)
+
+
+def headers(lines: list[str]) -> tuple[Header, ...]:
+    """Fields of a request, ``Name: value`` each, or ``@FILE`` with some lines of these. Messages show no value.
+
+    Raises ConfigError, SourceError.
+    """
+    found: list[Header] = []
+    for line in lines:
+        if line.startswith("@"):
+            found += map(_header, _lines(path(line[1:])))
+        else:
+            found.append(_header(line))
+    if len(found) > HEADERS:
+        raise ConfigError(f"{len(found)} fields are too many, write at most {HEADERS}")
+    return tuple(found)
+
+
+def _lines(where: str) -> list[str]:
+    """A file's lines, without empty ones. Raises SourceError."""
+    try:
+        with open(where, "rb") as file:
+            data = file.read(FILE_BYTES)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {where!r}: {_reason(error)}") from None
+    return [line for line in visible(data, where)[0].decode("latin-1").split("\n") if line]
+
+
+def _header(line: str) -> Header:
+    """RFC 9110, section 5: a name of token characters, a value without controls."""
+    name, colon, value = line.partition(":")
+    value = value.strip(" \t")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
+        raise ConfigError("this is no field of a request, write for example 'Authorization: Bearer TOKEN'")
+    if len(value) > HEADER_CHARS or not value.isascii() or not value.isprintable():
+        raise ConfigError(f"the value of {name} is not ASCII text of up to {HEADER_CHARS} characters")
+    if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+        raise ConfigError(f"{name} is said by the WebSocket itself, leave it out")
+    return Header(name, value)
 
 
 def machine_host() -> str:

@@ -14,9 +14,9 @@ from base64 import b64encode
 from typing import Protocol
 
 from aero.address import Address, is_ip
-from aero.errors import NetworkError, PassageError
-from aero.net.transport import Transport, wait
-from aero.proxies import HTTP, Proxy
+from aero.errors import LinkClosed, PassageError
+from aero.net.transport import Transport, receive, send_all
+from aero.proxies import Proxy
 
 MAX_HEAD_BYTES = (
     16 * 1024
@@ -241,34 +241,20 @@ class Socks:
 def pass_through(transport: Transport, proxy: Proxy, server: Address) -> None:
     """Has the proxy at the other end connect us to ``server``. Blocks the greenlet; whoever has a deadline sets it.
 
-    Raises PassageError, and OSError where the connection breaks.
+    Raises PassageError.
     """
-    machine: Machine = Connect(proxy, server) if proxy.scheme == HTTP else Socks(proxy, server)
-    buffer = memoryview(bytearray(_READ_BYTES))
+    machine: Machine = Connect(proxy, server) if proxy.by_http else Socks(proxy, server)
     try:
-        _send(transport, machine.start())
+        send_all(transport, machine.start())
         while not machine.done:
-            try:
-                count = transport.receive_into(buffer)
-            except BlockingIOError:
-                wait(transport, transport.receive_waits_for)
-                continue
-            if not count:
-                raise PassageError(f"the proxy {proxy} hung up in place of an answer")
-            _send(transport, machine.receive(bytes(buffer[:count])))
-    except OSError as error:
-        if isinstance(error, NetworkError):
-            raise
-        raise PassageError(f"the proxy {proxy} broke the connection ({error.strerror or error})") from error
-
-
-def _send(transport: Transport, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[transport.send(rest) :]
-        except BlockingIOError:
-            wait(transport, transport.send_waits_for)
+            send_all(transport, machine.receive(receive(transport, _READ_BYTES)))
+    except LinkClosed as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError):
+            raise PassageError(
+                f"the proxy {proxy} broke the connection ({cause.strerror or cause})"
+            ) from error
+        raise PassageError(f"the proxy {proxy} hung up in place of an answer") from error
 
 
 def _plain(words: bytes) -> str:

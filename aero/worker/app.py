@@ -70,6 +70,8 @@ class WorkerApp:
             log.warning(
                 "no auth code is set: the link is encrypted, but nothing proves who the server is; see --auth"
             )
+        if config.tls_insecure and any(way.by_tls for way in config.server.ways):
+            log.warning("the server's certificate is not checked: only the code protects the link now")
         if config.server.ways[0].host in EVERYWHERE:  # the default
             log.warning("the server is looked for on this machine itself; see --server", server=config.server)
         self.crew.start()

@@ -29,13 +29,13 @@ Through = tuple[Transport, Keyed]
 
 
 def open_link(
-    ground: Ground, owner: LinkOwner, user: str, join: Callable[[], bytes], keyed: Callable[[], None]
+    ground: Ground, owner: LinkOwner, user: str, join: Callable[[int], bytes], keyed: Callable[[], None]
 ) -> Link:
     """A link to the server, not started yet; its JOIN has left. ``ground.outlets.last`` is the way that it goes.
 
-    ``user``: the name that our code is good for. ``join()``, called with our proof at the last moment, gives the JOIN's
-    payload and may raise AeroError; it is called again where that proof did not get through. ``keyed()`` is called
-    when the server has proved itself. Raises AeroError.
+    ``user``: the name that our code is good for. ``join(ping_s)``, called with our proof at the last moment, gives the
+    JOIN's payload and may raise AeroError; it is called again where that proof did not get through. ``keyed()`` is
+    called when the server has proved itself. Raises AeroError.
     """
     outlets = ground.outlets
     ways = outlets.in_order()
@@ -51,7 +51,7 @@ def open_link(
             owner,
             keys.writer,
             keys.reader,
-            ground.config.ping_s,
+            ground.config.ping(way.endpoint.by_websocket),
             keys.early,
             messages.WE_ASKED,
             keys.features,
@@ -70,12 +70,13 @@ def _nothing() -> None:
 
 
 def _try(
-    ground: Ground, way: WayOut, user: str, join: Callable[[], bytes], connected: Callable[[], None]
+    ground: Ground, way: WayOut, user: str, join: Callable[[int], bytes], connected: Callable[[], None]
 ) -> Through:
     """A connection by one way, on which both sides have proved themselves. Raises AeroError."""
     transport = connect(ground.names, way, connected)
+    ping_s = ground.config.ping(way.endpoint.by_websocket)
     try:
-        return transport, greet_server(transport, ground.password, user, ground.backend, join)
+        return transport, greet_server(transport, ground.password, user, ground.backend, lambda: join(ping_s))
     except BaseException as failure:
         transport.close()
         if isinstance(failure, OSError) and not isinstance(failure, AeroError):
@@ -87,7 +88,7 @@ class _Attempt:
     """Several ways at once, a moment apart, until one gets through or all have failed."""
 
     def __init__(
-        self, ground: Ground, ways: tuple[WayOut, ...], user: str, join: Callable[[], bytes]
+        self, ground: Ground, ways: tuple[WayOut, ...], user: str, join: Callable[[int], bytes]
     ) -> None:
         self._ground = ground
         self._ways = ways
@@ -144,14 +145,14 @@ class _Attempt:
         self._schedule.connected(index, monotonic())
         self._stirred.set()
 
-    def _take_turn(self) -> bytes:
+    def _take_turn(self, ping_s: int) -> bytes:
         """The JOIN's payload, for one way at a time. Raises AeroError where nobody wants it."""
         self._turn.acquire()
         self._holder = gevent.getcurrent()
         if self._through is not None:
             raise LinkClosed("another way was quicker")
         try:
-            return self._join()
+            return self._join(ping_s)
         except AeroError as error:
             self._verdict = error
             self._give_up(range(len(self._ways)))

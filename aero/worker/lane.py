@@ -140,10 +140,10 @@ class Lane:
         if doubted is None:
             self._begin()
 
-        def join() -> bytes:
+        def join(ping_s: int) -> bytes:
             if doubted is not None and self.state not in (DIALLING, JOINING):  # else this is a second way's
                 self._step_in(doubted)
-            return self._join().pack()
+            return self._join(ping_s).pack()
 
         try:
             self.link = open_link(self._ground, self, self._name.user, join, self._keyed)
@@ -224,14 +224,14 @@ class Lane:
         beside = self._crew.sister(self) if self.session is None else None
         return _Try(self.session, beside, Event(), AsyncResult(), Event())
 
-    def _join(self) -> Join:
+    def _join(self, ping_s: int) -> Join:
         """The JOIN of the present try."""
         config, takes, beside = self._ground.config, self._try.takes, self._try.beside
         if takes is not None:
-            return takes.takeover(config.ping_s)
+            return takes.takeover(ping_s)
         if beside is not None:
-            return JoinBeside(__version__, config.ping_s, beside.id, beside.secret)
-        return JoinNew(__version__, config.ping_s, self._ground.identity, config.tag, config.host)
+            return JoinBeside(__version__, ping_s, beside.id, beside.secret)
+        return JoinNew(__version__, ping_s, self._ground.identity, config.tag, config.host)
 
     # Link events
 

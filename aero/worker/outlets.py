@@ -26,7 +26,15 @@ class Outlets:
 
         Raises ConfigError where the environment names a proxy that cannot be.
         """
-        guise = Guise()
+        guise = Guise(
+            config.ca,
+            config.tls_pin,
+            config.tls_insecure,
+            config.tls_name,
+            config.header,
+            config.ws_mask,
+            config.link_path,
+        )
         self.ways = tuple(_way(each, config, environ, guise) for each in config.server.ways)
         #: The way that was got through by last; before that, the one to begin with.
         self.last: WayOut = before.last if before is not None and before.last in self.ways else self.ways[0]

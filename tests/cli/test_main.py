@@ -134,6 +134,7 @@ def test_a_symlink_means_what_it_is_called(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["server", "client", "demo"])
 def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     samples = {
         "lock": str(tmp_path / "lock"),
         "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off", "mux-tls": "off",
@@ -145,7 +146,8 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "memory": "64M", "link-path": "/p", "tag": "nas", "user": "ci", "users": "users.toml",
         "access-log": "/a", "access-log-format": "json", "hook": "http://h/", "hook-secret": "s",
         "hook-lost": "3",
-        "target": "web@127.0.0.1:80", "server": "h:1", "proxy": "http://p:1", "host": "box", "ping": "5", "pool": "2",
+        "target": "web@127.0.0.1:80", "server": "h:1", "proxy": "http://p:1", "tls-pin": "ab" * 32, "tls-name": "n.org",
+            "header": "X-Token: x", "ca": str(tmp_path / "ca.pem"), "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip
     known = help.PAGES[command][1].known()
     # --detach would fork these tests; tests/test_daemon.py has it.

@@ -13,9 +13,9 @@ from tests.e2e.harness import LOOPBACK, Lab, address, connect, exchange, free_po
 from tests.e2e.proxies import PASSWORD
 
 
-def refused(lab: Lab, *options: str, server: int = 0, env: dict[str, str] | None = None) -> str:
+def refused(lab: Lab, *options: str, server: int = 0, ways: str = "") -> str:
     """What a worker that tries once says on stderr, which it ends with."""
-    worker = lab.worker(server or free_port(), "--once", *options, targets={"x": 1}, env=env)
+    worker = lab.worker(server or free_port(), "--once", *options, targets={"x": 1}, ways=ways)
     assert worker.wait() == 1
     assert PASSWORD not in worker.stderr and "eva" not in worker.stderr
     return worker.stderr.splitlines()[-1]
@@ -111,6 +111,55 @@ def test_microsocks_with_a_login(lab: Lab) -> None:
     )
     port = free_port()
     assert "nothing listens there" in refused(lab, "--proxy", proxy.url("socks5"), server=port)
+
+
+def test_every_transport_by_a_proxy_and_a_session_that_changes_over(lab: Lab) -> None:
+    """TLS and WebSocket to the server's one port; the environment's proxy is for what is TLS."""
+    server = lab.server()
+    proxy = proxies.tinyproxy(lab, login=True)
+    env = {"HTTPS_PROXY": proxy.url()}
+    where, port = address(server.link_port), services.echo(lab)
+    for scheme, by in (("tls", " by the proxy"), ("ws", ""), ("wss", " by the proxy")):
+        way = f"{scheme}://{where}"
+        worker = lab.worker(server, "--tls-insecure", targets={"x": port}, ways=way, env=env, tag=scheme)
+        with connect(worker.port("x")) as visitor:
+            exchange(visitor, bytes(range(256)) * 2048)
+        assert re.search(rf'link up lane=1 server="?{way}{by}', worker.stderr)
+        assert ("only the code protects" in worker.stderr) == (scheme != "ws")
+        assert PASSWORD not in worker.stderr
+        worker.stop()
+    ways = f"wss://{where},{where}"
+    worker = lab.worker(server, "--tls-insecure", targets={"x": port}, ways=ways, env=env)
+    with connect(worker.port("x")) as visitor:
+        exchange(visitor, b"by wss")
+        worker.says(rf"link up lane=1 server=\"wss://{where} by the proxy")
+        proxy.program.end()
+        worker.says(rf"link resumed lane=1 server={where}$")
+        exchange(visitor, b"by tcp")
+
+
+def test_certificates_that_are_not_taken_each_have_their_line(lab: Lab) -> None:
+    server = lab.server()
+    way = f"tls://{address(server.link_port)}"
+    line = refused(lab, ways=way, server=server.link_port)
+    assert "comes from nobody whom this machine trusts; --ca FILE names who signed it" in line
+    line = refused(lab, "--tls-pin", "ab" * 32, ways=way, server=server.link_port)
+    pin = re.search(r"is not the pinned one: (sha256//[^;]+);", line)
+    assert pin, line
+    worker = lab.worker(server, "--tls-pin", pin[1], targets={"x": services.echo(lab)}, ways=way)
+    with connect(worker.port("x")) as visitor:
+        exchange(visitor, b"pinned")
+
+    def plain(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")
+
+    page = services.serve(lab, plain)
+    assert "does not speak TLS" in refused(lab, ways=f"tls://{address(page)}", server=page)
+    line = refused(lab, ways=f"ws://{address(server.link_port)}/other", server=server.link_port)
+    assert "knows nothing of /other (HTTP 404)" in line or "does not pass WebSocket on" in line, line
+    done = lab.aero("client", "--server", way, "--target", "x@127.0.0.1:1", "--tls-insecure")
+    assert done.returncode == 2 and "--tls-insecure needs a code" in done.stderr
 
 
 @pytest.mark.programs

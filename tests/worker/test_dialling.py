@@ -58,7 +58,7 @@ class Server:
         self.linked = arguments[1:]
         return SimpleNamespace(machine=SimpleNamespace(eager=False))
 
-    def open(self, join: Callable[[], bytes] = lambda: b"join") -> Any:
+    def open(self, join: Callable[[int], bytes] = lambda ping_s: b"join") -> Any:
         config = ClientConfig(server=Endpoints.at("s.test", 8080), ping_s=30)
         ground = SimpleNamespace(
             config=config, names=None, password="code", backend="aes", outlets=Outlets(config, {})
@@ -115,7 +115,7 @@ def test_an_error_of_the_connection_is_a_link_that_closed(server: Server, error:
 
 
 def test_who_is_wanted_by_nobody_any_more_hangs_up(server: Server) -> None:
-    def nobody() -> bytes:
+    def nobody(ping_s: int) -> bytes:
         raise LinkClosed("the session is over")
 
     with pytest.raises(LinkClosed, match="the session is over"):
@@ -177,13 +177,13 @@ class Ways:
         else:
             gevent.sleep(step)
 
-    def go(self, monkeypatch: pytest.MonkeyPatch, join: Callable[[], bytes] = lambda: b"") -> None:
+    def go(self, monkeypatch: pytest.MonkeyPatch, join: Callable[[int], bytes] = lambda ping_s: b"") -> None:
         monkeypatch.setattr(dialling, "connect", self.connect)
         monkeypatch.setattr(dialling, "greet_server", self.greet)
         monkeypatch.setattr(dialling, "Link", lambda *_: SimpleNamespace(machine=SimpleNamespace()))
         monkeypatch.setattr(schedule, "STAGGER_S", 0.01)
         monkeypatch.setattr(schedule, "PATIENCE_S", 0.03)
-        config = SimpleNamespace(ping_s=60)
+        config = ClientConfig()
         ground = SimpleNamespace(config=config, names=None, password="", backend="", outlets=self.outlets)
         with gevent.Timeout(20):
             open_link(cast(Any, ground), cast(Any, None), "", join, lambda: None)
@@ -216,7 +216,7 @@ def test_one_proof_at_a_time_and_the_next_where_it_fails(monkeypatch: pytest.Mon
     ways = Ways(cut=["join", 0.1, LinkClosed("cut")], good=["join", 0.1])
     asked = []
 
-    def join() -> bytes:
+    def join(ping_s: int) -> bytes:
         asked.append(len(ways.open))
         return b""
 
@@ -239,7 +239,7 @@ def test_who_is_wanted_no_more_ends_all_ways(monkeypatch: pytest.MonkeyPatch) ->
     ways = Ways(one=["join"], two=[LONG], three=["join"])
     over = LinkClosed("the session is over")
 
-    def nobody() -> bytes:
+    def nobody(ping_s: int) -> bytes:
         raise over
 
     with pytest.raises(LinkClosed) as raised:
