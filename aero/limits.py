@@ -22,6 +22,8 @@ class Limits:
     WORKERS = 4096
     # A registration (63 + 253 characters and about 80 of JSON per target) has to fit 64 KiB of control message.
     TARGETS_PER_WORKER = 128
+    # Header fields that a target may have set, and removed: more than any program looks at.
+    TARGET_HEADERS = 16
 
     # The API's connections: a few people's browsers (six each), a scraper, scripts.
     API_CONNECTIONS = 128

@@ -20,6 +20,7 @@ COMMON = {
     "aero.address": {"aero.errors"},
     "aero.endpoint": {"aero.address", "aero.errors"},
     "aero.limits": {"aero.address"},
+    "aero.headers": {"aero.address", "aero.errors"},
     "aero.proxies": {"aero.address", "aero.errors"},
     "aero.logs": {"aero.errors"},
 }
@@ -33,7 +34,15 @@ FRIENDS = {("aero.core.session", "aero.core.stream")}
 MAY_IMPORT = {
     **COMMON,
     "aero.core": {"aero.errors", "aero.address"},
-    "aero.config": {"aero", "aero.errors", "aero.address", "aero.endpoint", "aero.limits", "aero.proxies"},
+    "aero.config": {
+        "aero",
+        "aero.errors",
+        "aero.address",
+        "aero.endpoint",
+        "aero.headers",
+        "aero.limits",
+        "aero.proxies",
+    },
     "aero.host": {"aero", "aero.errors", "aero.limits", "aero.logs"},
     "aero.net": {*COMMON, "aero.core"},
     "aero.worker": ROLES,

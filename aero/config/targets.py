@@ -71,6 +71,34 @@ def visiting_networks(text: str) -> tuple[str, ...]:
     return tuple(str(each) for each in values.networks(text.replace("+", ",")))
 
 
+def header_host(text: str) -> str:
+    """What the mux writes as Host."""
+    from aero.headers import check_host
+
+    return check_host(text)
+
+
+def header_lines(text: str) -> tuple[str, ...]:
+    """``NAME:VALUE`` joined by +, or in ``@FILE`` one a line, where values may be secrets or have a + in them."""
+    from aero.headers import check_line
+
+    lines = values.secret_lines(text[1:]) if text.startswith("@") else text.split("+")
+    return _some([check_line(each) for each in lines])
+
+
+def header_names(text: str) -> tuple[str, ...]:
+    """Names of header fields, joined by +."""
+    from aero.headers import check_field
+
+    return _some([check_field(each) for each in text.split("+")])
+
+
+def _some(items: list[str]) -> tuple[str, ...]:
+    if not 1 <= len(items) <= Limits.TARGET_HEADERS:
+        raise ConfigError(f"{len(items)} are given, write 1 to {Limits.TARGET_HEADERS}")
+    return tuple(items)
+
+
 #: How a visitor's way is chosen, in the words of aero.server.policy.balance.
 BALANCES = ("round-robin", "least", "random-two", "hash", "cookie")
 #: What may stand behind a target's ?, by name.
@@ -135,6 +163,21 @@ OPTIONS: dict[str, TargetOption] = {
             group_key,
             "The group's key, the same at all its workers; needed where the server knows no users",
             needs="group",
+        ),
+        TargetOption("host", "NAME", header_host, "The mux writes this Host, in place of the visitor's"),
+        TargetOption(
+            "header-set",
+            "NAME:VALUE",
+            header_lines,
+            "The mux puts these fields into requests, joined by +, in place of the visitor's; @FILE: one a line",
+            guards=True,
+        ),
+        TargetOption(
+            "header-remove",
+            "NAMES",
+            header_names,
+            "The mux takes these fields out of requests, joined by +",
+            guards=True,
         ),
         TargetOption(
             "limit",

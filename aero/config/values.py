@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 DOMAIN_CHARS = HOST_CHARS - 2 * (NAME_CHARS + 1)
 #: Far beyond any code that people or generators write, and little enough to hand to scrypt for nothing.
 AUTH_BYTES = 1024
-#: What may stand behind it in its file and does not count: a mark before it, a line's end, some blanks.
+#: A file of an option's lines travels to the server in one message.
+SECRETS_BYTES = 8 * 1024
+#: What may stand behind a code in its file and does not count: a mark before it, a line's end, some blanks.
 ENDING_BYTES = 64
 _MARK = b"\xef\xbb\xbf"
 #: Every address of a well connected host; more is a mistake in a list.
@@ -355,6 +357,23 @@ def auth_code(text: str, what: str = "the code") -> Code:
     return Code(
         _checked_code(plain.decode("utf-8", "surrogateescape"), f"{what} in {where!r}"), warnings, notes
     )
+
+
+def secret_lines(where: str) -> list[str]:
+    """The lines of a file that may hold secrets, without blank ones. Messages name the file, never a line.
+
+    Raises ConfigError, SourceError.
+    """
+    where = path(where)
+    try:
+        with open(where, "rb") as file:
+            data = file.read(SECRETS_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {where!r}: {_reason(error)}") from None
+    if len(data) > SECRETS_BYTES:
+        raise ConfigError(f"{where!r} has more than {SECRETS_BYTES} bytes")
+    lines = visible(data, where)[0].decode("utf-8", "surrogateescape").split("\n")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def proxy(text: str) -> tuple[Proxy | str, tuple[str, ...], tuple[str, ...]]:

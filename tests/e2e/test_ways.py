@@ -13,7 +13,7 @@ from typing import Callable
 import pytest
 
 from tests.e2e.harness import LOOPBACK, Lab, Worker, connect, free_port, is_reset, listening, poll
-from tests.e2e.mux import Message, Mux, Target, Wire, in_threads, told
+from tests.e2e.mux import Message, Mux, Target, Wire, heard, in_threads, told
 from tests.e2e.services import serve
 
 
@@ -62,6 +62,26 @@ def test_a_visitor_stays_with_one_member_while_it_is_there(lab: Lab) -> None:
     workers[int(first)].stop()
     poll("it to be gone", lambda: who(port) not in (first, ""))
     assert len({who(port) for _ in range(9)}) == 1
+
+
+def test_a_target_gets_the_host_and_the_fields_that_it_asked_for(lab: Lab) -> None:
+    mux, target = Mux(lab), Target(lab)
+    target.heads["/away"] = (
+        b"HTTP/1.1 302 Found\r\nLocation: http://app.internal/b\r\nContent-Length: 0\r\n\r\n"
+    )
+    secret = lab.path("fields")
+    secret.write_text("X-Key: a+b, c\nX-Role: guest\n")
+    options = f"host=app.internal&header-set=@{secret}&header-remove=Cookie"
+    worker = lab.worker(mux.server, targets={"web": f"{LOOPBACK}:{target.port}?{options}"}, tag="t")
+    worker.port("web")
+    got = heard(mux.ask("/t/web/a", "X_Role: admin", "X-Role: root", "Cookie: a=b", "X-Other: 1"))
+    hosts = got.get("Host"), got.get("X-Forwarded-Host")
+    assert (got.target, *hosts) == ("/a", "app.internal", "mux.test")
+    assert (got.get("X-Key"), got.get("X-Role"), got.get("X-Other")) == ("a+b, c", "guest", "1")
+    assert (got.get("Cookie"), got.get("X_Role")) == (None, None)
+    assert mux.ask("/t/web/away").get("Location") == "/t/web/b"
+    assert "a+b, c" not in worker.stderr + mux.server.stderr, "what stands in a file is nobody's to read"
+    mux.leave()
 
 
 def test_a_target_that_fails_is_passed_over_until_it_is_well(lab: Lab) -> None:

@@ -46,12 +46,14 @@ class Peer(NamedTuple):
 
 class Place(NamedTuple):
     """Where a visitor has found a target. ``prefix``: what was taken off the path, as he wrote it, b"" by host name;
-    ``host``: the name that he used; ``local``: the target's own address.
+    ``host``: the name that he used; ``local``: the target's own address; ``called``: the Host that the target gets in
+    place of that name, b"" where it gets that.
     """
 
     prefix: bytes
     host: bytes
     local: bytes
+    called: bytes = b""
 
 
 # ----------------------------------------------------------------------------
@@ -60,16 +62,16 @@ class Place(NamedTuple):
 
 
 def request_head(
-    request: Request, path: bytes, host: bytes, local: bytes, peer: Peer, prefix: bytes
+    request: Request, path: bytes, host: bytes, local: bytes, peer: Peer, prefix: bytes, called: bytes = b""
 ) -> bytes:
     """The head that the target gets.
 
     ``path``: its request target; ``host``: who was asked, b"" when the visitor does not say: then ``local``, the
-    target's address; ``prefix``: what was taken off the path.
+    target's address; ``prefix``: what was taken off the path; ``called``: what Host says all the same.
     """
     kept = request.kept
-    if request.places and prefix:
-        kept = without_prefix(kept, Place(prefix, visited_host(request, peer), local))
+    if request.places and (prefix or called):
+        kept = without_prefix(kept, Place(prefix, visited_host(request, peer), local, called))
     if request.length == CHUNKED:
         framing = b"Transfer-Encoding: chunked\r\n"
     elif request.length >= 0:
@@ -85,7 +87,7 @@ def request_head(
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n" % (
         request.method,
         path,
-        host or local,
+        called or host or local,
         kept,
         framing,
         _forwarding(request, host, peer, prefix),
@@ -172,6 +174,8 @@ def _inside(url: bytes, place: Place) -> bytes:
     if match is not None and match[2].lower() != place.host.lower():
         return url
     start, path = (url[: match.start(3)], match[3]) if match is not None else (b"", url)
+    if match is not None and place.called:
+        start = b"%b//%b" % (match[1] or b"", place.called)
     if path != place.prefix and not path.startswith(place.prefix + b"/"):
         return url
     return start + (path[len(place.prefix) :] or b"/")
@@ -213,13 +217,14 @@ def response_head(
 def with_prefix(kept: bytes, place: Place) -> bytes:
     """Header lines with every address of the target's as the visitor has to use it, and nothing said for others.
 
-    By host name only cookies are looked at: there a target's paths are the visitor's.
+    By host name only cookies are looked at: there a target's paths are the visitor's, and so is its name unless it gets
+    another as Host.
     """
     lines = []
     for line in kept.split(b"\r\n"):
         name, _, value = line.partition(b": ")
         rewrite = _REWRITES.get(name.lower())
-        if rewrite is not None and (place.prefix or rewrite is _cookie):
+        if rewrite is not None and (place.prefix or place.called or rewrite is _cookie):
             value = rewrite(value, place)
             if not value:
                 continue
@@ -232,7 +237,7 @@ def _location(value: bytes, place: Place) -> bytes:
     """An address as the visitor has to see it: below the prefix, where it is the target's own."""
     match = _AUTHORITY.fullmatch(value)
     if match is not None:
-        if match[2].lower() not in _own_names(place.host.lower(), place.local.lower()):
+        if match[2].lower() not in _own_names(place.host.lower(), place.local.lower(), place.called.lower()):
             return value
         value = match[3] if match[3].startswith(b"/") else b"/" + match[3]
     elif not value.startswith(b"/"):
@@ -241,11 +246,13 @@ def _location(value: bytes, place: Place) -> bytes:
 
 
 @lru_cache(CACHED_HEADS)
-def _own_names(host: bytes, local: bytes) -> frozenset[bytes]:
-    """By which names a target may call itself: the visitor's, its address, and the visitor's name with its port."""
+def _own_names(host: bytes, local: bytes, called: bytes) -> frozenset[bytes]:
+    """By which names a target may call itself: the visitor's, its address, the visitor's name with its port, and the
+    one that it gets as Host.
+    """
     at, port = _split(local)
     hosts = {_split(host)[0], at, *(_LOOPBACK if at in _LOOPBACK else ())}
-    names = {host, local, *(b"%b:%b" % (each, port) for each in hosts)}
+    names = {host, local, *([called] if called else ()), *(b"%b:%b" % (each, port) for each in hosts)}
     return frozenset(names | hosts if port in (b"80", b"443") else names)
 
 

@@ -257,7 +257,12 @@ class Visitor:
         self._upstream = upstream
         local = upstream.mapping.local.encode()
         passed = sticky.without(request) if upstream.mapping.sticky else request
-        head = rewrite.request_head(passed, wanted.path, wanted.host, local, self.peer, wanted.prefix)
+        called, change = _NOTHING, upstream.mapping.alteration
+        if change is not None:
+            called = change.host
+            kept, forwarded = change.lines_of(passed.kept), change.fields_of(passed.forwarded)
+            passed = passed._replace(kept=kept, forwarded=forwarded)
+        head = rewrite.request_head(passed, wanted.path, wanted.host, local, self.peer, wanted.prefix, called)
         sent = tries.sent or _NOTHING
         if self._note is not None:
             self._note.asked(upstream)
@@ -360,7 +365,9 @@ class Visitor:
         if not response.places or request is None or wanted is None or upstream is None:
             return None
         host = rewrite.visited_host(request, self.peer)
-        return Place(wanted.prefix, host, upstream.mapping.local.encode())
+        change = upstream.mapping.alteration
+        called = change.host if change is not None else _NOTHING
+        return Place(wanted.prefix, host, upstream.mapping.local.encode(), called)
 
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""

@@ -14,6 +14,7 @@ from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
 from aero.limits import Limits
 from aero.server.policy.access import Access
+from aero.server.policy.altering import Alteration
 from aero.server.policy.balance import COOKIE
 from aero.server.policy.health import Health
 from aero.server.policy.rules import EVERYBODY, Rule
@@ -139,6 +140,7 @@ class Mapping:
         self.quotas: Allotment | None = None  # None: nobody has one
         self.pools: list[Among] = []  # whose member it is: the first one is the mux's
         self.access = Access() if options.get("access") == CLOSED else None
+        self.alteration = Alteration.of(options)  # None: the mux passes requests as they came
         self.health = Health(options) if "check" in options else None
         self.door: Door
         self._give_way = give_way

@@ -11,6 +11,7 @@ from typing import Callable
 from aero.address import NAME, TCP, UDP
 from aero.core.messages import MAX_RATE, Option, Options
 from aero.errors import ConfigError
+from aero.headers import check_field, check_host, check_line
 from aero.limits import Limits
 from aero.server.policy.balance import BALANCES
 from aero.server.registry.admission import networks
@@ -67,6 +68,32 @@ def text(pattern: str, what: str) -> Callable[[Option], Option]:
     return check
 
 
+def texts(check: Callable[[str], str], highest: int) -> Callable[[Option], Option]:
+    """A reader for lists of 1 to ``highest`` texts that ``check`` lets pass."""
+
+    def read_all(value: Option) -> Option:
+        if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= highest:
+            raise ConfigError(f"not a list of 1 to {highest} texts")
+        for each in value:
+            if not isinstance(each, str):
+                raise ConfigError("not a list of texts")
+            check(each)
+        return value
+
+    return read_all
+
+
+def one_text(check: Callable[[str], str]) -> Callable[[Option], Option]:
+    """A reader for a text that ``check`` lets pass."""
+
+    def read_one(value: Option) -> Option:
+        if not isinstance(value, str):
+            raise ConfigError("not a text")
+        return check(value)
+
+    return read_one
+
+
 def networks_text(value: Option) -> Option:
     """Networks that visitors come from, as they are written."""
     networks(value)
@@ -84,6 +111,9 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
     "timeout": number(1, 60),
     "group": text(NAME.pattern, "a name"),
     "group-key": text("[0-9a-f]{32}", "a digest"),
+    "header-remove": texts(check_field, Limits.TARGET_HEADERS),
+    "header-set": texts(check_line, Limits.TARGET_HEADERS),
+    "host": one_text(check_host),
     "limit": number(1024, MAX_RATE),
     "new-streams": number(1, 100_000),
     "visitor-streams": number(1, 100_000),

@@ -154,3 +154,19 @@ def test_the_host_that_the_visitor_sees() -> None:
     request = parse_request(head, 9)
     assert rewrite.visited_host(request, PROXY) == b"a.test"
     assert rewrite.visited_host(request, STRANGER) == b"inner"
+
+
+@pytest.mark.parametrize("place", [BY_PATH, BY_HOST])
+def test_a_target_that_is_called_otherwise_sends_nobody_to_that_name(place: Place) -> None:
+    called = place._replace(called=b"app.internal")
+    assert seen(called, "Location: https://APP.internal/a") == f"Location: {place.prefix.decode()}/a"
+    assert seen(called, "Location: http://other.test/a") == "Location: http://other.test/a"
+    assert "Domain" not in seen(called, "Set-Cookie: a=b; Domain=app.internal; Path=/")
+
+
+def test_host_is_what_the_target_wants_and_forwarded_what_the_visitor_wrote() -> None:
+    asked = parse_request(b"MOVE /a HTTP/1.1\r\nHost: x.test\r\nDestination: http://x.test/b\r\n\r\n", 9)
+    head = rewrite.request_head(asked, b"/a", asked.host, b"h:1", STRANGER, b"", b"app.internal")
+    assert b"\r\nHost: app.internal\r\n" in head
+    assert b"\r\nDestination: http://app.internal/b\r\n" in head
+    assert b"\r\nX-Forwarded-Host: x.test\r\n" in head
