@@ -79,7 +79,7 @@ MAY_IMPORT = {
 ABOVE = {"aero.cli", "aero.__main__"}
 
 NOT_IN_CORE = {"gevent", "socket", "select", "ssl", "time", "logging", "os"}
-NOT_IN_WORKER = {"bottle", "dataclasses", "gevent.pywsgi", "sqlite3", "aero.server"}
+NOT_IN_WORKER = {"bottle", "dataclasses", "gevent.pywsgi", "sqlite3", "ssl", "aero.proxies", "aero.server"}
 
 
 def module_name(path: Path) -> str:
