@@ -106,6 +106,9 @@ class Limits:
     # streams.
     VISITORS_PER_ADDRESS = 256
     VISITORS_PER_WORKER = 16_384
+    # Connections from --proxy-protocol networks whose header has not come whole; a newer one takes the oldest's place.
+    PROXY_HEADERS = 512
+    PROXY_HEADER_S = 5.0
     # Descriptors that no visitor of a mapping gets, at most a quarter of all: links, handshakes and the API need them.
     KEPT_DESCRIPTORS = 1024
 

@@ -196,6 +196,11 @@ class ServerOptions(RoleOptions):
         "Networks (10.0.0.0/8,::1) of proxies before the mux, or before the workers' port for WebSocket: what they say"
         " of those they speak for (X-Forwarded-For, ...) counts, and is passed on",
     )  # fmt: skip
+    proxy_protocol: values.Networks = option(
+        "proxy-protocol", "LIST", values.networks, (),
+        "Networks (10.0.0.0/8,::1) of load balancers: from them a PROXY header (v1, v2) is required on mappings, mux"
+        " and link port; from others none is read",
+    )  # fmt: skip
     # A laptop's lid, a router's restart, a change of network.
     resume_s: int = option(
         "resume", "SECONDS", values.duration(*values.RESUME_S), 60,

@@ -180,6 +180,13 @@ OPTIONS: dict[str, TargetOption] = {
             guards=True,
         ),
         TargetOption(
+            "proxy",
+            "VERSION",
+            values.one_of(("v1", "v2")),
+            "Send it a PROXY header first, with the visitor's address: v1 (text) or v2 (binary)",
+            guards=True,
+        ),
+        TargetOption(
             "limit",
             "RATE",
             values.size(1024, values.MAX_RATE),

@@ -26,6 +26,7 @@ from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
+from aero.net.announced import Announcers
 from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.loop import Loop, Watcher, event_loop, stopped
 from aero.server.ground import Ground
@@ -101,6 +102,7 @@ class Server:
         self._access: AccessLog | None = None
         if config.access_log:
             self._access = AccessLog(loop, config.access_log, config.access_log_format, config.log_size)
+        announcers = Announcers.build(loop, Trust(config.proxy_protocol))
         self.ground = ground = Ground(
             loop=loop,
             present=Present(config),
@@ -112,7 +114,8 @@ class Server:
             events=events,
             leases=leases,
             usage=usage if not config.no_history else None,
-            registry=Registry(loop, ports, events, counters, Tenants(reading.users)),
+            announcers=announcers,
+            registry=Registry(loop, ports, events, counters, announcers, Tenants(reading.users)),
         )
         self._hooks: Hooks | None = None
         if config.hooks:
@@ -124,11 +127,15 @@ class Server:
         self.sessions = Sessions(ground)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
         self.gate = Gate(ground, self.sessions, self.roll.codes, entrance)
-        self._listeners = [Listener(loop, sock, self.gate.connected) for sock in socks]
+        self._listeners = [
+            Listener(loop, sock, announcers.porch(self.gate.connected).connected) for sock in socks
+        ]
         self._mux = self._start_mux(mux_socks, socks if SAME in config.mux else [], mux_tls_socks)
         entrance.web = self._mux if SAME in config.mux else None
         entrance.secure_web = self._mux
-        self._listeners += [Listener(loop, sock, self.gate.visited) for sock in mux_tls_socks]
+        self._listeners += [
+            Listener(loop, sock, announcers.porch(self.gate.visited).connected) for sock in mux_tls_socks
+        ]
         self._api = self._start_api(config.api, api_socks)
 
     def _keep_usage(self, loop: Loop, counters: Counters, config: ServerConfig) -> Usage:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from aero.core.aead.backend import Backend
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
+from aero.net.announced import Announcers
 from aero.net.loop import Loop
 from aero.server.present import Present
 from aero.server.registry.registry import Registry
@@ -34,4 +35,5 @@ class Ground(NamedTuple):
     events: Events
     leases: Leases
     usage: Usage | None  # None with --no-history
+    announcers: Announcers
     registry: Registry

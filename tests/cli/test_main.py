@@ -140,7 +140,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off", "mux-tls": "off",
         "tls-cert": "/c.pem", "tls-key": "/k.pem",
         "domain": "d.org", "resume": "7", "drain": "3", "lease-days": "9", "run-as": "nobody",
-        "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8",
+        "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8", "proxy-protocol": "::1",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
         "memory": "64M", "link-path": "/p", "tag": "nas", "user": "ci", "users": "users.toml",

@@ -13,6 +13,7 @@ from aero.core.codes import Reset
 from aero.core.stream import OPEN
 from aero.errors import StreamError
 from aero.limits import Limits
+from aero.net.proxyheader import Arrived, nowhere
 from aero.server.httpmux.body import Bytes
 from aero.server.httpmux.head import IDEMPOTENT
 from aero.server.httpmux.kept import KeptConnections
@@ -49,8 +50,11 @@ class Tries:
             and (self._idempotent or monotonic() - own.idle_since <= Limits.MUX_POOLED_S)
         )
 
-    def next(self, kept: KeptConnections, visitor: str) -> Upstream | None:
-        """A connection to the first mapping that gives one: a kept one at first, after that failed a new one."""
+    def next(self, kept: KeptConnections, visitor: str, arrived: Arrived = nowhere) -> Upstream | None:
+        """A connection to the first mapping that gives one: a kept one at first, after that failed a new one.
+
+        ``arrived``: where the visitor's connection did, for targets with a PROXY header.
+        """
         if self.sent is None or self._count >= Limits.MUX_TRIES:
             return None
         longest_s = Limits.MUX_POOLED_S if self._idempotent else Limits.MUX_POOLED_FRESH_S
@@ -64,7 +68,7 @@ class Tries:
             self._new_only = False
             del self._left[0]
             try:
-                return Upstream(kept, mapping, visitor)
+                return Upstream(kept, mapping, visitor, arrived)
             except StreamError as error:
                 if not self._reached:
                     self._failed = ("busy" if error.code == Reset.LIMIT else "no worker", "")

@@ -35,6 +35,7 @@ from aero.server.policy.shares import Shares
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aero.net.announced import Announcers
     from aero.server.present import Present
     from aero.server.registry.registry import Registry
     from aero.server.store.leases import Leases
@@ -56,6 +57,10 @@ class MuxGround(Protocol):
     @property
     def present(self) -> Present:
         """Holds the present configuration."""
+
+    @property
+    def announcers(self) -> Announcers:
+        """Whose connections begin with a PROXY header."""
 
     @property
     def counters(self) -> Counters:
@@ -110,11 +115,12 @@ class Mux:
         ground.memory.incoming.holders.add(self._holdings)
         self._shares = Shares(Limits.MUX_VISITORS, Limits.MUX_VISITORS_PER_ADDRESS, of_free=0)
         self._line = descriptor_line()
+        self._porch = ground.announcers.porch(self._connected)
         self._listeners: list[Listener] = []
         for sock in socks:
             notice_absence(sock)
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
-            self._listeners.append(Listener(ground.loop, sock, self._connected))
+            self._listeners.append(Listener(ground.loop, sock, self._porch.connected))
         self._address = Address(*[*socks, *others][0].getsockname()[:2])
         self._timer = ground.loop.timer(SWEEP_S, SWEEP_S)
         self._timer.start(self._sweep)
@@ -250,6 +256,7 @@ class Mux:
         self.kept.sweep(monotonic())
 
     def _stop_listening(self) -> None:
+        self._porch.close()
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

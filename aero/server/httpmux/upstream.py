@@ -15,6 +15,8 @@ from aero.core.codes import Reset
 from aero.core.stream import Stream
 from aero.errors import MessageError
 from aero.limits import Limits
+from aero.net import proxyheader
+from aero.net.proxyheader import Arrived, nowhere
 from aero.server.httpmux.body import Bytes, Transfer
 from aero.server.httpmux.head import (
     NO_BODY,
@@ -129,15 +131,17 @@ class Upstream:
         "user",
     )
 
-    def __init__(self, keeper: Keeper, mapping: Mapping, visitor: str) -> None:
-        """Opens the stream at once. Raises StreamError."""
+    def __init__(self, keeper: Keeper, mapping: Mapping, visitor: str, arrived: Arrived = nowhere) -> None:
+        """Opens the stream at once. Raises StreamError. ``arrived``: where the visitor's connection did."""
         self._keeper = keeper
         self.mapping = mapping
         self.user: User | None = None
         self.used = False  # served a request before: the target may be about to close it
         self.idle_since = 0.0
-        # Whoever asks over it may be taken for its first visitor from here on: it is his alone (NTLM, Negotiate).
-        self.pinned = False
+        version = mapping.options.get("proxy")
+        # Whoever asks over it may be taken for its first visitor from here on: it is his alone (NTLM, Negotiate, and
+        # where a PROXY header has said who that is).
+        self.pinned = version is not None
         self._over = False  # the stream has ended, and all that count it know
         self.answered = False  # the target has answered on it: it takes this connection beside its others
         self._begun_at = 0  # where the present request begins in the session's sequence
@@ -148,6 +152,12 @@ class Upstream:
         self.stream: Stream = self.route.open(self, visitor)
         mapping.joined(self.stream)
         keeper.opened(self)
+        if version is not None:  # in front of the first request, and within the first window
+            self.stream.send(
+                memoryview(
+                    proxyheader.write(1 if version == "v1" else 2, proxyheader.peer(visitor), arrived())
+                )
+            )
 
     def _forget(self) -> None:
         self._head: bytes | bytearray = _NOTHING  # the beginning of one

@@ -8,12 +8,14 @@ receiving.py's, how bytes are written to the visitor sending.py's, which tries a
 from __future__ import annotations
 
 import socket
+from functools import partial
 from time import monotonic
 from typing import Callable
 
 from aero import logs
 from aero.errors import MessageError
 from aero.limits import Limits
+from aero.net.announced import told
 from aero.net.pipe import refuse
 from aero.server.httpmux import rewrite, states, sticky
 from aero.server.httpmux.body import Bytes, Transfer
@@ -247,7 +249,7 @@ class Visitor:
         if request is None or wanted is None or tries is None:
             return
         upstream = self._login.take(request, tries) if self._login is not None else None
-        upstream = upstream or tries.next(self._mux.kept, self.address)
+        upstream = upstream or tries.next(self._mux.kept, self.address, partial(told, self._sock))
         if upstream is None:
             kind, why = tries.failure
             self._answer(self._page(kind, why))

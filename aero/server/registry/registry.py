@@ -19,6 +19,7 @@ from aero.core.messages import Wanted
 from aero.errors import ConfigError, PortError, Rejected
 from aero.host.holder import port_holder
 from aero.limits import Limits
+from aero.net.announced import Announcers
 from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
@@ -55,9 +56,12 @@ class Registry:
         ports: Table[str, Ports],
         events: Events,
         counters: Counters,
+        announcers: Announcers,
         tenants: Tenants | None = None,
     ) -> None:
-        """``ports``: where mappings get theirs, by protocol; ``tenants``: the users, None: anybody may be here."""
+        """``ports``: where mappings get theirs, by protocol; ``tenants``: the users, None: anybody may be here;
+        ``announcers``: whose connections begin with a PROXY header.
+        """
         self.tenants = tenants if tenants is not None else Tenants()
         for each in ports.values():
             each.reserve(self.tenants.users.named_ports())
@@ -72,7 +76,7 @@ class Registry:
         self.access: AccessLog | None = None  # None: nobody wants one
         self.quotas: Quotas | None = None  # the app's to set, before the first worker comes
         self._ports = ports
-        self._tcp = tcp.House.build(loop, counters)
+        self._tcp = tcp.House.build(loop, counters, announcers)
         self._udp = udp.Hall(loop)
         # The same workers by their names, in the order in which they came.
         self._same: dict[Names, dict[str, Worker]] = {}

@@ -102,6 +102,7 @@ def networks_text(value: Option) -> Option:
 
 #: How the value of each option of a TCP target is read: returns it, or raises ConfigError for one that cannot be.
 HONOURED: dict[str, Callable[[Option], Option]] = {
+    "proxy": word("v1", "v2"),
     "access": word("public", "closed"),
     "balance": word(*BALANCES),
     "check": text("tcp|http:/[!-~]{0,255}", "tcp or http:/path"),

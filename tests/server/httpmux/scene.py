@@ -131,6 +131,7 @@ class Scene:
         self.loop = self.router = self.worker = self
         self.alteration = None
         self.sticky, self.idle, self.keeps = False, 0, True
+        self.options: dict[str, Any] = {}
         self.outcomes: list[bool] = []  # of streams to the target
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False

@@ -28,7 +28,7 @@ class Kept:
 
 @pytest.fixture(autouse=True)
 def new_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(kept: Any, mapping: Any, visitor: str) -> Any:
+    def connect(kept: Any, mapping: Any, visitor: str, arrived: Any) -> Any:
         return upstream(f"new {mapping}")
 
     monkeypatch.setattr(retry, "Upstream", connect)

@@ -19,7 +19,9 @@ from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, RemoteProtocolError, StreamError
 from aero.limits import Limits
+from aero.net.announced import Announcers
 from aero.net.listen import listen_all
+from aero.server.policy.proxies import Trust
 from aero.server.registry import worker as module
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
@@ -110,7 +112,13 @@ class Lab:
         self.ports_bound = listen_all
         leases = Leases(Database(""))
         ports = Ports("tcp", lambda *where: self.ports_bound(*where), ("127.0.0.1",), 0, 0, leases, 1e9)
-        self.registry = Registry(gevent.get_hub().loop, {"tcp": ports}, Events(), Counters())
+        self.registry = Registry(
+            gevent.get_hub().loop,
+            {"tcp": ports},
+            Events(),
+            Counters(),
+            Announcers.build(gevent.get_hub().loop, Trust(())),
+        )
 
     def worker(self, tag: str = "t", host: str = "h", identity: str = "i", links: int = 1) -> Worker:
         worker = self.registry.add("", tag, host, identity, "192.0.2.1:5")

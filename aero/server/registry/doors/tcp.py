@@ -17,6 +17,8 @@ from aero.core.codes import RESET_NAMES
 from aero.errors import StreamError
 from aero.host.facts import descriptor_line
 from aero.limits import Limits
+from aero.net import proxyheader
+from aero.net.announced import Announcers, told
 from aero.net.listen import Listener, listen_all
 from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, refuse
@@ -36,13 +38,14 @@ class House(NamedTuple):
     counters: Counters
     shares: Shares
     line: int
+    announcers: Announcers
     access: AccessLog | None = None  # where streams are written down
 
     @classmethod
-    def build(cls, loop: Loop, counters: Counters) -> House:
-        """As many places as visitors may have descriptors."""
+    def build(cls, loop: Loop, counters: Counters, announcers: Announcers) -> House:
+        """As many places as visitors may have descriptors; ``announcers``: who comes with a PROXY header."""
         line = descriptor_line()
-        return cls(loop, counters, Shares(line, Limits.VISITORS_PER_ADDRESS), line, None)
+        return cls(loop, counters, Shares(line, Limits.VISITORS_PER_ADDRESS), line, announcers, None)
 
 
 bind = listen_all  #: Sockets for a door: ``bind(ips, port)``, port 0 for any. Raises OSError.
@@ -71,7 +74,8 @@ class TcpDoor:
         self._behind = behind
         for sock in socks:
             make_abrupt(sock)
-        self._listeners = [Listener(house.loop, sock, self._on_visitor, self._busy) for sock in socks]
+        self._porch = house.announcers.porch(self._on_visitor)
+        self._listeners = [Listener(house.loop, sock, self._porch.connected, self._busy) for sock in socks]
 
     def _busy(self) -> bool:
         return self._behind.rushed
@@ -152,6 +156,13 @@ class TcpDoor:
             self._left(mapping, whose)
             self._turn_away(mapping, sock, visitor, "worker", error)
             return
+        version = mapping.options.get("proxy")
+        if version is not None:
+            stream.send(
+                memoryview(
+                    proxyheader.write(1 if version == "v1" else 2, proxyheader.peer(visitor), told(sock))
+                )
+            )
         mapping.joined(stream)
         if whose and mapping.fence is not None:
             mapping.fence.take(whose, monotonic())
@@ -194,6 +205,7 @@ class TcpDoor:
 
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
+        self._porch.close()
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()  # they and the door hold each other, and with it the worker

@@ -12,6 +12,8 @@ import pytest
 from aero.core.codes import Reset
 from aero.errors import StreamError
 from aero.host import facts
+from aero.net.announced import Announcers
+from aero.server.policy.proxies import Trust
 from aero.server.policy.shares import Shares
 from aero.server.registry.doors import tcp
 from aero.server.registry.doors.tcp import House, TcpDoor
@@ -39,7 +41,13 @@ class Lab:
         self.line = 1 << 30
         self.error: StreamError | None = None
         self.counters = Counters()
-        self.house = House(cast(Any, None), self.counters, Shares(places, minimum), self.line)
+        self.house = House(
+            cast(Any, None),
+            self.counters,
+            Shares(places, minimum),
+            self.line,
+            Announcers.build(cast(Any, None), Trust(())),
+        )
         self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.streams = 0
         self.refused: list[str] = []  # the reasons
@@ -50,6 +58,7 @@ class Lab:
         self.refusing = False  # the target
         self.outcomes: list[bool] = []
         mapping = SimpleNamespace(
+            options={},
             worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
             choose=lambda ip: self.chosen, outcome=lambda served: self.outcomes.append(served),
             refuse=self.refused.append, fence=None, why_not=lambda ip: None,
@@ -119,7 +128,7 @@ def test_above_the_line_of_descriptors_everybody_is_reset_and_nobody_parked(pipe
 def test_a_part_of_the_descriptors_is_kept_back(monkeypatch: pytest.MonkeyPatch) -> None:
     for most, line in ((600, 450), (1024, 768), (1 << 20, (1 << 20) - 1024), (-1, (1 << 20) - 1024)):
         monkeypatch.setattr(facts.resource, "getrlimit", lambda _, most=most: (most, most))
-        assert House.build(cast(Any, None), Counters()).line == line
+        assert House.build(cast(Any, None), Counters(), cast(Any, None)).line == line
 
 
 def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
