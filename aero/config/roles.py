@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
-from aero.address import Address, is_loopback
+from aero.address import LOOPBACK, Address, is_ip, is_loopback
 from aero.config import table, values
 from aero.config.option import Options
 from aero.errors import ConfigError
@@ -60,6 +60,7 @@ class ClientConfig(table.ClientOptions):
         """Checks everything that was asked for. Raises ConfigError."""
         config = super().parse(given)
         _check_detach(config, given)
+        _check_allowed(config)
         if config.user and not given.gives("tag"):
             config = config.replace(tag=config.user.partition("+")[0])
         if config.tls_insecure and not config.auth:
@@ -149,6 +150,20 @@ def _idle(config: ClientConfig, given: Options) -> Iterator[str]:
         for name in options if not used else ():
             if getattr(config, config.known()[name].field):
                 yield f"{given.place(name)} does nothing without a server by {schemes}"
+
+
+def _check_allowed(config: ClientConfig) -> None:
+    """Raises ConfigError for a target that --allow keeps out: by its address, or as one that has none.
+
+    What a name's addresses are is seen at each connect.
+    """
+    if config.allow is None:
+        return
+    for target in config.targets:
+        found = (target.host,) if is_ip(target.host) else LOOPBACK if is_loopback(target.host) else ()
+        good = config.allow.names(target.host, target.port) or not found
+        if not target.port or not (good or any(config.allow.permits(ip, target.port) for ip in found)):
+            raise ConfigError(f"target {target} is not in --allow {config.allow}")
 
 
 def _check_detach(config: table.RoleOptions, given: Options) -> None:

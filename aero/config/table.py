@@ -17,6 +17,7 @@ from aero.config.targets import target_list
 from aero.endpoint import Endpoints, Header
 
 if TYPE_CHECKING:
+    from aero.config.allow import Allow
     from aero.proxies import Proxy
 
 
@@ -268,6 +269,11 @@ class ClientOptions(RoleOptions):
         "ws-mask", "Mask WebSocket frames at random, for proxies that look; costs speed", live=True
     )
     auth: str = secret("auth", "The server's code, or @FILE to read it from a file", live=True)
+    allow: Allow | None = option(
+        "allow", "LIST", values.allowed, None,
+        "Bounds where targets may be, for configurations that come from elsewhere: 127.0.0.1:*+10.0.0.0/24:22; a name"
+        " matches as it is written, of every other one each address is checked at each connect (default: anywhere)",
+    )  # fmt: skip
     user: str = option(
         "user", "NAME", values.login, "",
         "The user of the server's --users whose code --auth is (default: none, the code that all have)",

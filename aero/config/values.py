@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
     from typing import Union
 
+    from aero.config.allow import Allow
     from aero.proxies import Proxy
 
     Networks = tuple[Union[IPv4Network, IPv6Network], ...]
@@ -239,6 +240,13 @@ def user(text: str) -> str:
     if not USER.fullmatch(text):
         raise ConfigError(f"{text!r} is not a user's name")
     return text
+
+
+def allowed(text: str) -> Allow:
+    """Where a worker's targets may be."""
+    from aero.config.allow import allow
+
+    return allow(text)
 
 
 def tunnel_user(text: str) -> str:

@@ -45,7 +45,7 @@ class WorkerApp:
         first auth code. Raises HostError.
         """
         self.ground = Ground(config, stretch)
-        self.services = Services(self.ground.loop, config.targets)
+        self.services = Services(self.ground.loop, config.targets, config.allow)
         self.registration = Registration(self.ground.loop, self.services, announce)
         self.outcome: AsyncResult[int] = AsyncResult()
         self._identity = identity

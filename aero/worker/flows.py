@@ -24,7 +24,7 @@ from aero.core.flows import Flow
 from aero.host.facts import descriptor_line
 from aero.limits import Limits
 from aero.net.datagrams import GONE, connected, read
-from aero.net.lookup import Found, Question, SockAddr, at_port
+from aero.net.lookup import Found, Question, SockAddr
 from aero.net.loop import READ, Watcher, stopped
 from aero.worker.reach import Way
 
@@ -149,7 +149,9 @@ class Conversation:
     def start(self) -> None:
         """Sets out for the target."""
         way = self._all.way
-        if way.fixed:
+        if way.barred:
+            self.fail(Reset.UNREACHABLE, "its address is not allowed here: --allow", True)
+        elif way.fixed:
             self._connect(way.fixed)
         else:
             self._early = []
@@ -157,13 +159,11 @@ class Conversation:
 
     def _found(self, found: Found) -> None:
         self._question = None
-        where = at_port(found.addresses, self._all.way.port)
+        where = self._all.way.at(found.addresses)
         if where:
             self._connect(where)
         else:
-            self.fail(
-                Reset.UNREACHABLE, f"the name {self._all.way.host} does not resolve: {found.error}", True
-            )
+            self.fail(Reset.UNREACHABLE, self._all.way.nowhere(found), True)
 
     def _connect(self, where: tuple[SockAddr, ...]) -> None:
         (family, address), self._others = where[0], where[1:]

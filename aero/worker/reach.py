@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 from collections import OrderedDict
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from aero import logs
 from aero.core.codes import Reset
@@ -21,6 +21,9 @@ from aero.limits import Limits
 from aero.net.dial import Race
 from aero.net.lookup import Found, Names, SockAddr, at_port, fixed
 from aero.net.loop import Loop, Watcher, stopped
+
+if TYPE_CHECKING:
+    from aero.config.allow import Allow
 
 log = logs.get("target")
 
@@ -104,14 +107,32 @@ class Places:
 class Way:
     """The way to one target: where it is, and what may be used to get there."""
 
-    def __init__(self, loop: Loop, names: Names, places: Places, host: str, port: int) -> None:
-        """``places``: shared by all targets of the worker."""
+    def __init__(
+        self, loop: Loop, names: Names, places: Places, host: str, port: int, allow: Allow | None = None
+    ) -> None:
+        """``places``: shared by all targets of the worker; ``allow``: where a target may be, None: anywhere."""
         self.loop = loop
         self.names = names
         self.places = places
         self.host = host
         self.port = port
-        self.fixed = at_port(fixed(host), port)  # () for a name
+        # A name that is allowed as it is written may resolve to anything.
+        self._allow = None if allow is None or allow.names(host, port) else allow
+        self.fixed = self.at(fixed(host))  # () for a name
+        self.barred = bool(fixed(host)) and not self.fixed
+
+    def at(self, addresses: tuple[SockAddr, ...]) -> tuple[SockAddr, ...]:
+        """Where to connect, of a host's addresses: those that are allowed."""
+        where = at_port(addresses, self.port)
+        if self._allow is None:
+            return where
+        return tuple(each for each in where if self._allow.permits(each[1][0], self.port))
+
+    def nowhere(self, found: Found) -> str:
+        """Why there is no address to connect to."""
+        if found.addresses:
+            return f"no address of {self.host} is allowed here: --allow {self._allow}"
+        return f"the name {self.host} does not resolve: {found.error}"
 
 
 class Approach:
@@ -139,7 +160,9 @@ class Approach:
 
     def start(self) -> None:
         """Sets out."""
-        if self.way.fixed:
+        if self.way.barred:
+            self._finish(None, Reset.UNREACHABLE, "its address is not allowed here: --allow")
+        elif self.way.fixed:
             self._line_up(self.way.fixed)
         else:
             self._ask(Limits.NAME_KEPT_S)
@@ -186,13 +209,13 @@ class Approach:
 
     def _found(self, found: Found) -> None:
         self._leave = _nothing
-        where = at_port(found.addresses, self.way.port)
+        where = self.way.at(found.addresses)
         if self._tried and (not where or set(where) <= set(self._tried)):
             self._refused()
         elif where:
             self._line_up(where)
         else:
-            self._finish(None, Reset.UNREACHABLE, f"the name {self.way.host} does not resolve: {found.error}")
+            self._finish(None, Reset.UNREACHABLE, self.way.nowhere(found))
 
     def _line_up(self, where: tuple[SockAddr, ...]) -> None:
         self._where = where

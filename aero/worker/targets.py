@@ -22,6 +22,7 @@ from aero.worker.honoured import guarded
 from aero.worker.reach import Approach, Places, Way
 
 if TYPE_CHECKING:
+    from aero.config.allow import Allow
     from aero.core.flows import Flow
     from aero.worker import flows
     from aero.worker.rates import SendingRates
@@ -105,9 +106,10 @@ class Service:
 class Services:
     """All targets of this worker, by the ids under which the server knows them."""
 
-    def __init__(self, loop: Loop, targets: tuple[Target, ...]) -> None:
-        """``targets``: those to offer at first."""
+    def __init__(self, loop: Loop, targets: tuple[Target, ...], allow: Allow | None = None) -> None:
+        """``targets``: those to offer at first; ``allow``: where targets may be, None: anywhere."""
         self._loop = loop
+        self._allow = allow
         self._names = Names(loop, Limits.NAME_THREADS)
         self._places = Places(loop, Limits.CONNECTS, Limits.CONNECTS_A_TARGET)
         self._flow_places: flows.FlowPlaces | None = None
@@ -131,7 +133,7 @@ class Services:
             for number in (1 + (self._last_id + step) % _LAST_ID for step in range(_LAST_ID))
             if number not in self._by_id
         )
-        way = Way(self._loop, self._names, self._places, target.host, target.port)
+        way = Way(self._loop, self._names, self._places, target.host, target.port, self._allow)
         self._by_id[self._last_id] = service = Service(way, self._last_id, target)
         service.had = had
 

@@ -180,3 +180,18 @@ def test_a_reload_through_the_api_says_what_came_of_it(lab: Lab, users: Users) -
     assert "line 4: [user.ci]: limit: '1mb' is not a size" in answer["error"]
     users.write(ci='limit = "1MB"')
     assert reload(state, api) == (200, {"changed": [f"users ({users.file})"], "needs_restart": []})
+
+
+def test_a_worker_bounds_where_its_own_targets_may_be(lab: Lab, echo: int) -> None:
+    server = lab.server()
+    for allow, address in ((f"10.0.0.0/8:*+127.0.0.1:{echo + 1}", "127.0.0.1"), ("[::1]:22", "localhost")):
+        refused = lab.aero("client", "--server", f"127.0.0.1:{server.link_port}", "--allow", allow,
+                           "--target", f"web@{address}:{echo}", "--once")  # fmt: skip
+        assert refused.returncode == 2 and f"is not in --allow {allow}" in refused.stderr
+    name = socket.gethostname()
+    worker = lab.worker(
+        server, "--allow", f"127.0.0.1:{echo}+192.0.2.0/24:*", targets={"near": echo, "named": f"{name}:1"}
+    )
+    assert echoes(worker.port("near"))
+    assert is_reset(worker.port("named"))
+    worker.says(f"no address of {name} is allowed here|does not resolve")

@@ -16,7 +16,7 @@ from aero.core.codes import Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow
 from aero.limits import Limits
-from aero.net.lookup import Found
+from aero.net.lookup import Found, at_port
 from aero.net.loop import event_loop
 from aero.worker import flows as module
 from aero.worker.flows import Conversations, FlowPlaces
@@ -47,11 +47,18 @@ class Place:
         self.loop = event_loop()
         self.host, self.port = "svc.test", port
         self.fixed = tuple(self._at(ip) for ip in fixed)
+        self.barred = False
         self.names = self
         self.waiting: list[Any] = []
 
     def _at(self, ip: str) -> tuple[int, tuple[str, int]]:
         return socket.AF_INET, (ip, self.port)
+
+    def at(self, addresses: Any) -> Any:
+        return at_port(addresses, self.port)
+
+    def nowhere(self, found: Any) -> str:
+        return f"the name {self.host} does not resolve: {found.error}"
 
     def ask(self, host: str, done: Any, kept_s: float) -> Place:
         self.waiting.append(done)
