@@ -65,7 +65,7 @@ ALLOWED = {
     "server.watch.hooks.body_of": "when something happened, for its reader",
     "server.watch.access._rfc3339": "a line's time stamp",
     "server.watch.access.AccessLog.add": "the same",
-    "server.watch.access.combined_line": "the same",
+    "server.watch.access._when": "the same",
     "server.store.usage.Calendar.end": "hours, days and months of the calendar",
     "server.store.usage.Calendar.local": "the same",
     "server.store.usage.Calendar.starts": "the same",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from functools import lru_cache
 from time import gmtime, localtime, monotonic, strftime, time
 from typing import NamedTuple
 
@@ -64,16 +65,28 @@ def combined_line(entry: Entry, at: float) -> str:
     """
     ip = entry.visitor.rpartition(":")[0].strip("[]") or "-"
     if entry.method:
-        asked = f"{entry.method} {logs.clean(entry.path, PATH_CHARS, also=chr(34))}"
+        asked = f"{entry.method} {_quoted(entry.path)}"
     else:
         asked = f"TCP {entry.tag}/{entry.target}"
-    when = strftime("%d/%b/%Y:%H:%M:%S %z", localtime(at))
-    user = logs.clean(entry.user) or "-"
+    when = _when(int(at))
+    user = entry.user or "-"
     return (
         f'{ip} - {user} [{when}] "{asked}" {entry.status or "-"} {entry.bytes_out} "-" "-"'
         f" in={entry.bytes_in} s={entry.duration_s:.3f} tag={entry.tag} target={entry.target} cid={entry.cid}"
-        f' end="{logs.clean(entry.end, also=chr(34))}"\n'
+        f' end="{_quoted(entry.end)}"\n'
     )
+
+
+def _quoted(text: str) -> str:
+    """Text between quotation marks; nearly all is as it may be."""
+    if len(text) <= PATH_CHARS and text.isprintable() and '"' not in text:
+        return text
+    return logs.clean(text, PATH_CHARS, also='"')
+
+
+@lru_cache(2)
+def _when(second: int) -> str:
+    return strftime("%d/%b/%Y:%H:%M:%S %z", localtime(second))
 
 
 def _rfc3339(at: float) -> str:
