@@ -26,7 +26,7 @@ from aero.server.api.invitation import address_with
 TIMEOUT_S = 15.0
 #: The answer about the most workers there may be, each with some targets.
 ANSWER_BYTES = 64 * 1024 * 1024
-COLUMNS = ("TAG", "CID", "HOST", "UP", "PING", "TARGET", "LOCAL", "LISTEN", "STREAMS", "IN", "OUT")
+COLUMNS = ("TAG", "CID", "HOST", "UP", "LINK", "PING", "TARGET", "LOCAL", "LISTEN", "STREAMS", "IN", "OUT")
 RIGHT = ("UP", "PING", "STREAMS", "IN", "OUT", "REQUESTS", "REFUSED")
 GAP = "  "
 
@@ -99,7 +99,8 @@ def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
     since = datetime.fromisoformat(worker["connected_at"].replace("Z", "+00:00"))
     ping = f"{worker['ping_ms']:.1f} ms" if worker["ping_ms"] is not None else "-"
     up = duration((now - since).total_seconds()) if worker["links"] else "away"
-    who = [worker["tag"], worker["cid"], worker["host"], up, ping]
+    link = ",".join(worker["transports"]) or "-"
+    who = [worker["tag"], worker["cid"], worker["host"], up, link, ping]
     if not worker["targets"]:
         return [[*who, "-", "-", "-", "-", "-", "-"]]
     return [

@@ -82,7 +82,14 @@ def test_list_tells_everything_of_a_worker(api: ApiServer) -> None:
         assert 0 <= seconds_ago(found.pop("connected_at")) < 60
         assert 0 < found.pop("ping_ms") < 10_000
         assert found.pop("address").startswith(f"{LOOPBACK}:")
-        assert found == {"cid": cid, "tag": "whole", "host": "lab", "user": "", "links": 2}
+        assert found == {
+            "cid": cid,
+            "tag": "whole",
+            "host": "lab",
+            "user": "",
+            "links": 2,
+            "transports": ["tcp"],
+        }
         assert target.pop("local").startswith(f"{LOOPBACK}:")
         assert target == {
             "name": "echo",
@@ -586,7 +593,8 @@ def test_list_ping_and_kick_in_a_terminal(lab: Lab) -> None:
     poll("both targets", lambda: len(api.worker("nas")["targets"]) == 2)
     cid = api.worker("nas")["cid"]
     head, first, second = lab.aero("list", *at).stdout.splitlines()
-    assert head.split()[:4] == ["TAG", "CID", "HOST", "UP"]
+    assert head.split()[:5] == ["TAG", "CID", "HOST", "UP", "LINK"]
+    assert first[head.index("LINK") :].split()[0] == "tcp"
     assert first.split()[:3] == ["nas", cid, "lab"]
     assert second.split()[0] == "more"
     for column in ("TARGET", "LOCAL", "LISTEN"):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import time
 
 import pytest
 
 from tests.e2e import proxies, services
-from tests.e2e.harness import LOOPBACK, Lab, address, connect, exchange, free_port
+from tests.e2e.harness import LOOPBACK, Lab, Server, address, connect, exchange, free_port
 from tests.e2e.proxies import PASSWORD
+from tests.faults.outside import relay_to
 
 
 def refused(lab: Lab, *options: str, server: int = 0, ways: str = "") -> str:
@@ -128,14 +130,28 @@ def test_every_transport_by_a_proxy_and_a_session_that_changes_over(lab: Lab) ->
         assert ("only the code protects" in worker.stderr) == (scheme != "ws")
         assert PASSWORD not in worker.stderr
         worker.stop()
-    ways = f"wss://{where},{where}"
+    straight = relay_to(lab, server)
+    raw = address(straight.port)
+    ways = f"{raw},wss://{where}"
     worker = lab.worker(server, "--tls-insecure", targets={"x": port}, ways=ways, env=env)
     with connect(worker.port("x")) as visitor:
-        exchange(visitor, b"by wss")
-        worker.says(rf"link up lane=1 server=\"wss://{where} by the proxy")
-        proxy.program.end()
-        worker.says(rf"link resumed lane=1 server={where}$")
         exchange(visitor, b"by tcp")
+        lies_on(server, "tcp")
+        straight.refusing = True
+        straight.cut()
+        worker.says(rf"link resumed lane=1 server=\"wss://{where} by the proxy")
+        exchange(visitor, b"by wss")
+        lies_on(server, "wss")
+        straight.refusing = False
+        proxy.program.end()
+        worker.says(rf"link resumed lane=1 server={raw}$")
+        exchange(visitor, b"by tcp again")
+
+
+def lies_on(server: Server, transport: str) -> None:
+    """The server's state names the transport of the only worker's link."""
+    server.send(signal.SIGUSR1)
+    server.says(rf"state: worker .*\btransports={transport}\b")
 
 
 def test_certificates_that_are_not_taken_each_have_their_line(lab: Lab) -> None:

@@ -283,6 +283,7 @@ class Api:
             "connected_at": rfc3339(worker.connected_at),
             "ping_ms": round(1000 * worker.ping_s, 3) if worker.ping_s else None,
             "links": worker.links,
+            "transports": worker.transports,
         }
 
     def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:

@@ -84,6 +84,11 @@ SCHEMAS: dict[str, Schema] = {
                 "description": "The last round trip, null before the first",
             },
             "links": COUNT,
+            "transports": {
+                "type": "array",
+                "items": {"enum": ["tcp", "tls", "ws", "wss"]},
+                "description": "What its links lie on, each once",
+            },
             "targets": {"type": "array", "items": _ref("Target")},
         }
     ),

@@ -105,6 +105,11 @@ class Uplink:
         return self.link is not None
 
     @property
+    def transport(self) -> str:
+        """What that link lies on: "tcp", "tls", "ws" or "wss"; "" while there is none."""
+        return self.link.kind if self.link is not None else ""
+
+    @property
     def doubtful(self) -> bool:
         """True while something waits for an answer of that link, and nothing has come for a second."""
         return self.link is not None and self.link.machine.trust != TRUSTED

@@ -25,6 +25,10 @@ class WorkerSession(Protocol):
         """True while a link carries the session."""
 
     @property
+    def transport(self) -> str:
+        """What that link lies on: "tcp", "tls", "ws" or "wss"; "" while there is none."""
+
+    @property
     def doubtful(self) -> bool:
         """True while something waits for an answer of that link, and nothing has come for a second."""
 

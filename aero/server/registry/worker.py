@@ -122,6 +122,11 @@ class Worker:
         return len([each for each in self.sessions if each.alive])
 
     @property
+    def transports(self) -> list[str]:
+        """What those links lie on, each once: of "tcp", "tls", "ws" and "wss"."""
+        return sorted({each.transport for each in self.sessions} - {""})
+
+    @property
     def streams(self) -> int:
         """Open streams."""
         return sum(len(each.session.streams) for each in self.sessions)
@@ -140,6 +145,7 @@ class Worker:
             "host": self.host,
             "address": self.address,
             "links": self.links,
+            "transports": ",".join(self.transports),
             "sessions": len(self.sessions),
             "streams": self.streams,
             "waiting": len(self.lobby),

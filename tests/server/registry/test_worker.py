@@ -45,9 +45,11 @@ class Session:
         doubtful: bool = False,
         leaving: bool = False,
         rushed: bool = False,
+        transport: str = "tcp",
     ) -> None:
         self.name, self.alive, self.doubtful, self.lived_at = name, alive, doubtful, float("-inf")
         self.flows: Any = None
+        self.transport = transport if alive else ""
         self.end: Any = None
         self.told: list[Answer] = []
         self.byes: list[int] = []
@@ -177,12 +179,19 @@ def test_only_the_last_session_takes_it_off_the_registry(home: Home) -> None:
 
 
 def test_what_it_says_of_itself(home: Home) -> None:
-    some = worker(home, Session(streams=2), Session(streams=1, alive=False))
+    some = worker(
+        home,
+        Session(streams=2, transport="wss"),
+        Session(transport="tcp"),
+        Session(transport="wss"),
+        Session(streams=1, alive=False, transport="tls"),
+    )
     some.added(mapped(1, "web"))
     some.added(mapped(2, "ssh"))
     state = some.state()
-    assert (state["links"], state["sessions"], state["streams"]) == (1, 2, 3)
-    assert (state["kept_kib"], state["targets"]) == (5, "web:20001,ssh:20002")
+    assert (state["links"], state["sessions"], state["streams"]) == (3, 4, 3)
+    assert some.transports == ["tcp", "wss"] and state["transports"] == "tcp,wss"
+    assert (state["kept_kib"], state["targets"]) == (11, "web:20001,ssh:20002")
 
 
 def test_a_repeated_registration_is_answered_even_where_there_is_no_room_for_more(home: Home) -> None:

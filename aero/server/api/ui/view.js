@@ -135,7 +135,7 @@ class WorkerCard {
     this.dot.dataset.state = away ? "away" : "up";
     write(this.where, `${worker.host} ${words.from(worker.address)}`);
     write(this.up, words.since(span((Date.now() - Date.parse(worker.connected_at)) / 1000)));
-    write(this.links, away ? words.away : words.links(worker.links));
+    write(this.links, away ? words.away : `${words.links(worker.links)} (${worker.transports.join(", ")})`);
     this.links.classList.toggle("warn", away);
     this.pinged(worker.ping_ms);
     const series = past.of(worker.cid);
