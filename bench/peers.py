@@ -245,13 +245,17 @@ class Aero(Peer):
         said = re.search(r"\b(cryptography|openssl|pycryptodome)\b", self.output(SERVER))
         self._found_aead = said.group(1) if said else None
 
+    def way_to_server(self) -> str:
+        """What --server says."""
+        return f"{self.lab.site.address}:{self.link_port}"
+
     def start_worker(self, env: Mapping[str, str] | None = None) -> None:
         targets = ",".join(
             f"{name}@{host.LOOPBACK}:{port}?remote={self.ports[name]}" for name, port in self.targets.items()
         )
         self._spawn(
             WORKER,
-            *("client", "--tag", "bench", "--server", f"{self.lab.site.address}:{self.link_port}"),
+            *("client", "--tag", "bench", "--server", self.way_to_server()),
             *("--target", targets, "--auth", self._auth, "--state", self._worker_state),
             *self.worker_options,
             env=env,
