@@ -28,13 +28,14 @@ BUNDLES = (
 _VERDICTS = {
     9: "is not valid yet; is this machine's clock right?",
     10: "has expired; renew it, or is this machine's clock wrong?",
+    18: "was made by whoever shows it; --tls-pin names its key (aero pin prints that at the server), --ca FILE itself",
     23: "was revoked",
     62: "is for another name; --tls-name NAME asks for the one that it has",
     64: "is for another address; --tls-name NAME asks for the name that it has",
 }
 _UNKNOWN = (
-    "comes from nobody whom this machine trusts; --ca FILE names who signed it, --tls-pin its key"
-    " (aero pin prints that at the server)"
+    "comes from nobody whom this machine trusts; --ca FILE names who signed it: perhaps this network, which looks into"
+    " TLS; --tls-pin names the server's key (aero pin prints that there)"
 )
 _NO_CAS = "; this machine has no CA certificates (Debian: ca-certificates)"
 

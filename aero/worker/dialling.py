@@ -15,7 +15,8 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 
 from aero.core import messages
-from aero.errors import AeroError, DialError, LinkClosed, PassageError, Rejected, SecurityError
+from aero.endpoint import TLS
+from aero.errors import AeroError, DialError, LinkClosed, NetworkError, PassageError, Rejected, SecurityError
 from aero.net.connect import connect
 from aero.net.handshake import Keyed, greet_server
 from aero.net.link import Link, LinkOwner
@@ -23,6 +24,9 @@ from aero.net.schedule import Schedule
 from aero.net.transport import Transport
 from aero.net.wayout import WayOut
 from aero.worker.ground import Ground
+
+#: Who ends TLS to look into it mostly looks for HTTP, and waits for that.
+_OPENED = "does this network look into TLS? wss:// in place of tls:// may get through"
 
 #: What a try by one way gives: the connection, and what the handshake over it left.
 Through = tuple[Transport, Keyed]
@@ -81,6 +85,8 @@ def _try(
         transport.close()
         if isinstance(failure, OSError) and not isinstance(failure, AeroError):
             raise LinkClosed(failure.strerror or str(failure)) from failure
+        if isinstance(failure, NetworkError) and way.endpoint.scheme == TLS:
+            raise NetworkError(f"{failure}; {_OPENED}") from failure
         raise
 
 

@@ -6,13 +6,17 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.e2e import proxies, services
+from tests.e2e.certificates import Authority
 from tests.e2e.harness import LOOPBACK, Lab, Server, address, connect, exchange, free_port
 from tests.e2e.proxies import PASSWORD
 from tests.faults.outside import relay_to
+
+SCHEMES = ("tls", "ws", "wss")
 
 
 def refused(lab: Lab, *options: str, server: int = 0, ways: str = "") -> str:
@@ -59,18 +63,22 @@ def test_when_no_way_works_the_last_line_says_why(lab: Lab) -> None:
     assert f"[{address(page)}]" in worker.stderr.splitlines()[-1]
 
 
-def through(lab: Lab, proxy: str, **options: object) -> None:
-    """A worker that has only a proxy carries bytes, and a file may hold its URL."""
+def through(lab: Lab, proxy: str, *schemes: str) -> None:
+    """A worker that has only a proxy carries bytes, and a file may hold its URL; raw, and by these transports."""
     server = lab.server()
     file = lab.path("proxy-url")
     file.write_text(f"{proxy}\n")
     file.chmod(0o600)
-    worker = lab.worker(server, "--proxy", f"@{file}", targets={"x": services.echo(lab)})
-    with connect(worker.port("x")) as visitor:
-        exchange(visitor, bytes(range(256)) * 4096)
     where = proxy.rpartition("@")[2].rpartition("//")[2]
-    assert re.search(rf'link up lane=1 server="[^"]* by the proxy [^"]*{where}"', worker.stderr)
-    assert PASSWORD not in worker.stderr and proxies.LOGIN not in worker.stderr
+    to, port = address(server.link_port), services.echo(lab)
+    for way in (to, *(f"{scheme}://{to}" for scheme in schemes)):
+        options = ("--tls-insecure",) if way.startswith(("tls:", "wss:")) else ()
+        worker = lab.worker(server, "--proxy", f"@{file}", *options, targets={"x": port}, ways=way)
+        with connect(worker.port("x")) as visitor:
+            exchange(visitor, bytes(range(256)) * 4096)
+        assert re.search(rf'link up lane=1 server="{way} by the proxy [^"]*{where}"', worker.stderr)
+        assert PASSWORD not in worker.stderr and proxies.LOGIN not in worker.stderr
+        worker.stop()
 
 
 def test_tinyproxy_with_a_login_that_dies_and_comes_back(lab: Lab) -> None:
@@ -158,7 +166,7 @@ def test_certificates_that_are_not_taken_each_have_their_line(lab: Lab) -> None:
     server = lab.server()
     way = f"tls://{address(server.link_port)}"
     line = refused(lab, ways=way, server=server.link_port)
-    assert "comes from nobody whom this machine trusts; --ca FILE names who signed it" in line
+    assert "was made by whoever shows it; --tls-pin names its key" in line
     line = refused(lab, "--tls-pin", "ab" * 32, ways=way, server=server.link_port)
     pin = re.search(r"is not the pinned one: (sha256//[^;]+);", line)
     assert pin, line
@@ -178,17 +186,48 @@ def test_certificates_that_are_not_taken_each_have_their_line(lab: Lab) -> None:
     assert done.returncode == 2 and "--tls-insecure needs a code" in done.stderr
 
 
+def test_a_server_whose_certificate_is_past_early_or_somebody_elses(lab: Lab) -> None:
+    """What the operator of a real server gets wrong; the files change under it, as they do when they are renewed."""
+    authority = Authority(lab.new_folder("certificates"))
+    file = Path(authority.issue("server.pem", LOOPBACK, days=(-9, -1)))
+    server = lab.server("--tls-cert", str(file))
+    where = address(server.link_port)
+    trusting = ("--ca", str(authority.file))
+    kinds = (
+        ((LOOPBACK,), (-9, -1), "has expired; renew it, or is this machine's clock wrong?"),
+        ((LOOPBACK,), (1, 9), "is not valid yet; is this machine's clock right?"),
+        (("127.0.0.2",), (-1, 9), "is for another address; --tls-name NAME asks for the name that it has"),
+    )
+    for scheme in ("tls", "wss"):
+        for names, days, words in kinds:
+            authority.issue("server.pem", *names, days=days)
+            server.send(signal.SIGHUP)
+            line = refused(lab, *trusting, ways=f"{scheme}://{where}", server=server.link_port)
+            assert f"the certificate of {where} {words}" in line, line
+    authority.issue("server.pem", "aero.test")
+    server.send(signal.SIGHUP)
+    line = refused(lab, *trusting, "--tls-name", "other.test", ways=f"tls://{where}", server=server.link_port)
+    assert f"the certificate of {where} is for another name; --tls-name NAME asks for" in line
+    line = refused(lab, "--tls-name", "aero.test", ways=f"tls://{where}", server=server.link_port)
+    assert f"the certificate of {where} comes from nobody whom this machine trusts; --ca FILE names" in line
+    worker = lab.worker(
+        server, *trusting, "--tls-name", "aero.test", targets={"x": services.echo(lab)}, ways=f"wss://{where}"
+    )
+    with connect(worker.port("x")) as visitor:
+        exchange(visitor, b"trusted")
+
+
 @pytest.mark.programs
 def test_microsocks_dante_and_tinyproxy_without_a_login(lab: Lab) -> None:
     through(lab, proxies.microsocks(lab).url("socks5", login=""))
-    through(lab, proxies.dante(lab).url("socks5h", login=""))
+    through(lab, proxies.dante(lab).url("socks5h", login=""), *SCHEMES)
     through(lab, proxies.tinyproxy(lab).url(login=""))
 
 
 @pytest.mark.programs
 def test_squid_with_basic(lab: Lab) -> None:
     proxy = proxies.squid(lab)
-    through(lab, proxy.url())
+    through(lab, proxy.url(), *SCHEMES)
     where = address(proxy.port)
     assert f"the proxy {where} wants a password (407 Basic)" in refused(lab, "--proxy", proxy.url(login=""))
     assert f"the proxy {where} does not take this user and password (407 Basic)" in refused(

@@ -20,7 +20,7 @@ def verdict(code: int) -> ssl.SSLCertVerificationError:
     [
         (9, "is not valid yet"),
         (10, "has expired; renew it"),
-        (18, "comes from nobody whom this machine trusts; --ca FILE"),
+        (18, "was made by whoever shows it; --tls-pin names its key"),
         (20, "comes from nobody whom this machine trusts; --ca FILE"),
         (62, "is for another name; --tls-name NAME"),
         (64, "is for another address; --tls-name NAME"),

@@ -58,8 +58,12 @@ class Server:
         self.linked = arguments[1:]
         return SimpleNamespace(machine=SimpleNamespace(eager=False))
 
-    def open(self, join: Callable[[int], bytes] = lambda ping_s: b"join") -> Any:
-        config = ClientConfig(server=Endpoints.at("s.test", 8080), ping_s=30)
+    def open(
+        self,
+        join: Callable[[int], bytes] = lambda ping_s: b"join",
+        server: str = "s.test:8080",
+    ) -> Any:
+        config = ClientConfig(server=Endpoints.parse(server), ping_s=30)
         ground = SimpleNamespace(
             config=config, names=None, password="code", backend="aes", outlets=Outlets(config, {})
         )
@@ -112,6 +116,15 @@ def test_an_error_of_the_connection_is_a_link_that_closed(server: Server, error:
     with pytest.raises(LinkClosed) as raised:
         server.open()
     assert str(raised.value) == text and raised.value.__cause__ is error and server.steps[-1] == "close"
+
+
+def test_a_server_that_says_nothing_within_tls_may_not_be_the_one_who_ended_it(server: Server) -> None:
+    server.greet_fails = NetworkError("the server did not answer")
+    with pytest.raises(NetworkError, match=r"^the server did not answer; .* wss:// in place of tls://"):
+        server.open(server="tls://s.test")
+    server.steps.clear()
+    with pytest.raises(NetworkError, match=r"answer$"):
+        server.open()
 
 
 def test_who_is_wanted_by_nobody_any_more_hangs_up(server: Server) -> None:
