@@ -18,7 +18,9 @@ def test_a_limit_that_there_is_not() -> None:
         Limits(TARGETS=8)
 
 
-def test_every_limit_is_a_number_above_nothing() -> None:
+def test_every_limit_is_a_number_above_nothing_or_a_range_of_such() -> None:
     limits = {name: value for name, value in vars(Limits).items() if name.isupper()}
     assert len(limits) > 50
-    assert all(isinstance(value, (int, float)) and value > 0 for value in limits.values())
+    for name, value in limits.items():
+        low, high = value if isinstance(value, tuple) else (value, value)
+        assert 0 < low <= high, name

@@ -70,9 +70,9 @@ class Host:
         assert (done.returncode, done.stderr) == (0, "")
         return done
 
-    def works(self, *, python: str = PYTHON, **more: Any) -> subprocess.CompletedProcess[str]:
+    def works(self, *options: str, python: str = PYTHON, **more: Any) -> subprocess.CompletedProcess[str]:
         """Let server, worker and service talk to each other in one process; fail if they don't."""
-        done = self.run("demo", "--check", python=python, **more)
+        done = self.run("demo", "--check", *options, python=python, **more)
         assert done.returncode == 0, done.stderr
         return done
 

@@ -146,7 +146,8 @@ def test_openssl_can_be_shipped_along(snapshot: Path, host: Host) -> None:
     host.pyz.unlink()
     build(snapshot, host.pyz, "--host", "--with-openssl")
     version = targets.EXTRAS["openssl"]["cryptography"]
-    assert f"AES-GCM by cryptography {version}" in host.works().stdout
+    # OpenSSL by ctypes comes first where it works, until there is traffic; what is carried has to work all the same.
+    assert f"AES-GCM by cryptography {version}" in host.works("--aead", "cryptography").stdout
 
 
 def test_zstd_can_be_shipped_along(snapshot: Path, tmp_path: Path) -> None:
