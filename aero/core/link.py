@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from aero.core import features, frames, messages, record
+from aero.core.blocks import BLOCK_BYTES
 from aero.core.budget import Budget
 from aero.core.codes import Close
 from aero.core.doubt import LOOK_S, Doubt
 from aero.core.flight import UNBOUNDED, Acks, Flight
 from aero.core.messages import Join, Joined
-from aero.core.record import RecordReader, RecordWriter
+from aero.core.record import HEADER_BYTES, SESSION, RecordReader, RecordWriter, record_bytes
 from aero.core.session import MIN_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
 
@@ -85,7 +86,7 @@ class LinkMachine:
         self._reader = reader
         self._plain = plain
         self._after_datagrams = False  # what next_record gave last: a session record is next, if there is one
-        self._frames = bytearray()  # link frames that wait for the next record
+        self.frames = bytearray()  # link frames that wait for the next record
         self._pings: dict[int, float] = {}
         self._next_ping = 1
         self._ping_at = now
@@ -110,13 +111,13 @@ class LinkMachine:
         """
         self.heard_at = now
         plain, opener = self._plain, self._reader.open
-        while end - start >= record.HEADER_BYTES and not self._deaf:
-            kind, size = record.record_bytes(buffer, start)
+        while end - start >= HEADER_BYTES and not self._deaf:
+            kind, size = record_bytes(buffer, start)
             if end - start < size:
                 break
             count = opener(buffer[start : start + size], plain)
             start += size
-            if kind == record.SESSION:
+            if kind == SESSION:
                 session = self.session
                 if session is None:
                     raise RemoteProtocolError(Close.STATE, "a session record before the session")
@@ -129,7 +130,7 @@ class LinkMachine:
             return end
         session = self.session
         if session is not None and session.received != self.acks.position:
-            if session.overloaded:
+            if session.outbox.kept_bytes > BLOCK_BYTES and session.overloaded:
                 raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and acknowledges none")
             if not session.resumable:
                 self.acks.position = session.received
@@ -209,10 +210,18 @@ class LinkMachine:
     def _put(self, kind: int, payload: bytes) -> None:
         if self.closing:
             return
-        if len(self._frames) + len(payload) > MAX_LINK_FRAMES_BYTES:
+        if len(self.frames) + len(payload) > MAX_LINK_FRAMES_BYTES:
             raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and takes none")
-        self._frames += frames.pack(kind, 0, payload)
+        self.frames += frames.pack(kind, 0, payload)
         self.on_output()
+
+    @property
+    def has_more(self) -> bool:
+        """False when ``next_record`` would give nothing, and no stream or flow waits for room."""
+        session = self.session
+        if session is None or self.frames or session.waiting or session.flows is not None:
+            return True
+        return session.outbox.sent != session.outbox.written
 
     def join(self, message: Join) -> None:
         """Worker: asks for a session; PROTOCOL.md, section "Joining"."""
@@ -250,7 +259,7 @@ class LinkMachine:
         if not self.closing:
             self.closing = self._deaf = True
             # Not by _put, whose bound does not hold for the reason of the end.
-            self._frames += frames.pack(frames.CLOSE, 0, frames.pack_reason(code, text))
+            self.frames += frames.pack(frames.CLOSE, 0, frames.pack_reason(code, text))
             self.on_output()
 
     def next_record(self, out: memoryview) -> int:
@@ -258,7 +267,7 @@ class LinkMachine:
 
         What belongs to the link comes first, then datagrams and bytes of streams in turn.
         """
-        waiting = self._frames
+        waiting = self.frames
         if waiting:
             count = self._writer.seal(record.LINK, memoryview(bytes(waiting)), out)
             del waiting[:]
@@ -276,7 +285,7 @@ class LinkMachine:
             piece = session.next_piece()
         if piece is None:
             return 0
-        count = self._writer.seal(record.SESSION, piece, out)
+        count = self._writer.seal(SESSION, piece, out)
         if not session.resumable:
             session.outbox.acknowledge(session.outbox.sent)
         return count

@@ -23,6 +23,7 @@ DATAGRAMS = 3  # where both ends have agreed on it (core/features.py)
 
 HEADER = struct.Struct("!I")
 HEADER_BYTES = HEADER.size
+_pack_header, _unpack_header = HEADER.pack, HEADER.unpack_from  # for what is looked up with every record
 OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES
 MAX_PLAIN_BYTES = 256 * 1024
 MAX_RECORD_BYTES = MAX_PLAIN_BYTES + OVERHEAD_BYTES
@@ -76,9 +77,10 @@ class RecordWriter(_Direction):
         if not self.left:
             self._sealer = self.backend.sealer(self._next_key())
         self.left -= 1
-        nonce = (self._iv ^ self._number).to_bytes(NONCE_BYTES, "big")
-        self._number += 1
-        header = HEADER.pack(kind << 24 | len(plaintext))
+        number = self._number
+        self._number = number + 1
+        nonce = (self._iv ^ number).to_bytes(NONCE_BYTES, "big")
+        header = _pack_header(kind << 24 | len(plaintext))
         out[:HEADER_BYTES] = header
         return HEADER_BYTES + self._sealer.seal(nonce, header, plaintext, out[HEADER_BYTES:])
 
@@ -101,10 +103,11 @@ class RecordReader(_Direction):
         if not self.left:
             self._opener = self.backend.opener(self._next_key())
         self.left -= 1
-        nonce = (self._iv ^ self._number).to_bytes(NONCE_BYTES, "big")
-        self._number += 1
+        number = self._number
+        self._number = number + 1
+        nonce = (self._iv ^ number).to_bytes(NONCE_BYTES, "big")
         try:
-            return self._opener.open(nonce, bytes(record[:HEADER_BYTES]), record[HEADER_BYTES:], out)
+            return self._opener.open(nonce, record[:HEADER_BYTES], record[HEADER_BYTES:], out)
         except SecurityError as error:
             raise RemoteProtocolError(
                 Close.RECORD, "a record that does not open: changed, repeated or lost"
@@ -116,7 +119,7 @@ def record_bytes(buffer: memoryview, start: int) -> tuple[int, int]:
 
     Raises RemoteProtocolError for an unknown type or a length that no record has.
     """
-    word: int = HEADER.unpack_from(buffer, start)[0]
+    word: int = _unpack_header(buffer, start)[0]
     kind, length = word >> 24, word & 0xFFFFFF
     if not SESSION <= kind <= DATAGRAMS:
         raise RemoteProtocolError(Close.RECORD, f"record type {kind} is unknown")

@@ -143,6 +143,7 @@ class Session:
         self.sends_bulk = self.gets_bulk = False
         self.flight: Flight = UNBOUNDED  # how much may be on its way; the link brings its own
         self.on_output = _nothing  # called once when there is something to send
+        self.on_message = _nothing  # called in its place when that is all that a stream has for now
         # True once output was announced by ``on_output``. Set by whoever queues output; cleared only by the link that
         # carries the session, when the outbox has nothing left to send.
         self.dirty = False
@@ -359,7 +360,7 @@ class Session:
         if self.ended:
             return
         self.ended = self.leaving = True
-        self.on_output = _nothing
+        self.on_output = self.on_message = _nothing
         while self.streams:  # resetting one may close others
             stream = next(iter(self.streams.values()))
             self.stream_event(stream, streams.RESET)

@@ -207,9 +207,12 @@ class Stream:
         self.heavy = more
         if more:
             session.sends_bulk = True
-        if not session.dirty:
+            if not session.dirty:
+                session.dirty = True
+                session.on_output()
+        elif not session.dirty:
             session.dirty = True
-            session.on_output()
+            session.on_message()
 
     def send(self, data: memoryview) -> int:
         """Puts as much of ``data`` as is allowed now into the outbox; returns how many bytes that was.

@@ -73,6 +73,7 @@ class Link:
         self.sent_bytes = 0
         self.received_bytes = len(early)
         self._transport = transport
+        self._layered = transport.kind != "tcp"
         self._receive_into, self._send = transport.receive_into, transport.send
         self._loop = event_loop()
         self._pacing = Pacing()
@@ -106,7 +107,8 @@ class Link:
             self._take_in()
             if self.open:
                 self._arm()
-                self._after_receive()
+                if self._layered:
+                    self._after_receive()
         except Exception as error:  # we are called from a greenlet here, not from the loop
             report(error)
             self.faulted(error)
@@ -115,7 +117,7 @@ class Link:
         """From here on the link carries ``session``."""
         self.machine.carry(session)
         session.burst_bytes = self._pacing.burst_bytes
-        session.on_output = self.schedule
+        session.on_output, session.on_message = self.schedule, self._message
         session.dirty = True  # whether it has output or not, the flush below looks
         self._arm()  # the JOIN may have asked for another interval
         self.schedule()
@@ -129,6 +131,43 @@ class Link:
         if not self._scheduled and not self.ended:
             self._scheduled = True
             self._loop.run_callback(self._flush)
+
+    def _message(self) -> None:
+        """A stream has a message. It leaves at once where nothing else happens in this turn of the loop, else with all
+        that does, at its end. Calls nobody: whoever sends may be in the middle of anything.
+        """
+        machine = self.machine
+        session = machine.session
+        if (
+            session is None
+            or self._scheduled
+            or self._loop.pendingcnt  # others have something in this turn, too
+            or self._out_start < self._out_end
+            or session.waiting
+            or session.flows is not None
+            or machine.frames
+        ):
+            self.schedule()
+            return
+        self._out_start, self._out_end = 0, machine.next_record(self._out)
+        try:
+            count = self._send(self._out[: self._out_end])
+        except OSError:  # full, or broken: then an event says so
+            count = 0
+        self.sent_bytes += count
+        self._out_start = count
+        if count == self._out_end:
+            session.dirty = False
+            if not machine.look_at:
+                self._watch()
+        else:
+            self._wait_to_send()
+
+    def _wait_to_send(self) -> None:
+        self._pacing.blocked(monotonic())
+        self._send_waits_for = self._transport.send_waits_for
+        if self._send_waits_for == WRITE:
+            self._writing.start(self._on_writable)
 
     def close(self, code: int, text: str, error: AeroError | None = None) -> None:
         """Sends a CLOSE with the reason, gives the peer LINGER_S to read it, and ends."""
@@ -168,7 +207,8 @@ class Link:
             count = self._receive_into(self._in[end : end + want])
         except BlockingIOError:
             self._in_start, self._in_end = start, end
-            self._after_receive()
+            if self._layered:
+                self._after_receive()
             return
         except OSError as error:
             self._end(LinkClosed(f"the link broke: {error.strerror or error}"))
@@ -182,7 +222,8 @@ class Link:
             self._in_start = self._in_end  # only waiting for the peer to hang up
         else:
             self._take_in()
-        self._after_receive()
+        if self._layered:
+            self._after_receive()
 
     def _after_receive(self) -> None:
         """Does what a layer in the connection may need, and TCP alone never does."""
@@ -261,10 +302,10 @@ class Link:
             self.sent_bytes += count
             self._out_start += count
             if self._out_start < self._out_end:
-                self._pacing.blocked(monotonic())
-                self._send_waits_for = self._transport.send_waits_for
-                if self._send_waits_for == WRITE:
-                    self._writing.start(self._on_writable)
+                self._wait_to_send()
+                return
+            if not machine.has_more:
+                self._written(session)
                 return
         self.schedule()
 
@@ -344,7 +385,7 @@ class Link:
     def _drop_session(self) -> None:
         session = self.machine.session
         if session is not None and session.on_output == self.schedule:
-            session.on_output = _nothing
+            session.on_output = session.on_message = _nothing
 
     def _end(self, error: AeroError) -> None:
         if self.ended:

@@ -37,6 +37,10 @@ class Watcher(Protocol):
 class Loop(Protocol):
     """The loop of one thread. Times are seconds."""
 
+    @property
+    def pendingcnt(self) -> int:
+        """How many events of this turn have come whose watchers were not called yet."""
+
     def io(self, fd: int, events: int) -> Watcher:
         """A watcher for a descriptor that can be read (READ) or written (WRITE), as long as it can."""
 

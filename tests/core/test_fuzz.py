@@ -338,7 +338,7 @@ class LinkTarget(Target):
     def check(self) -> None:
         super().check()
         assert self.link is not None
-        assert len(self.link._frames) <= MAX_LINK_FRAMES_BYTES + 2 * (HEADER_BYTES + 300)
+        assert len(self.link.frames) <= MAX_LINK_FRAMES_BYTES + 2 * (HEADER_BYTES + 300)
 
 
 def sealed(kind: int, plain: bytes) -> bytes:

@@ -30,7 +30,7 @@ def joined() -> Joined:
 
 def link_frames(end: End) -> list[tuple[str, bytes]]:
     """What the link of ``end`` itself wants to say now."""
-    view = memoryview(end.machine._frames)
+    view = memoryview(end.machine.frames)
     found = [(frames.NAMES[kind], bytes(payload)) for kind, _, payload in frames.split(view)]
     view.release()
     return found
@@ -321,7 +321,7 @@ def test_a_ping_flood_is_cut_off_and_costs_little(joined: Joined) -> None:
     with refused(Close.OVERLOAD, "asks for answers and takes none"):
         for _ in range(100):
             joined.worker.arrive(joined.server.seal(LINK, pings))
-    assert len(joined.worker.machine._frames) <= MAX_LINK_FRAMES_BYTES + frames.HEADER_BYTES
+    assert len(joined.worker.machine.frames) <= MAX_LINK_FRAMES_BYTES + frames.HEADER_BYTES
 
 
 def test_a_ping_flood_that_takes_its_answers_is_answered(joined: Joined) -> None:

@@ -15,6 +15,7 @@ from aero.core.aead.choose import choose
 from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
+from aero.core.stream import Stream
 from aero.errors import AeroError
 from aero.net.link import Link
 from aero.net.loop import READ, WRITE
@@ -189,6 +190,80 @@ def test_a_link_that_carries_a_session_with_nothing_to_say_hears_of_its_first_wo
     gevent.sleep(0)
     silent.control(messages.Unknown("1"))
     until("its word", lambda: peer.read() == frame(1))
+
+
+class Silent:
+    """A receiver that takes all and says nothing."""
+
+    def data(self, view: memoryview) -> None:
+        """Nobody reads it."""
+
+    def finished(self) -> None:
+        """Nobody waits for it."""
+
+    def reset(self, code: int, text: str) -> None:
+        """Nobody asks why."""
+
+    def resume(self) -> None:
+        """All of it fits."""
+
+
+def idle_stream(link: Link) -> Stream:
+    """A stream over ``link``, which has nothing left to send."""
+    carried = session()
+    link.carry(carried)
+    stream = carried.open(Silent(), 1, "", 0.0)
+    until("the link to be idle", lambda: not carried.dirty)
+    gevent.sleep(0)
+    return stream
+
+
+def test_a_message_leaves_at_once_where_nothing_else_happens_in_the_turn(joined: tuple[Link, Peer]) -> None:
+    link, peer = joined
+    stream = idle_stream(link)
+    peer.read()
+    stream.send(memoryview(b"question"))
+    assert peer.read().endswith(b"question")  # and no turn of the loop has passed
+    assert not stream.session.dirty
+    stream.send(memoryview(b"another"))
+    assert peer.read().endswith(b"another")
+
+
+def test_messages_of_one_turn_leave_as_one_record_at_its_end(joined: tuple[Link, Peer]) -> None:
+    link, peer = joined
+    stream = idle_stream(link)
+    before = link.sent_bytes
+    link.schedule()  # as for something else that came in this turn
+    stream.send(memoryview(b"first"))
+    stream.send(memoryview(b"second"))
+    assert link.sent_bytes == before
+    until("both", lambda: peer.read().endswith(b"second"))
+    assert link.sent_bytes == before + record.OVERHEAD_BYTES + 2 * frames.HEADER_BYTES + len("firstsecond")
+
+
+def test_a_link_that_breaks_under_a_message_says_so_to_nobody_before_the_next_event(
+    joined: tuple[Link, Peer],
+) -> None:
+    """Whoever sends may be in the middle of anything."""
+    link, peer = joined
+    stream = idle_stream(link)
+    peer.sock.close()
+    stream.send(memoryview(b"to nobody"))
+    owner: Any = link.owner
+    assert not link.ended and not owner.errors
+    until("the end", lambda: len(owner.errors) == 1)
+
+
+def test_of_a_message_that_the_kernel_does_not_take_the_rest_leaves_later(
+    layered: tuple[Link, Peer, Layered],
+) -> None:
+    link, peer, transport = layered
+    stream = idle_stream(link)
+    transport.stuck_send = True
+    stream.send(memoryview(b"late"))
+    assert transport.send_waits_for == READ
+    peer.sock.send(said(RecordWriter(BACKEND, UP), frame(7)))
+    until("the message", lambda: peer.read().endswith(b"late"))
 
 
 def test_what_the_handshake_agreed_on_reaches_the_session() -> None:

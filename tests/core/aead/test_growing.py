@@ -47,6 +47,14 @@ def test_the_larger_one_comes_with_traffic_and_serves_every_key() -> None:
         opener.open(bytes(12), AAD, memoryview(bytes(40)), memoryview(bytearray(40)))
 
 
+def test_small_messages_bring_it_by_their_number() -> None:
+    backend, asked = growing()
+    sealer, opener = backend.sealer(KEY), backend.opener(KEY)
+    for number in range(130):  # each of them is a record for the sealer and one for the opener
+        passed(sealer, opener, 100, number)
+    assert len(asked) == 1
+
+
 def test_pings_alone_never_bring_it() -> None:
     backend, asked = growing()
     sealer, opener = backend.sealer(KEY), backend.opener(KEY)
