@@ -122,6 +122,29 @@ class UnixPath(NamedTuple):
         return f"unix:{self.path}"
 
 
+#: What Linux takes for the path of a socket (unix(7): 108 bytes with the zero at its end).
+SOCKET_PATH_CHARS = 107
+
+
+def socket_path(text: str) -> UnixPath | None:
+    """The socket in ``unix:/PATH``, where a service listens on its machine; None for what is none.
+
+    Raises ConfigError for a path that cannot be one, or that the wire cannot say.
+    """
+    kind, colon, path = text.partition(":")
+    if kind != "unix" or not colon:
+        return None
+    if not path.startswith("/"):
+        raise ConfigError(f"{path!r} is not an absolute path, write unix:/PATH, as in unix:/run/app.sock")
+    if not path.isascii() or not path.isprintable():
+        raise ConfigError(f"{path!r} has characters other than printable ASCII ones, choose another path")
+    if len(path) > SOCKET_PATH_CHARS:
+        raise ConfigError(
+            f"{path} is longer than the {SOCKET_PATH_CHARS} bytes that a socket's path may have"
+        )
+    return UnixPath(path)
+
+
 class Address(NamedTuple):
     """A host name or IP address (without brackets) and a TCP port."""
 
@@ -154,6 +177,11 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def authority(local: str) -> str:
+    """What stands in a request's Host for a target that is there: ``host:port``, ``localhost`` for a socket."""
+    return "localhost" if local.startswith("unix:") else local
+
+
 class Setting(NamedTuple):
     """An option of a target: its name, its value as the wire has it, and the text that it was written as."""
 
@@ -165,8 +193,8 @@ class Setting(NamedTuple):
 class Target(NamedTuple):
     """One named local service of a worker.
 
-    ``remote`` is the listening port that it asks for, 0 for any; ``proto`` is TCP or UDP; ``settings`` are its other
-    options, sorted by name.
+    It is at ``host`` and ``port``, or at the socket ``path``: then those are "" and 0. ``remote`` is the listening port
+    that it asks for, 0 for any; ``proto`` is TCP or UDP; ``settings`` are its other options, sorted by name.
     """
 
     name: str
@@ -175,16 +203,17 @@ class Target(NamedTuple):
     remote: int = 0
     proto: str = TCP
     settings: tuple[Setting, ...] = ()
+    path: str = ""
 
     @property
-    def address(self) -> Address:
-        """Where the worker dials."""
-        return Address(self.host, self.port)
+    def local(self) -> str:
+        """Where the worker finds it: ``host:port`` or ``unix:/PATH``."""
+        return str(UnixPath(self.path) if self.path else Address(self.host, self.port))
 
     @property
     def where(self) -> str:
-        """Where it is, as people write it: the address, and the protocol where that is not TCP."""
-        return f"{self.address}/{self.proto}" if self.proto != TCP else str(self.address)
+        """Where it is, as people write it: that, and the protocol where it is not TCP."""
+        return f"{self.local}/{self.proto}" if self.proto != TCP else self.local
 
     def setting(self, key: str) -> str | int | bool | tuple[str, ...] | None:
         """The value of an option; None where it was not given."""

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from aero.address import host
+from aero.address import host, socket_path
 from aero.config.hints import shown
 from aero.errors import ConfigError
 
@@ -15,7 +15,9 @@ _ITEM = re.compile(r"(?:\[([^\]]*)\]|([^\[\]:]*)):(?:(\*)|([0-9]{1,5})(?:-([0-9]
 
 
 class Item(NamedTuple):
-    """One part of what is allowed: a name as it is written, or a network; and ports, both included."""
+    """One part of what is allowed: a name as it is written, or a network, and ports, both included; or a socket, as
+    ``unix:/PATH`` with no ports, and where that ends in a slash, every socket below it.
+    """
 
     where: str | IPv4Network | IPv6Network
     low: int
@@ -42,6 +44,17 @@ class Allow(NamedTuple):
             for each in self.items
         )
 
+    def socket(self, path: str) -> bool:
+        """Whether a socket in the file system is allowed. No path with ``..`` is below a folder."""
+        where = f"unix:{path}"
+        steps = path.split("/")
+        return any(
+            isinstance(each.where, str)
+            and (each.where == where or (each.where.endswith("/") and where.startswith(each.where)))
+            for each in self.items
+            if ".." not in steps
+        )
+
     def __str__(self) -> str:
         return self.text
 
@@ -55,10 +68,14 @@ def allow(text: str) -> Allow:
 
 
 def _item(text: str) -> Item:
+    sock = socket_path(text)
+    if sock is not None:
+        return Item(str(sock), 0, 0)
     match = _ITEM.fullmatch(text)
     if match is None:
         raise ConfigError(
-            f"{shown(text)!r} is not HOST:PORT, write for example 127.0.0.1:*, 10.0.0.0/24:22 or [::1]:80-89"
+            f"{shown(text)!r} is not HOST:PORT, write for example 127.0.0.1:*, 10.0.0.0/24:22, [::1]:80-89"
+            " or unix:/run/app.sock"
         )
     low, high = (1, 65535) if match[3] else (int(match[4]), int(match[5] or match[4]))
     if not 1 <= low <= high <= 65535:

@@ -160,6 +160,10 @@ def _check_allowed(config: ClientConfig) -> None:
     if config.allow is None:
         return
     for target in config.targets:
+        if target.path:
+            if not config.allow.socket(target.path):
+                raise ConfigError(f"target {target} is not in --allow {config.allow}")
+            continue
         found = (target.host,) if is_ip(target.host) else LOOPBACK if is_loopback(target.host) else ()
         good = config.allow.names(target.host, target.port) or not found
         if not target.port or not (good or any(config.allow.permits(ip, target.port) for ip in found)):

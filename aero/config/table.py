@@ -105,6 +105,10 @@ class ServerOptions(RoleOptions):
         "ports", "LO-HI", values.port_range, (20000, 32767),
         "Ports that targets get; 0 leaves the choice to the system", show=values.port_range_text,
     )  # fmt: skip
+    listen_unix: str = option(
+        "listen-unix", "DIR", values.socket_folder, "",
+        "Targets as sockets in the file system, too: DIR/TAG.NAME, for this user and DIR's group",
+    )  # fmt: skip
     lease_days: int = option(
         "lease-days", "DAYS", values.integer(1, 3650, "days"), 30,
         "How long a port is kept for a worker that is away",

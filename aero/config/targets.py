@@ -1,5 +1,7 @@
 """The text of a target: ``NAME@ADDRESS[/udp]?key=value&key=value``, and the table of its options.
 
+The address is ``HOST:PORT``, or ``unix:/PATH`` for a socket on the worker's machine.
+
 ``+`` joins the items of a list inside a value. There are no escapes: what does not fit on a command line goes into the
 configuration file, as a table ``[client.targets.NAME]`` with ``address`` and the same keys. A secret is only ever given
 as @FILE.
@@ -16,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
-from aero.address import TCP, UDP, Address, Setting, Target, check_name, port_number
+from aero.address import TCP, UDP, Address, Setting, Target, check_name, port_number, socket_path
 from aero.config import values
 from aero.config.hints import instead, shown
 from aero.config.option import entry
@@ -299,15 +301,15 @@ def target_list(given: Iterable[str | TargetTable]) -> tuple[Target, ...]:
 
 def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Target:
     called = check_name(name)
-    main, slash, _ = address.rpartition("/")
+    sock = socket_path(address)
+    main, slash, _ = address.rpartition("/") if sock is None else ("", "", "")
     proto = _SUFFIXES.get(address[len(main) :].lower(), "") if slash else TCP
     if not proto or "/" in main:
         raise ConfigError(
             f"{shown(address)!r} has a path: a target is a port, its paths are all reached through it"
             " (/udp stands for the protocol)"
         )
-    address = main if slash else address
-    where = Address.parse(address)
+    where = Address.parse(main if slash else address) if sock is None else Address("", 0)
     found: dict[str, Any] = {}
     for key, value in options:
         if key not in OPTIONS:
@@ -330,7 +332,10 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
             raise ConfigError(f"{key} means nothing without {needs}, add {needs}={OPTIONS[needs].metavar}")
     remote = found.pop("remote", None)
     settings = tuple(found[key] for key in sorted(found))
-    return Target(called, where.host, where.port, remote.value if remote is not None else 0, proto, settings)
+    port = remote.value if remote is not None else 0
+    return Target(
+        called, where.host, where.port, port, proto, settings, sock.path if sock is not None else ""
+    )
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from aero.address import (
     HOST_CHARS,
     NAME,
     NAME_CHARS,
+    SOCKET_PATH_CHARS,
     Address,
     UnixPath,
     check_name,
@@ -554,6 +555,15 @@ def default_state(environ: Mapping[str, str] | None = None, uid: int | None = No
 
 #: What every system takes (unix(7) has 108 with the zero at its end, others 104).
 UNIX_PATH_BYTES = 103
+
+
+def socket_folder(text: str) -> str:
+    """A folder for sockets whose names are ``TAG.NAME``."""
+    found = path(text)
+    longest = SOCKET_PATH_CHARS - len("/t.n")
+    if len(os.fsencode(found)) > longest:
+        raise ConfigError(f"{found} is longer than {longest} bytes, which leaves no room for a socket's name")
+    return found
 
 
 def api_listening(text: str) -> Address | UnixPath | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, Union
 
-from aero.address import HOST_CHARS, Address, check_name, check_tag, host
+from aero.address import HOST_CHARS, Address, check_name, check_tag, host, socket_path
 from aero.core import frames
 from aero.core.codes import Close
 from aero.errors import ConfigError, RemoteProtocolError
@@ -309,8 +309,8 @@ def parse_joined(payload: memoryview) -> Joined:
 class Wanted(NamedTuple):
     """One target that a worker registers.
 
-    ``local`` is its address, for people; ``remote`` the listening port that it asks for and ``had`` the one that it
-    had before, both 0 for none; ``options`` what else it wants.
+    ``local`` is where it is, ``host:port`` or ``unix:/PATH``, for people; ``remote`` the listening port that it asks
+    for and ``had`` the one that it had before, both 0 for none; ``options`` what else it wants.
     """
 
     id: int
@@ -485,7 +485,10 @@ def _checked(number: int, data: dict[str, Any]) -> Wanted:
     remote, had = data.get("remote", 0), data.get("had", 0)
     if not all(type(port) is int and 0 <= port <= MAX_PORT for port in (remote, had)):
         raise ConfigError(f"a remote port is a number from 0 to {MAX_PORT}")
-    return Wanted(number, check_name(name), str(Address.parse(local)), remote, had, proto, _options(data))
+    where = socket_path(local) or Address.parse(local)
+    if proto != "tcp" and not isinstance(where, Address):
+        raise ConfigError("a socket in the file system is for TCP targets only")
+    return Wanted(number, check_name(name), str(where), remote, had, proto, _options(data))
 
 
 def _parse_registered(data: dict[str, Any]) -> Registered:

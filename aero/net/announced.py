@@ -30,7 +30,8 @@ _PEEK_BYTES = 512
 def told(sock: socket.socket) -> proxyheader.End:
     """Our own end of a connection, as a PROXY header tells it."""
     try:
-        ip, port = sock.getsockname()[:2]
+        name = sock.getsockname()
+        ip, port = ("", 0) if isinstance(name, str) else name[:2]
     except (OSError, ValueError):
         return proxyheader.End("", 0)  # the connection is over, or is none of the network's
     return proxyheader.End(ip, port)

@@ -21,6 +21,7 @@ from aero.net.transport import TcpTransport, Transport
 
 DIAL_TIMEOUT_S = 15.0  # name and all addresses together
 STAGGER_S = 0.25  # RFC 8305, section 5: the next address gets its chance while the first is still silent
+FULL_S = 0.02  # how soon a socket in the file system whose queue was full is asked again
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 
@@ -115,8 +116,12 @@ class Race:
         stopped(self._stagger)
         self._stagger = None
         where = self._where[self._begun]
-        self._begun += 1
         sock, code = begin(where)
+        if code == errno.EAGAIN and where[0] == socket.AF_UNIX:  # its queue is full, which TCP would wait for
+            self._stagger = self._loop.timer(FULL_S)
+            self._stagger.start(self._next)
+            return
+        self._begun += 1
         if sock is None or not code:
             self._ended(where, sock, code)
             return

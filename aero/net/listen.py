@@ -30,6 +30,7 @@ PAUSE_S = 0.5  # with no descriptor left, accepting again at once would only bur
 # A port that the system chose for one address may be taken on the next: so often another one is asked for.
 ANY_PORT_TRIES = 5
 _MAPPED = "::ffff:"  # IPv4, as a socket sees it that listens for both (RFC 4291, section 2.5.5.2)
+_HERE = (LOOPBACK[0], 0)
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -104,13 +105,13 @@ def listen_at(address: Address, option: str) -> list[socket.socket]:
         raise _explained(error, address, option) from None
 
 
-def listen_unix(where: UnixPath, option: str) -> socket.socket:
-    """Listens at a path, for this user alone (and root). What a killed server left there is replaced.
+def listen_unix(where: UnixPath, option: str, mode: int = 0o600) -> socket.socket:
+    """Listens at a path, by default for this user alone (and root). What a killed server left there is replaced.
 
     Raises ListenError, naming ``option``.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    before = os.umask(0o777 & ~mode)
     try:
         _remove_dead(where.path)
         sock.setblocking(False)
@@ -197,6 +198,14 @@ class _Turn:
         return self._until
 
 
+def _named(address: Any) -> Any:
+    """Who comes over IPv6, or over a socket in the file system: this machine, where nobody has an address."""
+    if not address:
+        return _HERE
+    ip = address[0]
+    return (ip[len(_MAPPED) :], *address[1:]) if ip.startswith(_MAPPED) else address
+
+
 class Listener:
     """Accepts on one socket and hands every connection to ``on_connection(sock, address)``."""
 
@@ -216,6 +225,7 @@ class Listener:
         self._loop = loop
         self._sock = sock
         self._kind = (int(sock.family), int(sock.type), sock.proto)
+        self._named = sock.family == socket.AF_INET  # accept() gives addresses as we want them
         self._on_connection = on_connection
         self._busy = busy
         self._timer: Watcher | None = None
@@ -239,8 +249,8 @@ class Listener:
                     self._pause(error)
                     return
                 continue  # this visitor left before we came: the next one, please
-            if address[0].startswith(_MAPPED):
-                address = (address[0][len(_MAPPED) :], *address[1:])
+            if not self._named:
+                address = _named(address)
             try:
                 self._on_connection(sock, address)
             except Exception as error:  # this one is turned away, those behind it are not

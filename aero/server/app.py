@@ -123,6 +123,11 @@ class Server:
 
             self._hooks = Hooks(loop, events, config.hooks, config.hook_secret, config.hook_lost_s)
         self.registry.keep_access(self._access)
+        if config.listen_unix:
+            from aero.server.registry.doors import sockets
+
+            sockets.prepare(config.listen_unix)
+            self.registry.sockets = sockets.Sockets(config.listen_unix)
         self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
@@ -349,7 +354,11 @@ def _listen_for_api(where: Address | UnixPath | None) -> list[socket.socket]:
 def _become(user: str, config: ServerConfig) -> None:
     """Gives up what root may do, and opens the log. Raises ConfigError, HostError."""
     who = privileges.user(user)
-    parts = {"aero.server.httpmux.server": config.mux or config.mux_tls, "aero.server.api.app": config.api}
+    parts = {
+        "aero.server.httpmux.server": config.mux or config.mux_tls,
+        "aero.server.api.app": config.api,
+        "aero.server.registry.doors.sockets": config.listen_unix,
+    }
     for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where)):
         import_module(name)
     if os.geteuid() == 0:

@@ -15,7 +15,7 @@ import gevent
 import gevent.socket
 from gevent.event import AsyncResult
 
-from aero.address import Target
+from aero.address import Target, authority
 from aero.core.messages import MAX_WHY_CHARS, Look, Seen
 from aero.net.faults import report
 from aero.net.loop import Loop, Watcher, stopped
@@ -111,7 +111,8 @@ def look(target: Target, way: Way, timeout_s: int) -> str:
 
 def _asked(sock: gevent.socket.socket, path: str, target: Target) -> str:
     """Why an HTTP server is not well: its status, or that it has none."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {target.address}\r\nUser-Agent: aero-check\r\nConnection: close\r\n\r\n"
+    host = authority(target.local)
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: aero-check\r\nConnection: close\r\n\r\n"
     sock.sendall(request.encode())
     data = b""
     while b"\n" not in data and len(data) < _LINE_BYTES:

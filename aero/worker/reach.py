@@ -30,7 +30,11 @@ log = logs.get("target")
 Done = Callable[["socket.socket | None", int, str], None]
 
 _ADMITTED_A_TURN = 16  # of those in line: some 50 µs each
-_CODES = {errno.ECONNREFUSED: Reset.REFUSED, errno.ETIMEDOUT: Reset.TIMEOUT}
+_CODES = {
+    errno.ECONNREFUSED: Reset.REFUSED,
+    errno.ENOENT: Reset.REFUSED,  # a socket in the file system
+    errno.ETIMEDOUT: Reset.TIMEOUT,
+}
 
 
 class Places:
@@ -108,9 +112,18 @@ class Way:
     """The way to one target: where it is, and what may be used to get there."""
 
     def __init__(
-        self, loop: Loop, names: Names, places: Places, host: str, port: int, allow: Allow | None = None
+        self,
+        loop: Loop,
+        names: Names,
+        places: Places,
+        host: str,
+        port: int,
+        allow: Allow | None = None,
+        path: str = "",
     ) -> None:
-        """``places``: shared by all targets of the worker; ``allow``: where a target may be, None: anywhere."""
+        """``places``: shared by all targets of the worker; ``allow``: where a target may be, None: anywhere;
+        ``path``: of a socket, in place of host and port.
+        """
         self.loop = loop
         self.names = names
         self.places = places
@@ -118,8 +131,12 @@ class Way:
         self.port = port
         # A name that is allowed as it is written may resolve to anything.
         self._allow = None if allow is None or allow.names(host, port) else allow
-        self.fixed = self.at(fixed(host))  # () for a name
-        self.barred = bool(fixed(host)) and not self.fixed
+        if path:
+            self.barred = self._allow is not None and not self._allow.socket(path)
+            self.fixed: tuple[SockAddr, ...] = ((socket.AF_UNIX, path),)
+        else:
+            self.fixed = self.at(fixed(host))  # () for a name
+            self.barred = bool(fixed(host)) and not self.fixed
 
     def at(self, addresses: tuple[SockAddr, ...]) -> tuple[SockAddr, ...]:
         """Where to connect, of a host's addresses: those that are allowed."""

@@ -281,7 +281,7 @@ class Registration:
             Wanted(
                 each.id,
                 each.target.name,
-                str(each.target.address),
+                each.target.local,
                 each.target.remote,
                 each.had,
                 each.target.proto,

@@ -78,7 +78,8 @@ class Service:
 
     def _join(self, stream: Stream, sock: socket.socket) -> None:
         try:
-            prepare(sock)
+            if not self.target.path:
+                prepare(sock)
             make_abrupt(sock)
         except OSError as error:
             sock.close()
@@ -133,7 +134,7 @@ class Services:
             for number in (1 + (self._last_id + step) % _LAST_ID for step in range(_LAST_ID))
             if number not in self._by_id
         )
-        way = Way(self._loop, self._names, self._places, target.host, target.port, self._allow)
+        way = Way(self._loop, self._names, self._places, target.host, target.port, self._allow, target.path)
         self._by_id[self._last_id] = service = Service(way, self._last_id, target)
         service.had = had
 

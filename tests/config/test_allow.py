@@ -23,9 +23,27 @@ def test_addresses_and_ports_that_are_allowed() -> None:
     assert rule.names("db.LAN", 5432) and not rule.names("db.lan", 22) and not rule.names("xdb.lan", 5432)
 
 
+def test_sockets_that_are_allowed() -> None:
+    rule = allow("unix:/run/app.sock+unix:/srv/+unix.lan:80")
+    assert rule.socket("/run/app.sock") and rule.socket("/srv/a/b.sock")
+    assert not rule.socket("/run/app.sock2") and not rule.socket("/srv/../run/docker.sock")
+    assert not rule.socket("/run/") and rule.names("unix.lan", 80) and not allow("a:1").socket("/a")
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "127.0.0.1", "10.0.0.1/24:22", "10.0.0.0/33:22", "[::1:22", "a b:1", "h:0", "h:9-1", "1.2.3.4:1+"],
+    [
+        "unix:run",
+        "",
+        "127.0.0.1",
+        "10.0.0.1/24:22",
+        "10.0.0.0/33:22",
+        "[::1:22",
+        "a b:1",
+        "h:0",
+        "h:9-1",
+        "1.2.3.4:1+",
+    ],
 )
 def test_slips(text: str) -> None:
     with pytest.raises(ConfigError):

@@ -28,9 +28,18 @@ from aero.limits import Limits
 )
 def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
     parsed = targets.target(text)
-    assert parsed == (*expected, "tcp", ())
+    assert parsed == (*expected, "tcp", (), "")
     assert targets.target(str(parsed)) == parsed
-    assert parsed.address == expected[1:3]
+
+
+@pytest.mark.parametrize("text", ["app@unix:/run/app.sock", "app:unix:/run/app.sock?check=tcp&remote=9000"])
+def test_a_socket_in_the_file_system(text: str) -> None:
+    parsed = targets.target(text)
+    assert (parsed.name, parsed.host, parsed.port, parsed.path) == ("app", "", 0, "/run/app.sock")
+    assert parsed.local == parsed.where == "unix:/run/app.sock"
+    assert targets.target(str(parsed)) == parsed
+    table = TargetTable("app", {"address": "unix:/run/a,b?c.sock"})
+    assert targets.from_table(table).path == "/run/a,b?c.sock", "a table has it as it is"
 
 
 @pytest.mark.parametrize("text", ["dns@127.0.0.1:53/udp", "dns@[::1]:53/UDP?remote=5353&idle=3m&amplify=3"])
@@ -38,7 +47,7 @@ def test_udp_targets(text: str) -> None:
     parsed = targets.target(text)
     assert (parsed.name, parsed.port, parsed.proto) == ("dns", 53, "udp")
     assert targets.target(str(parsed)) == parsed
-    assert parsed.where == f"{parsed.address}/udp" and "/udp" in str(parsed)
+    assert parsed.where == f"{parsed.local}/udp" and "/udp" in str(parsed)
     if "?" in text:
         assert (parsed.remote, parsed.setting("idle"), parsed.setting("amplify")) == (5353, 180, 3)
 
@@ -82,6 +91,11 @@ def test_an_option_of_tcp_has_no_place_at_a_udp_target(monkeypatch: pytest.Monke
         ("web@127.0.0.1:80?remtoe=1", "unknown option 'remtoe', did you mean remote?"),
         ("web@127.0.0.1:80?remote=1+2", "remote: '1+2' is not a port"),
         ("web@127.0.0.1:80?remote=1&remote=2", "given twice"),
+        ("app@unix:run/app.sock", "'run/app.sock' is not an absolute path, write unix:/PATH"),
+        ("app@unix:", "is not a target"),
+        ("app@unix:/run/\u00fc.sock", "printable ASCII"),
+        ("app@unix:/run/a\nb", "is not a target"),
+        (f"app@unix:/{'x' * 107}", "longer than the 107 bytes that a socket's path may have"),
         ("dns@127.0.0.1:53/icmp", "has a path: a target is a port"),
         ("dns@127.0.0.1:53//udp", "has a path"),
         ("dns@127.0.0.1/udp", "write name@host:port"),

@@ -64,7 +64,7 @@ def test_every_joined_is_read_as_it_was_said(joined: messages.Joined) -> None:
 @pytest.mark.parametrize(
     "control",
     [
-        Register((WANTED, Wanted(2, "b", "[::1]:22"))),
+        Register((WANTED, Wanted(2, "b", "[::1]:22"), Wanted(3, "c", "unix:/run/c.sock"))),
         Registered((ANSWER, Answer(2, "b", error=TAKEN, text="port 1 is taken"))),
         Unregister((1, 65_535)),
         RateLimits(),

@@ -251,6 +251,7 @@ def _server_hello() -> bytes:
 _TARGETS = (
     messages.Wanted(1, "web", "h:80", 80, 81, options={"visitors": ["a"]}),
     messages.Wanted(2, "b", "[::1]:1"),
+    messages.Wanted(3, "c", "unix:/c"),
 )
 _ANSWERS = (
     messages.Answer(1, "web", 80, ("[::]:80",), {"a": 1}),

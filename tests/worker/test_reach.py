@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import gevent
 import pytest
 
+from aero.config.allow import allow
 from aero.core.codes import Reset
 from aero.limits import Limits
 from aero.net import lookup
@@ -212,3 +214,41 @@ def test_a_newcomer_does_not_overtake_the_line(places: Places, slow: int) -> Non
     for visitor in [*crowd, late]:
         visitor.approach.cancel()
     until("the end", lambda: idle(places))
+
+
+def socket_way(path: object, allowed: str = "") -> Way:
+    loop = event_loop()
+    return Way(
+        loop, Names(loop, 2), Places(loop, 8, 8), "", 0, allow(allowed) if allowed else None, str(path)
+    )
+
+
+def test_a_socket_in_the_file_system_is_connected_to(tmp_path: Path) -> None:
+    path, none = tmp_path / "s", tmp_path / "none"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        refused = answers(Visitor(socket_way(path)))
+        assert (refused.sock, refused.code) == (None, Reset.REFUSED), "nobody listens"
+        sock.listen(1)
+        assert answers(Visitor(socket_way(path))).sock is not None
+    gone = answers(Visitor(socket_way(none)))
+    assert (gone.sock, gone.code, gone.why) == (None, Reset.REFUSED, "No such file or directory")
+    assert answers(Visitor(socket_way(none, f"unix:{tmp_path}/"))).code == Reset.REFUSED
+    assert answers(Visitor(socket_way(path, "unix:/srv/"))).why == "its address is not allowed here: --allow"
+
+
+def test_a_full_queue_of_a_socket_in_the_file_system_is_waited_for(tmp_path: Path) -> None:
+    """The system says EAGAIN there at once, where it lets a TCP connect wait."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen(0)
+        visitors = [Visitor(socket_way(path)) for _ in range(3)]
+        waiting = [each for each in visitors if not each.approach.over]
+        assert waiting, "the queue is full"
+        gone = Visitor(socket_way(path))
+        gone.approach.cancel()
+        for _ in range(3):
+            sock.accept()[0].close()
+            gevent.sleep(0.05)
+        assert all(answers(each).sock is not None for each in visitors) and gone.sock is None

@@ -257,7 +257,7 @@ class Visitor:
         self.state = states.TRANSITIONS[self.state, states.ASKED]
         self._doubted = False
         self._upstream = upstream
-        local = upstream.mapping.local.encode()
+        local = upstream.mapping.authority
         passed = sticky.without(request) if upstream.mapping.sticky else request
         called, change = _NOTHING, upstream.mapping.alteration
         if change is not None:
@@ -369,7 +369,7 @@ class Visitor:
         host = rewrite.visited_host(request, self.peer)
         change = upstream.mapping.alteration
         called = change.host if change is not None else _NOTHING
-        return Place(wanted.prefix, host, upstream.mapping.local.encode(), called)
+        return Place(wanted.prefix, host, upstream.mapping.authority, called)
 
     def switched(self, response: Response) -> None:
         """101: from here on bytes pass both ways."""

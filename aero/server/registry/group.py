@@ -51,8 +51,7 @@ class TargetGroup:
     @property
     def rushed(self) -> bool:
         """True while visitors had better wait in front of the door: every member's worker has enough to open."""
-        linked = [each.worker for each in self.pool.members if each.worker.links]
-        return bool(linked) and all(each.rushed for each in linked)
+        return self.pool.rushed
 
     def choose(self, visitor: str) -> Mapping | None:
         """The member that a visitor from an address gets; None where none works."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Callable, Protocol
 
-from aero.address import TCP
+from aero.address import TCP, authority
 from aero.core.buckets import Rates
 from aero.core.codes import Reset
 from aero.core.datagrams import Drops
@@ -131,6 +131,7 @@ class Mapping:
         self.target_id = target_id
         self.name = owner.name
         self.local = local
+        self.authority = authority(local).encode()  # what the mux writes as Host
         self.port = port
         self.options = options
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it

@@ -41,6 +41,12 @@ class Pool:
             self.how = how
             self._balancer = Balancer(how)
 
+    @property
+    def rushed(self) -> bool:
+        """True while visitors had better wait in front of a door: every member's worker has enough to open."""
+        linked = [each.worker for each in self.members if each.worker.links]
+        return bool(linked) and all(each.rushed for each in linked)
+
     def choose(self, visitor: str) -> Mapping | None:
         """For one visitor from an address: the mapping whose turn it is, None where none is in order.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from collections.abc import Mapping as Table
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import gevent
 
@@ -40,6 +40,9 @@ from aero.server.store.leases import Owner
 from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
+
+if TYPE_CHECKING:
+    from aero.server.registry.doors.sockets import Sockets
 
 log = logs.get("registry")
 
@@ -74,6 +77,7 @@ class Registry:
         self.registrar = Registrar(self.proofs)
         self.rates = ServerRates(loop)
         self.access: AccessLog | None = None  # None: nobody wants one
+        self.sockets: Sockets | None = None  # the app's to set: mappings as sockets in the file system
         self.quotas: Quotas | None = None  # the app's to set, before the first worker comes
         self._ports = ports
         self._tcp = tcp.House.build(loop, counters, announcers)
@@ -289,6 +293,8 @@ class Registry:
 
     def _leads_back(self, worker: Worker, local: str, proto: str) -> bool:
         """Whether a target's address is, from this machine or by our own address, a port of ours."""
+        if local.startswith("unix:"):
+            return False
         where = Address.parse(local)
         near = is_near(where.host) and is_near(worker.ip)
         return (near or where.host == worker.ip) and self._ports[proto].held(where.port)
@@ -321,9 +327,12 @@ class Registry:
 
     def _join_pools(self, mapping: Mapping) -> None:
         if mapping.owner.proto == TCP:
-            pool = self._pools.setdefault((mapping.worker.tag, mapping.name), Pool())
+            tag, name = mapping.worker.tag, mapping.name
+            pool = self._pools.setdefault((tag, name), Pool())
             pool.add(mapping)
             mapping.pools.append(pool)
+            if self.sockets is not None and len(pool.members) == 1:
+                self.sockets.open(self._tcp, tag, name, pool)
         group = _group(mapping)
         if group is not None:
             group.pool.add(mapping)
@@ -337,6 +346,8 @@ class Registry:
             pool.remove(mapping)
             if not pool.members:
                 del self._pools[mapping.worker.tag, mapping.name]
+                if self.sockets is not None:
+                    self.sockets.close(mapping.worker.tag, mapping.name)
 
     def _listen(self, mapping: Mapping) -> list[socket.socket]:
         return self._ports[mapping.owner.proto].listen(mapping.port)

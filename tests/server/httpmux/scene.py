@@ -142,7 +142,7 @@ class Scene:
         self.refuse = self.refused.append
         self.tally = SimpleNamespace(requests=0)  # what the target has answered
         self.crowded = False  # whoever a proxy speaks for has too many requests under way
-        self.draining, self.local, self.target_id = False, "127.0.0.1:80", 1
+        self.draining, self.authority, self.target_id = False, b"127.0.0.1:80", 1
         self.kept = KeptConnections(HEAD_BYTES)
         self.carried = SimpleNamespace(session=self.session, alive=True)
         self.visitor = Visitor(self, self.sock, "192.0.2.1:1", PEER)  # type: ignore[arg-type]
