@@ -79,7 +79,17 @@ MAY_IMPORT = {
 ABOVE = {"aero.cli", "aero.__main__"}
 
 NOT_IN_CORE = {"gevent", "socket", "select", "ssl", "time", "logging", "os"}
-NOT_IN_WORKER = {"bottle", "dataclasses", "gevent.pywsgi", "sqlite3", "ssl", "aero.proxies", "aero.server"}
+NOT_IN_WORKER = {
+    "bottle",
+    "dataclasses",
+    "gevent.lock",
+    "gevent.pywsgi",
+    "sqlite3",
+    "ssl",
+    "aero.proxies",
+    "aero.server",
+    "aero.worker.attempt",
+}
 
 
 def module_name(path: Path) -> str:

@@ -1,35 +1,25 @@
 """From a worker's ways out to a link that has asked for a session. Blocks its greenlet.
 
-One way is simply gone. Of several, net/schedule.py says when each begins, and all of them take their turn at the last
-step, the JOIN with our proof: whoever gets there first goes on alone, and where it fails after all, the next one may.
+One way is simply gone; several are worker/attempt.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from time import monotonic
+from functools import partial
 from typing import Callable
-
-import gevent
-from gevent.event import Event
-from gevent.lock import Semaphore
 
 from aero.core import messages
 from aero.endpoint import TLS
-from aero.errors import AeroError, DialError, LinkClosed, NetworkError, PassageError, Rejected, SecurityError
+from aero.errors import AeroError, LinkClosed, NetworkError
 from aero.net.connect import connect
 from aero.net.handshake import Keyed, greet_server
 from aero.net.link import Link, LinkOwner
-from aero.net.schedule import Schedule
 from aero.net.transport import Transport
 from aero.net.wayout import WayOut
 from aero.worker.ground import Ground
 
 #: Who ends TLS to look into it mostly looks for HTTP, and waits for that.
 _OPENED = "does this network look into TLS? wss:// in place of tls:// may get through"
-
-#: What a try by one way gives: the connection, and what the handshake over it left.
-Through = tuple[Transport, Keyed]
 
 
 def open_link(
@@ -44,9 +34,12 @@ def open_link(
     outlets = ground.outlets
     ways = outlets.in_order()
     if len(ways) == 1:
-        way, (transport, keys) = ways[0], _try(ground, ways[0], user, join, _nothing)
+        way, (transport, keys) = ways[0], _try(ground, user, ways[0], join, _nothing)
     else:
-        way, (transport, keys) = _Attempt(ground, ways, user, join).run()
+        from aero.worker.attempt import Attempt
+
+        go = partial(_try, ground, user)
+        way, (transport, keys) = Attempt(ways, join, go, outlets.failed).run()
     try:
         outlets.worked(way)
         keyed()
@@ -74,8 +67,8 @@ def _nothing() -> None:
 
 
 def _try(
-    ground: Ground, way: WayOut, user: str, join: Callable[[int], bytes], connected: Callable[[], None]
-) -> Through:
+    ground: Ground, user: str, way: WayOut, join: Callable[[int], bytes], connected: Callable[[], None]
+) -> tuple[Transport, Keyed]:
     """A connection by one way, on which both sides have proved themselves. Raises AeroError."""
     transport = connect(ground.names, way, connected)
     ping_s = ground.config.ping(way.endpoint.by_websocket)
@@ -88,111 +81,3 @@ def _try(
         if isinstance(failure, NetworkError) and way.endpoint.scheme == TLS:
             raise NetworkError(f"{failure}; {_OPENED}") from failure
         raise
-
-
-class _Attempt:
-    """Several ways at once, a moment apart, until one gets through or all have failed."""
-
-    def __init__(
-        self, ground: Ground, ways: tuple[WayOut, ...], user: str, join: Callable[[int], bytes]
-    ) -> None:
-        self._ground = ground
-        self._ways = ways
-        self._user = user
-        self._join = join
-        self._schedule = Schedule(len(ways), monotonic())
-        self._turn = Semaphore()  # held by whoever sends the JOIN, until it is known what came of that
-        self._holder: object = None
-        self._stirred = Event()
-        self._through: tuple[WayOut, Through] | None = None
-        self._failed: dict[int, AeroError] = {}
-        self._verdict: AeroError | None = None  # a server's own no, or ours
-        self._bug: BaseException | None = None
-        self._greenlets: dict[int, gevent.Greenlet] = {}
-
-    def run(self) -> tuple[WayOut, Through]:
-        """The way that got through, and what it gave. Raises AeroError."""
-        try:
-            while self._through is None and self._bug is None and not self._schedule.over:
-                self._stirred.clear()
-                while (index := self._schedule.due(monotonic())) is not None:
-                    self._greenlets[index] = gevent.spawn(self._go, index)
-                at = self._schedule.next_at
-                self._stirred.wait(None if at is None else max(at - monotonic(), 0.0))
-            through, self._through = self._through, None
-        finally:
-            gevent.killall(list(self._greenlets.values()), block=False)
-            if self._through is not None:  # we are given up in the moment in which one got through
-                self._through[1][0].close()
-        if through is not None:
-            return through
-        if self._bug is not None:
-            raise self._bug
-        raise self._verdict or DialError(summary(self._ways, self._failed))
-
-    def _go(self, index: int) -> None:
-        """Goes one way to its end."""
-        way = self._ways[index]
-        try:
-            through = _try(self._ground, way, self._user, self._take_turn, lambda: self._connected(index))
-            if self._through is None:
-                self._through = way, through
-            else:
-                through[0].close()
-        except AeroError as error:
-            self._fail(index, error)
-        except Exception as error:  # our own: whoever runs us hears of it
-            self._bug = error
-        finally:
-            self._leave()
-            self._stirred.set()
-
-    def _connected(self, index: int) -> None:
-        self._schedule.connected(index, monotonic())
-        self._stirred.set()
-
-    def _take_turn(self, ping_s: int) -> bytes:
-        """The JOIN's payload, for one way at a time. Raises AeroError where nobody wants it."""
-        self._turn.acquire()
-        self._holder = gevent.getcurrent()
-        if self._through is not None:
-            raise LinkClosed("another way was quicker")
-        try:
-            return self._join(ping_s)
-        except AeroError as error:
-            self._verdict = error
-            self._give_up(range(len(self._ways)))
-            raise
-
-    def _leave(self) -> None:
-        if self._holder is gevent.getcurrent():
-            self._holder = None
-            self._turn.release()
-
-    def _fail(self, index: int, error: AeroError) -> None:
-        """A way has failed; with a server's own no, so have all other ways to that server."""
-        now, way = monotonic(), self._ways[index]
-        self._failed[index] = error
-        self._schedule.failed(index, now)
-        self._ground.outlets.failed(way, error)
-        if isinstance(error, (Rejected, SecurityError)):
-            self._verdict = self._verdict or error
-            host = way.endpoint.host
-            self._give_up(i for i, each in enumerate(self._ways) if each.endpoint.host == host)
-
-    def _give_up(self, indices: Iterable[int]) -> None:
-        for index in indices:
-            self._schedule.failed(index, monotonic())
-            greenlet = self._greenlets.get(index)
-            if greenlet is not None and greenlet is not gevent.getcurrent():
-                greenlet.kill(block=False)
-
-
-def summary(ways: Sequence[WayOut], failed: Mapping[int, AeroError]) -> str:
-    """Why no way got through, each reason once with the ways that it kept us from; what somebody said comes first."""
-    by_reason: dict[str, list[str]] = {}
-    for index, error in sorted(
-        failed.items(), key=lambda item: (not isinstance(item[1], PassageError), item[0])
-    ):
-        by_reason.setdefault(str(error), []).append(str(ways[index].endpoint))
-    return "; ".join(f"{reason} [{', '.join(names)}]" for reason, names in by_reason.items())
