@@ -89,6 +89,16 @@ class Limits:
     # How long a target has to close a connection that we have ended.
     MUX_RETIRE_S = 5.0
 
+    # Lines of htpasswd that a target may have, and names of its own.
+    TARGET_LOGINS = 64
+    TARGET_DOMAINS = 8
+    # Passwords of visitors that are being looked at, one after the other, each for up to a third of a second, and how
+    # many of them one address may have under way: a browser and a script. Digests of those that were right, 150 bytes
+    # each: as many as people use within a day.
+    PASSWORDS = 64
+    PASSWORDS_PER_ADDRESS = 8
+    PASSWORDS_KNOWN = 4096
+
     # Pairs of tag and target whose bytes are counted apart (peers choose both): some 400 bytes and four lines each.
     COUNTED_TARGETS = 4096
     # How long the streams of a worker that is sent away may go on: requests end, downloads are cut.

@@ -21,6 +21,7 @@ COMMON = {
     "aero.endpoint": {"aero.address", "aero.errors"},
     "aero.limits": {"aero.address"},
     "aero.headers": {"aero.address", "aero.errors"},
+    "aero.htpasswd": {"aero.errors"},
     "aero.proxies": {"aero.address", "aero.errors"},
     "aero.logs": {"aero.errors"},
 }
@@ -40,6 +41,7 @@ MAY_IMPORT = {
         "aero.address",
         "aero.endpoint",
         "aero.headers",
+        "aero.htpasswd",
         "aero.limits",
         "aero.proxies",
     },

@@ -120,7 +120,8 @@ def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
 def _listening(target: dict[str, Any]) -> str:
     if not target.get("open", True):
         return "closed"
-    return target["listen"] if target.get("healthy", True) else f"{target['listen']} (down: {target['why']})"
+    where = target["listen"] or "the HTTP mux only"
+    return where if target.get("healthy", True) else f"{where} (down: {target['why']})"
 
 
 def table(heads: Sequence[str], rows: list[list[str]]) -> str:

@@ -30,9 +30,10 @@ class TargetOption(NamedTuple):
     """One option of targets.
 
     ``parse`` gives the value as the wire has it: a text, a number, True, or a tuple of texts; it raises ConfigError.
-    ``needs``: another option without which this one means nothing. ``guards``: it keeps somebody out, or a target
-    relies on it to tell who comes: where a server does not honour it, the target is not offered at all.
-    ``local``: the worker's own affair, which no server has to honour. ``protos``: of which targets.
+    ``needs``: another option without which this one means nothing; ``excludes``: one beside which it cannot stand.
+    ``guards``: it keeps somebody out, or a target relies on it to tell who comes: where a server does not honour it,
+    the target is not offered at all. ``local``: the worker's own affair, which no server has to honour. ``protos``: of
+    which targets.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TargetOption(NamedTuple):
     parse: Callable[[str], Any]
     help: str
     needs: str = ""
+    excludes: str = ""
     guards: bool = False
     local: bool = False
     protos: tuple[str, ...] = (TCP,)
@@ -88,6 +90,21 @@ def header_lines(text: str) -> tuple[str, ...]:
     return _some([check_line(each) for each in lines])
 
 
+def logins(text: str) -> tuple[str, ...]:
+    """The lines of ``@FILE``, as htpasswd writes them: names with hashes of passwords."""
+    if not text.startswith("@"):
+        raise ConfigError("write @FILE, a file of lines USER:HASH, as htpasswd makes them")
+    from aero.htpasswd import check_line
+
+    said = [each for each in values.secret_lines(text[1:]) if not each.startswith("#")]
+    lines = _some([check_line(each) for each in said], Limits.TARGET_LOGINS)
+    users = [each.partition(":")[0] for each in lines]
+    for user in users:
+        if users.count(user) > 1:
+            raise ConfigError(f"user {user} stands there more than once")
+    return lines
+
+
 def header_names(text: str) -> tuple[str, ...]:
     """Names of header fields, joined by +."""
     from aero.headers import check_field
@@ -95,9 +112,9 @@ def header_names(text: str) -> tuple[str, ...]:
     return _some([check_field(each) for each in text.split("+")])
 
 
-def _some(items: list[str]) -> tuple[str, ...]:
-    if not 1 <= len(items) <= Limits.TARGET_HEADERS:
-        raise ConfigError(f"{len(items)} are given, write 1 to {Limits.TARGET_HEADERS}")
+def _some(items: list[str], most: int = Limits.TARGET_HEADERS) -> tuple[str, ...]:
+    if not 1 <= len(items) <= most:
+        raise ConfigError(f"{len(items)} are given, write 1 to {most}")
     return tuple(items)
 
 
@@ -117,6 +134,15 @@ OPTIONS: dict[str, TargetOption] = {
             "closed: nobody gets in until somebody opens it for a time, with aero open or on the page"
             " (default: public)",
             guards=True,
+        ),
+        TargetOption(
+            "auth",
+            "@FILE",
+            logins,
+            "The mux asks visitors for a name and a password of the file, which has lines USER:HASH as htpasswd -B and"
+            " openssl passwd -6 make them; nothing else leads to the target then",
+            guards=True,
+            excludes="group",
         ),
         TargetOption(
             "balance",
@@ -330,6 +356,9 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
         needs = OPTIONS[key].needs
         if needs and needs not in found:
             raise ConfigError(f"{key} means nothing without {needs}, add {needs}={OPTIONS[needs].metavar}")
+        excludes = OPTIONS[key].excludes
+        if excludes in found:
+            raise ConfigError(f"{key} and {excludes} do not go together, leave one of them out")
     remote = found.pop("remote", None)
     settings = tuple(found[key] for key in sorted(found))
     port = remote.value if remote is not None else 0

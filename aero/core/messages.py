@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, TypeVar, Union
 
 from aero.address import HOST_CHARS, Address, check_name, check_tag, host, socket_path
 from aero.core import frames
@@ -334,6 +334,9 @@ class Answer(NamedTuple):
     text: str = ""
 
 
+R = TypeVar("R", "Register", "Registered")
+
+
 class Register(NamedTuple):
     """A worker's targets. One that cannot be stands here as the answer that it gets."""
 
@@ -378,6 +381,15 @@ class Registered(NamedTuple):
                     said["options"] = dict(each.options)
             targets.append(said)
         return frames.pack_json({"do": "registered", "targets": targets})
+
+
+def fitting(message: R) -> list[R]:
+    """The same in messages none of which is longer than the wire allows, as far as one target fits one at all."""
+    if len(message.targets) == 1 or len(message.pack()) <= frames.MAX_JSON_BYTES:
+        return [message]
+    half = len(message.targets) // 2
+    parts = message._replace(targets=message.targets[:half]), message._replace(targets=message.targets[half:])
+    return [each for part in parts for each in fitting(part)]
 
 
 class Unregister(NamedTuple):

@@ -123,6 +123,7 @@ class Server:
 
             self._hooks = Hooks(loop, events, config.hooks, config.hook_secret, config.hook_lost_s)
         self.registry.keep_access(self._access)
+        self.registry.by_http = bool(mux_socks or mux_tls_socks or SAME in config.mux)
         if config.listen_unix:
             from aero.server.registry.doors import sockets
 

@@ -125,7 +125,8 @@ def run(
 
     def announce(target: Target, port: int) -> None:
         host = app.ground.outlets.last.endpoint.host
-        where = Address("localhost" if host in EVERYWHERE else host, port)  # dialled so, it is this machine
+        host = "localhost" if host in EVERYWHERE else host  # dialled so, it is this machine
+        where = f"the HTTP mux of {host} only" if target.setting("auth") else str(Address(host, port))
         log.info("target mapped", target=target, at=where)
         try:
             print(f"{target.name}@{target.where} -> {where}", flush=True)

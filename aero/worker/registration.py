@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 
 from aero import logs
 from aero.address import TCP, UDP, Target
-from aero.core import frames
-from aero.core.messages import DENIED, TAKEN, Answer, RateLimits, Register, Seen, Unregister, Wanted
+from aero.core.messages import DENIED, TAKEN, Answer, RateLimits, Register, Seen, Unregister, Wanted, fitting
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
@@ -292,7 +291,7 @@ class Registration:
             )  # UDP prefers TCP's port
             if self.state(each) == UNTOLD
         ]
-        return [*([Unregister(gone)] if gone else []), *(_fitting(tuple(new)) if new else [])]
+        return [*([Unregister(gone)] if gone else []), *(fitting(Register(tuple(new))) if new else [])]
 
     def _say(self, speaker: Speaker, said: list[Register | Unregister], now: float) -> None:
         retired: tuple[int, ...] = ()
@@ -316,12 +315,3 @@ class Registration:
         self._timer = None
         if self._checks is not None:
             self._checks.close()
-
-
-def _fitting(targets: tuple[Wanted, ...]) -> list[Register]:
-    """Register messages for all targets, none longer than the wire allows."""
-    message = Register(targets)
-    if len(targets) == 1 or len(message.pack()) <= frames.MAX_JSON_BYTES:
-        return [message]
-    half = len(targets) // 2
-    return [*_fitting(targets[:half]), *_fitting(targets[half:])]

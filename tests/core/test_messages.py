@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core import messages
+from aero.core import frames, messages
 from aero.core.codes import Close
 from aero.core.messages import (
     INVALID,
@@ -201,6 +201,15 @@ def test_a_target_that_cannot_be_is_answered(target: Any, text: str) -> None:
     assert isinstance(answer, Answer) and isinstance(other, Wanted), "it spoils no other"
     assert answer.error == INVALID and text in answer.text and len(answer.text) <= 200
     assert messages.parse_control(memoryview(Registered((answer,)).pack())) == Registered((answer,))
+
+
+@given(st.lists(st.integers(1, 60_000), min_size=1, max_size=9))
+def test_what_is_too_long_for_one_message_goes_into_several(sizes: list[int]) -> None:
+    answers = (Answer(number, port=1, options={"a": "x" * size}) for number, size in enumerate(sizes))
+    said = Registered(tuple(answers))
+    parts = messages.fitting(said)
+    assert tuple(each for part in parts for each in part.targets) == said.targets
+    assert all(len(each.pack()) <= frames.MAX_JSON_BYTES for each in parts)
 
 
 def test_one_target_too_many_is_read_so_that_the_worker_is_told() -> None:

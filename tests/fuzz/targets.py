@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aero import htpasswd
 from aero.address import Address
 from aero.core import datagrams, frames, handshake, messages, record, spake2plus
 from aero.core.codes import Close
@@ -14,9 +15,11 @@ from aero.core.memory import Memory
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
-from aero.errors import DialError, LinkClosed, Rejected, RemoteProtocolError, SecurityError
+from aero.errors import ConfigError, DialError, LinkClosed, Rejected, RemoteProtocolError, SecurityError
 from aero.net import proxy as proxies
 from aero.proxies import Proxy
+from aero.server.httpmux import doorman
+from aero.server.policy import passwords
 from tests.core.joined import PLAIN, SCRATCH
 from tests.fuzz import carriage, mux
 from tests.fuzz.guided import Target
@@ -219,6 +222,18 @@ def _talk(machine: handshake.ServerHandshake | handshake.WorkerHandshake, data: 
         assert len(str(error)) < 1000
 
 
+def fuzz_basic(data: bytes) -> None:
+    """Authorization, from a request's header lines, and a line of an htpasswd file from a worker's options."""
+    said = doorman.parse_basic(data)
+    assert said is None or (b":" not in said.user and len(said.password) <= doorman.PASSWORD_BYTES)
+    try:
+        line = htpasswd.check_line(data.decode("utf-8", "surrogateescape"))
+    except ConfigError:
+        return
+    logins = passwords.Logins.of({"auth": [line]})
+    assert logins is not None and len(logins.proofs) == 1
+
+
 def fuzz_proxy(data: bytes) -> None:
     """What a proxy says, in pieces: each kind of proxy, with a login and without."""
     proxy = _PROXIES[data[0] % len(_PROXIES)] if data else _PROXIES[0]
@@ -363,6 +378,11 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
             b"\3\5\2\1\0\5\0\0\3\1x\0\0",
         ],
         _PROXY_WORDS,
+    ),
+    "basic": (
+        fuzz_basic,
+        [b"Authorization: Basic YTpi\r\n", b"a:$apr1$abcdefgh$0123456789012345678901"],
+        [b"Basic ", b"authorization:", b"\r\n", b"==", b"$2y$05$", b"$6$rounds=1000$", b"$5$a$"],
     ),
     "mux_head": (mux.fuzz_head, [mux.REQUEST, mux.RESPONSE], mux.WORDS),
     "mux_body": (

@@ -297,6 +297,7 @@ class Api:
             "local": logs.clean(mapping.local),
             "listen": ", ".join(mapping.addresses),
             **({"open": access.is_open(monotonic())} if access is not None else {}),
+            **({"auth": True} if mapping.logins is not None else {}),
             "healthy": mapping.health is None or mapping.health.in_order,
             "why": logs.clean(mapping.health.why)
             if mapping.health is not None and not mapping.health.in_order

@@ -53,6 +53,10 @@ SCHEMAS: dict[str, Schema] = {
                 "type": "boolean",
                 "description": "Whether it takes visitors; of a target with access=closed",
             },
+            "auth": {
+                "type": "boolean",
+                "description": "True where the mux asks visitors for a password, and nothing else leads there",
+            },
             "healthy": {
                 "type": "boolean",
                 "description": "False while its worker sees that it does not work",
@@ -69,7 +73,7 @@ SCHEMAS: dict[str, Schema] = {
             "bytes_out": {**COUNT, "description": "From the target to visitors"},
             "url": {"type": ["string", "null"], "description": "Its HTTP address, null when the mux is off"},
         },
-        optional=("streams", "flows", "drops"),
+        optional=("streams", "flows", "drops", "open", "auth"),
     ),
     "Worker": _object(
         {

@@ -53,6 +53,11 @@ TEXTS = {
         "The service {tag}/{name} is closed now. Its operator can open it for a time.",
         "服务 {tag}/{name} 目前已关闭，管理员可以将其暂时开放。",
     ),
+    "login": Text(
+        401,
+        "The service {tag}/{name} asks for a name and a password.",
+        "服务 {tag}/{name} 需要用户名和密码。",
+    ),
     "not let in": Text(
         403,
         "Target {name} of worker {tag} does not let you in: {why}.",
@@ -109,6 +114,7 @@ TEXTS = {
 REASONS = {
     307: "Temporary Redirect",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",

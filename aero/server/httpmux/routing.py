@@ -143,17 +143,17 @@ class Router:
             worker = self._registry.workers.get(wanted.who)
             mapping = worker.mapping(wanted.name) if worker is not None and worker.links else None
             ready = [mapping] if mapping is not None and mapping.in_order else []
-            closed = mapping is not None and not mapping.lets_in(_ip(visitor))
+            closed = mapping is not None and not mapping.lets_in(address_in(visitor))
         else:
             pool = self._registry.pool(wanted.who, wanted.name)
             ready = self._pooled(pool, request, visitor) if pool is not None else []
             closed = (
                 pool is not None
                 and pool.guarded
-                and not all(each.lets_in(_ip(visitor)) for each in pool.members)
+                and not all(each.lets_in(address_in(visitor)) for each in pool.members)
             )
         if closed:
-            ready = [each for each in ready if each.lets_in(_ip(visitor))]
+            ready = [each for each in ready if each.lets_in(address_in(visitor))]
             if not ready:
                 return Page("closed", {"tag": wanted.who, "name": wanted.name})
         return ready or self._why_not(wanted, self._named(wanted))
@@ -161,8 +161,12 @@ class Router:
     def _pooled(self, pool: Pool, request: Request, visitor: str) -> list[Mapping]:
         how = pool.how
         if how == COOKIE:
-            return pool.order("", sticky.named(request, pool.members))
-        return pool.order(_ip(visitor) if how == HASH else "")
+            ready = pool.order("", sticky.named(request, pool.members))
+        else:
+            ready = pool.order(address_in(visitor) if how == HASH else "")
+        if pool.keyed:  # whoever is let in by the first member's file is not asked again by another's
+            ready = [each for each in ready if each.logins == pool.members[0].logins]
+        return ready
 
     def lobbies(self, wanted: Destination) -> list[Lobby]:
         """Where to wait for a link that leads there: of workers with the target, the first few; while one is not back
@@ -252,7 +256,7 @@ class Router:
                 del self._known[key]
 
 
-def _ip(visitor: str) -> str:
+def address_in(visitor: str) -> str:
     """The address in ip:port."""
     return visitor.rpartition(":")[0].strip("[]")
 
@@ -306,7 +310,7 @@ _REFUSALS = {"visitors": "not let in", "quota": "quota"}
 
 def admitted(mappings: list[Mapping], visitor: str, wanted: Destination) -> list[Mapping] | Page:
     """Those of some mappings that let a visitor in now; the page that says why none does. ``visitor``: ip:port."""
-    ip = visitor.rpartition(":")[0].strip("[]")
+    ip = address_in(visitor)
     reasons = [mapping.why_not(ip) for mapping in mappings]
     if not any(reasons):
         return mappings

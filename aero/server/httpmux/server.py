@@ -21,6 +21,7 @@ from aero.net.listen import Listener
 from aero.net.loop import Loop
 from aero.net.pipe import make_abrupt, refuse
 from aero.net.transport import Layer, TcpTransport, Transport
+from aero.server.httpmux.doorman import Doorman
 from aero.server.httpmux.holdings import Holdings
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import TEXTS, Page, render
@@ -99,6 +100,7 @@ class Mux:
             config.debug,
         )
         self.router = Router(ground.registry, ground.events, ground.leases, rules)
+        self.doorman = Doorman(ground.loop, self.broken)
         self.kept = KeptConnections(config.mux_head)
         self._incoming = ground.memory.incoming
         self._bounding = False
@@ -268,6 +270,7 @@ class Mux:
         self._timer.close()
         for visitor in list(self._visitors):
             visitor.close()
+        self.doorman.close()
         self.kept.close()
         self.router.close()
 

@@ -7,6 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Protocol
 
 from aero.net.loop import Loop
+from aero.server.httpmux.doorman import Doorman
 from aero.server.httpmux.kept import KeptConnections
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Router
@@ -40,6 +41,7 @@ class Shared(Protocol):
 
     loop: Loop
     router: Router
+    doorman: Doorman
     kept: KeptConnections
     head_bytes: int  # the longest head that a visitor may send
     idle_s: float  # silence that ends a response, or an upgraded connection

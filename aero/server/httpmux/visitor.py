@@ -19,6 +19,7 @@ from aero.net.announced import told
 from aero.net.pipe import refuse
 from aero.server.httpmux import rewrite, states, sticky
 from aero.server.httpmux.body import Bytes, Transfer
+from aero.server.httpmux.doorman import BUSY, LET_IN, Trial
 from aero.server.httpmux.head import (
     CHUNKED,
     NO_BODY,
@@ -35,11 +36,13 @@ from aero.server.httpmux.pages import TEXTS, Page, render
 from aero.server.httpmux.receiving import Receiving
 from aero.server.httpmux.retry import Tries
 from aero.server.httpmux.rewrite import Peer, Place
-from aero.server.httpmux.routing import Destination, admitted
+from aero.server.httpmux.routing import Destination, address_in, admitted
 from aero.server.httpmux.sending import Sending
 from aero.server.httpmux.shared import NEVER, Shared, end_well
 from aero.server.httpmux.upstream import Upstream
+from aero.server.policy.passwords import Logins
 from aero.server.registry.lobby import Lobby
+from aero.server.registry.mapping import Mapping
 
 log = logs.get("mux")
 
@@ -51,7 +54,7 @@ class Visitor:
 
     __slots__ = (
         "_checked", "_complete", "_discarded", "_doubted", "_eof", "_last", "_lobbies", "_login", "_mux", "_note",
-        "_patience_s", "_receiving", "_refusal", "_request", "_sending", "_sock", "_tries", "_until",
+        "_patience_s", "_trial", "_receiving", "_refusal", "_request", "_sending", "_sock", "_tries", "_until",
         "_upstream", "_wanted", "address", "connected", "counted", "deadline", "peer", "state",
     )  # fmt: skip
 
@@ -74,7 +77,9 @@ class Visitor:
         self._until = 0.0  # when a request under way has taken too long
         self._doubted = False  # its link was found to be down
         self._patience_s = NEVER  # silence that ends the present response
-        self._lobbies: list[Lobby] = []  # where it is waited for a link
+        self._lobbies: list[
+            Lobby | Trial
+        ] = []  # where it is waited for a link, or for what a password is worth
         self._refusal: Refusal | None = None
         self._forget()
         self._receiving.start()
@@ -97,6 +102,7 @@ class Visitor:
         self._tries: Tries | None = None
         self._upstream: Upstream | None = None
         self._note: Note | None = None
+        self._trial: Trial | None = None  # whether the request's password is right
         self._last = False  # the connection ends after this response
         self._complete = False  # all of the response is written or about to be
 
@@ -208,6 +214,9 @@ class Visitor:
         if isinstance(mappings, Page):
             self._answer(mappings)
             return
+        logins = mappings[0].logins
+        if logins is not None and not self._is_let_in(logins, mappings[0], request, wanted):
+            return
         body = self._receiving.take() if self._receiving.body is not None else _NOTHING
         self._tries = Tries(mappings, request.method, body, self._mux.grew)
         if self._eof and self._receiving.body is not None:
@@ -226,8 +235,31 @@ class Visitor:
                 return
         self._answer(page)
 
+    def _is_let_in(self, logins: Logins, mapping: Mapping, request: Request, wanted: Destination) -> bool:
+        """Whether the request has a right name and password; else it waits until that is known, or is answered."""
+        found = self._mux.doorman.ask(logins, request.kept, address_in(self.address), self._trial)
+        if isinstance(found, Trial):
+            self._trial = found
+            found.wait(self.admit)
+            self._lobbies = [found]
+            if self.state == states.WAITING:
+                self._enter(states.STOPPED)
+            self.deadline = NEVER  # there is a bound to what is waited for
+        elif found == BUSY:
+            why = "many passwords from this address are being looked at"
+            self._answer(Page("too many", {**wanted.said(why), "retry_s": "5"}))
+        elif found != LET_IN:
+            if self._trial is not None:
+                mapping.refuse("login")
+            realm = f"{wanted.who}/{wanted.name}".encode()
+            extra = b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % realm
+            self._answer(Page("login", wanted.said(), extra))
+        return found == LET_IN
+
     def admit(self) -> None:
-        """A link is up; or none came in time, or the worker is gone: then there may be another by now."""
+        """A link is up; or none came in time, or the worker is gone: then there may be another by now. Or it is known
+        whether a password is right.
+        """
         self._leave_lobbies()
         try:
             self._go_on()
@@ -591,7 +623,10 @@ class Visitor:
         was_down, self._doubted = self._doubted, not upstream.route.alive
         if was_down and self._doubted and tries.may_move(upstream):
             mappings = self._mux.router.mappings(wanted, request, self.address)
-            if not isinstance(mappings, Page):
+            if isinstance(mappings, Page):
+                return
+            mappings = [each for each in mappings if each.logins == upstream.mapping.logins]
+            if mappings:
                 tries.move(upstream, mappings)
                 self._drop_upstream()
                 self._ask()

@@ -31,7 +31,8 @@ from aero.server.watch.events import Events
 log = logs.get("link")
 
 _SECRET_BYTES = 16
-# Answers for so many targets go into one message: 64 KiB hold them with the longest names, texts and addresses.
+# Answers for so many targets go into one message: 64 KiB hold them with the longest names, texts and addresses, but for
+# long options.
 _ANSWERS_A_MESSAGE = 16
 
 
@@ -256,7 +257,9 @@ class Uplink:
         """Tells the worker what became of some of its targets."""
         answers = tuple(answers)
         for first in range(0, len(answers), _ANSWERS_A_MESSAGE):
-            self.session.control(messages.Registered(answers[first : first + _ANSWERS_A_MESSAGE]))
+            some = messages.Registered(answers[first : first + _ANSWERS_A_MESSAGE])
+            for message in messages.fitting(some):
+                self.session.control(message)
 
     def goaway_received(self, code: int, text: str) -> None:
         """The worker takes no new streams; it leaves when the open ones are done."""

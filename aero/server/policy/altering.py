@@ -27,6 +27,8 @@ class Alteration(NamedTuple):
         """What a target's options say; None where nothing is changed."""
         host, lines = str(options.get("host", "")), _texts(options, "header-set")
         names = [*_texts(options, "header-remove"), *(line.partition(":")[0] for line in lines)]
+        if "auth" in options:
+            names.append("Authorization")  # it was meant for the mux
         if not host and not names:
             return None
         added = "".join(f"{check_line(line)}\r\n" for line in lines).encode("ascii")

@@ -17,6 +17,7 @@ from aero.server.policy.access import Access
 from aero.server.policy.altering import Alteration
 from aero.server.policy.balance import COOKIE
 from aero.server.policy.health import Health
+from aero.server.policy.passwords import Logins
 from aero.server.policy.rules import EVERYBODY, Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry.admission import NOT_FROM_THERE, Fence, NotAdmitted, address_of
@@ -143,6 +144,7 @@ class Mapping:
         self.access = Access() if options.get("access") == CLOSED else None
         self.alteration = Alteration.of(options)  # None: the mux passes requests as they came
         self.health = Health(options) if "check" in options else None
+        self.logins = Logins.of(options)  # None: nobody has to say who he is
         self.door: Door
         self._give_way = give_way
         self._tell_turned = turned
@@ -193,8 +195,8 @@ class Mapping:
         return self.worker.rushed
 
     def choose(self, visitor: str) -> Mapping | None:
-        """Itself, for a door of its own; None where it is known not to work."""
-        return self if self.in_order and self.lets_in(visitor) else None
+        """Itself, for a door of its own; None where it is known not to work, or asks for what only the mux can ask."""
+        return self if self.logins is None and self.in_order and self.lets_in(visitor) else None
 
     def outcome(self, served: bool) -> None:
         """What became of a visitor who was sent here: served, or refused before anything of his was taken."""

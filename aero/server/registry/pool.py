@@ -15,12 +15,13 @@ from aero.server.registry.mapping import Mapping
 class Pool:
     """Some mappings, in the order in which they came."""
 
-    __slots__ = ("_balancer", "guarded", "how", "members")
+    __slots__ = ("_balancer", "guarded", "how", "keyed", "members")
 
     def __init__(self) -> None:
         """Begins empty."""
         self.members: list[Mapping] = []
         self.guarded = False  # some member is for some visitors only
+        self.keyed = False  # some member asks for passwords
         self.how = ROUND_ROBIN
         self._balancer: Balancer[Mapping] = Balancer()
 
@@ -36,6 +37,7 @@ class Pool:
 
     def _heed_first(self) -> None:
         self.guarded = any(each.access is not None for each in self.members)
+        self.keyed = any(each.logins is not None for each in self.members)
         how = str(self.members[0].options.get("balance", ROUND_ROBIN)) if self.members else self.how
         if how != self.how:
             self.how = how

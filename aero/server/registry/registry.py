@@ -25,6 +25,7 @@ from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
 from aero.server.policy.rules import Users
 from aero.server.registry.doors import tcp, udp
+from aero.server.registry.doors.shut import NoDoor
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import CLOSED, Door, Mapping
@@ -69,6 +70,7 @@ class Registry:
         for each in ports.values():
             each.reserve(self.tenants.users.named_ports())
         self.workers: dict[str, Worker] = {}  # by cid
+        self.by_http = False  # a mux leads to targets: the app's to say, before the first worker comes
         self.leaving = False  # the server is going down: no target is mapped any more
         self.events = events
         self.counters = counters
@@ -179,11 +181,15 @@ class Registry:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
         if self.leaving:  # a registration that was under way, or on its way
             raise PortError("the server is going down", final=False)
+        if "auth" in wanted.options and not self.by_http:
+            raise ConfigError("auth: the server has no HTTP mux (--mux off), which would ask for passwords")
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
         whose, identity = owner, worker.identity
         if "group" in wanted.options:
             if wanted.options.get("access") == CLOSED:
                 raise ConfigError("a target of a group cannot be closed, leave out access=closed or group=")
+            if "auth" in wanted.options:
+                raise ConfigError("a group's port asks for no password, leave out auth= or group=")
             group = self._groups.find(worker.user, wanted)
             if group is not None:
                 return self._sit_down(worker, owner, wanted, group)
@@ -245,7 +251,12 @@ class Registry:
     def _door(self, mapping: Mapping, socks: list[socket.socket]) -> Door:
         if mapping.access is not None:
             close_all(socks)
+            if mapping.logins is not None:
+                return self._opening.door(mapping, NoDoor)
             return self._opening.door(mapping, lambda: tcp.TcpDoor(self._tcp, mapping, self._listen(mapping)))
+        if mapping.logins is not None:
+            close_all(socks)
+            return NoDoor()
         if mapping.owner.proto == UDP:
             return udp.UdpDoor(self._udp, mapping, socks)
         return tcp.TcpDoor(self._tcp, mapping, socks)

@@ -12,6 +12,7 @@ from aero.address import NAME, TCP, UDP
 from aero.core.messages import MAX_RATE, Option, Options
 from aero.errors import ConfigError
 from aero.headers import check_field, check_host, check_line
+from aero.htpasswd import check_line as check_login
 from aero.limits import Limits
 from aero.server.policy.balance import BALANCES
 from aero.server.registry.admission import networks
@@ -104,6 +105,7 @@ def networks_text(value: Option) -> Option:
 HONOURED: dict[str, Callable[[Option], Option]] = {
     "proxy": word("v1", "v2"),
     "access": word("public", "closed"),
+    "auth": texts(check_login, Limits.TARGET_LOGINS),
     "balance": word(*BALANCES),
     "check": text("tcp|http:/[!-~]{0,255}", "tcp or http:/path"),
     "every": number(1, 3600),

@@ -129,7 +129,7 @@ class Scene:
         self.halls: list[Any] = []  # where to wait for a link
         # As a mux, a mapping and a worker are used
         self.loop = self.router = self.worker = self
-        self.alteration = None
+        self.alteration = self.logins = None
         self.sticky, self.idle, self.keeps = False, 0, True
         self.options: dict[str, Any] = {}
         self.outcomes: list[bool] = []  # of streams to the target

@@ -63,6 +63,7 @@ class Registry:
                 load=0,
                 key=cid,
                 access=None,
+                logins=None,
                 lets_in=lambda ip: True,
             )
         self.workers[cid] = worker

@@ -27,6 +27,19 @@ def test_fields_are_set_in_place_of_the_visitor_s_however_he_spells_them() -> No
     assert change.fields_of(((b"X-Real-IP", b"1"), (b"remote-user", b"root"))) == ((b"X-Real-IP", b"1"),)
 
 
+def test_what_was_said_to_the_mux_stays_there_and_a_target_may_get_a_word_of_its_own() -> None:
+    kept = b"A: 1\r\nAuthorization: Basic YTpi\r\nauthorization: Bearer b\r\n"
+    for options, left in (
+        ({"auth": ["a:b"]}, b"A: 1\r\n"),
+        (
+            {"auth": ["a:b"], "header-set": ["Authorization: Bearer x"]},
+            b"A: 1\r\nAuthorization: Bearer x\r\n",
+        ),
+    ):
+        change = Alteration.of(options)
+        assert change is not None and change.lines_of(kept) == left
+
+
 @pytest.mark.parametrize(
     "name",
     [

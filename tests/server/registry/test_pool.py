@@ -15,7 +15,7 @@ from aero.server.registry.pool import Pool
 def member(key: str, links: int = 1, steady: bool = True, in_order: bool = True, **options: Any) -> Any:
     worker = SimpleNamespace(links=links, steady=steady and bool(links))
     return SimpleNamespace(
-        key=key, worker=worker, in_order=in_order, options=options, weight=1, load=0, access=None
+        key=key, worker=worker, in_order=in_order, options=options, weight=1, load=0, access=None, logins=None
     )
 
 

@@ -1,6 +1,6 @@
-"""The door of a target with ``access=closed``: there is one only while it is open, and nothing listens otherwise.
+"""Doors where nothing listens: of a target with ``access=closed`` unless it is open, of one with ``auth=`` always.
 
-The port is leased and held all the same: nobody else gets it, and it is free when the door opens.
+The port is leased and held all the same: nobody else gets it, and it is free when a door opens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,15 @@ from typing import Callable
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.access import Access
 from aero.server.registry.mapping import Door
+
+
+class NoDoor:
+    """That of a target that only the mux leads to, for it asks visitors by HTTP who they are."""
+
+    addresses: list[str] = []
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class ShutDoor:

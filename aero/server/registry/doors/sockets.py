@@ -46,9 +46,9 @@ class _Within:
         return self._pool.rushed
 
     def choose(self, visitor: str) -> Mapping | None:
-        """The mapping that a visitor gets; None where none works, or lets in who comes from this machine."""
+        """The mapping that a visitor gets; None where none works, or lets in who comes from here."""
         mapping = self._pool.choose(visitor)
-        return mapping if mapping is not None and mapping.lets_in(visitor) else None
+        return mapping.choose(visitor) if mapping is not None else None
 
     def refuse(self, reason: str) -> None:
         """Counts somebody who was turned away."""
