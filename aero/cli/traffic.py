@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +12,6 @@ from aero.config.roles import TrafficConfig
 BAR_CHARS = 24
 #: A block, and its parts in eighths.
 BLOCKS = " ▏▎▍▌▋▊▉█"
-FORMATS = {"hour": "%Y-%m-%d %H:%M", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 
 def shown(config: TrafficConfig) -> str:
@@ -27,12 +25,11 @@ def shown(config: TrafficConfig) -> str:
     if not lines:
         return "No traffic in that time.\n"
     most = max(_moved(line) for line in lines)
-    utc = answer["zone"] == "UTC"
     heads = (config.step.upper(), config.by.upper(), "IN", "OUT", "STREAMS", "REQUESTS", "REFUSED", "")
     rows = []
     before = ""
     for line in lines:
-        when = _when(line["start"], config.step, utc)
+        when = line["when"].replace("T", " ")  # in the server's calendar
         rows.append([when if when != before else "", *_row(line), bar(_moved(line), most)])
         before = when
     return table(heads, rows)
@@ -52,11 +49,6 @@ def _row(line: dict[str, Any]) -> list[str]:
         str(line["requests"]),
         str(sum(line["refused"].values())),
     ]
-
-
-def _when(start: str, step: str, utc: bool) -> str:
-    at = datetime.fromisoformat(start.replace("Z", "+00:00"))
-    return at.astimezone(timezone.utc if utc else None).strftime(FORMATS[step])
 
 
 def bar(value: int, most: int) -> str:

@@ -17,8 +17,8 @@ def given(*argv: str) -> Options:
 
 
 def line(start: str, name: str, into: int, out: int, **more: Any) -> dict[str, Any]:
-    return {"start": start, "name": name, "bytes_in": into, "bytes_out": out, "streams": 1, "requests": 2,
-            "datagrams_in": 0, "datagrams_out": 0, "refused": {}} | more  # fmt: skip
+    return {"start": start, "when": start[:10], "name": name, "bytes_in": into, "bytes_out": out, "streams": 1,
+            "requests": 2, "datagrams_in": 0, "datagrams_out": 0, "refused": {}} | more  # fmt: skip
 
 
 def test_the_table_has_bars_and_says_each_time_once(monkeypatch: pytest.MonkeyPatch) -> None:

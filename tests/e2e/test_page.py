@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.e2e import services
 from tests.e2e.api import ApiServer
 from tests.e2e.browser import chromium
-from tests.e2e.harness import Lab, connect, exchange, poll
+from tests.e2e.harness import Lab, connect, echoes, exchange, poll
 
 
 class Page:
@@ -262,6 +262,53 @@ def test_everybody_can_use_it(lab: Lab, page: Page) -> None:
         assert {"table", "cell"} <= {node["role"]["value"] for node in nodes if not node["ignored"]}
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_past_by_day_month_and_year(lab: Lab, page: Page) -> None:
+    api = ApiServer(lab, "--utc")
+    targets = {"echo": services.echo(lab), "other": services.echo(lab)}
+    worker = lab.worker(api.link_port, tag="nas", targets=targets)
+    assert echoes(worker.port("echo"), b"x" * 600_000)
+    assert echoes(worker.port("other"), b"x" * 200_000)
+
+    def kept() -> set[int]:
+        return {line["bytes_in"] for line in api.call("/traffic/history?step=month").json["lines"]}
+
+    poll("both to be kept", lambda: kept() == {600_000, 200_000})
+    page.open(api)
+    for view, bars in (("year", 12), ("month", None), ("day", 24)):
+        page.one(f".choose button[data-value={view}]").click()
+        page.one(f".choose button[data-value={view}][aria-pressed=true]")
+        poll("the columns", lambda bars=bars: bars in (None, len(page.all(".marks > span"))))  # type: ignore[misc]
+        first, second = page.one(".rank", "nas/echo"), page.one(".rank", "nas/other")
+        assert "75%" in page.text(first) and "25%" in page.text(second)
+        assert not page.all("#all-plot")
+        assert len(page.all(".bar-in")) == len(page.all(".bar-out")) == 1
+    row = ".columns-plot table tr:nth-child(2)"  # what a screen reader has in place of the columns
+    assert "800 kB" in page.text(page.driver.find_element(By.CSS_SELECTOR, row))
+    second.click()
+    page.one(".rank[aria-pressed=true]", "nas/other")
+    poll(
+        "its columns alone",
+        lambda: "200 kB" in page.text(page.driver.find_element(By.CSS_SELECTOR, row)),
+    )
+    page.one(".choose button[data-value=user]").click()
+    page.one(".rank", "Without a user")
+    page.one(".walk .step:first-child").click()
+    page.one("#all-plot ~ div .quiet", "Nothing moved")
+
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        poll("the phone's width", lambda: page.driver.execute_script("return innerWidth") == 360)
+        page.one(".walk .step:last-child").click()
+        page.one(".rank", "800 kB")
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= 360
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.one(".choose button[data-value=now]").click()
+    page.one("#all-plot")
+    page.gone(".rank")
 
 
 def test_it_asks_nobody_but_its_server(lab: Lab, page: Page) -> None:

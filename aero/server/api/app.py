@@ -383,12 +383,12 @@ class Api:
         usage = self._ground.usage
         if usage is None:
             raise Problem(404, "no history is kept: the server runs with --no-history")
-        asked = history.question(given, usage.calendar, time())
-        lines = usage.history(asked.by, SPANS[asked.step], asked.since, asked.until)
+        now = time()
+        asked = history.question(given, usage.calendar, now)
+        lines = usage.history(asked.by, SPANS[asked.step], asked.since, asked.until, asked.top)
         if history.wants_csv(request.get_header("Accept", "")):
             return Reply(200, history.CSV, self._turns.whole(history.as_csv(asked, lines)))
-        zone = "UTC" if usage.calendar.utc else "local"
-        return Reply(200, JSON, self._turns.whole(history.as_json(asked, zone, lines)))
+        return Reply(200, JSON, self._turns.whole(history.as_json(asked, usage.calendar, now, lines)))
 
     def get_openapi(self, request: Request) -> Reply:
         """This API's description."""

@@ -19,16 +19,21 @@ WHEN = (
 _WHEN = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d):(\d\d)Z)?)?")
 #: How far back an answer goes where nobody says: a day of hours, a month of days, a year of months.
 BACK_S = {"hour": 86_400, "day": 31 * 86_400, "month": 366 * 86_400}
-PARAMETERS = ("by", "step", "from", "to")
+PARAMETERS = ("by", "step", "from", "to", "top")
+#: Names apart at the most, where only the first are wanted: more than a plot or a screen shows.
+TOP = 50
 
 
 class PastAsked(NamedTuple):
-    """What is asked: by whom to sum up, in which steps, for spans that began in ``[since, until)`` (Unix seconds)."""
+    """What is asked: by whom to sum up, in which steps, for spans that began in ``[since, until)`` (Unix seconds), and
+    how many names apart (0: all).
+    """
 
     by: str
     step: str
     since: int
     until: int
+    top: int = 0
 
 
 def question(given: dict[str, str], calendar: Calendar, now: float) -> PastAsked:
@@ -43,7 +48,10 @@ def question(given: dict[str, str], calendar: Calendar, now: float) -> PastAsked
         since = _moment("from", given["from"], calendar, False)
     else:
         since = calendar.starts(max(until - BACK_S[step], 0))[SPANS[step]]
-    return PastAsked(by, step, since, until)
+    top = given.get("top", "0")
+    if "top" in given and not (re.fullmatch("[1-9][0-9]?", top, re.ASCII) and int(top) <= TOP):
+        raise Problem(400, f"top is a number from 1 to {TOP}")
+    return PastAsked(by, step, since, until, int(top))
 
 
 def _moment(name: str, text: str, calendar: Calendar, end: bool) -> int:
@@ -60,18 +68,29 @@ def _moment(name: str, text: str, calendar: Calendar, end: bool) -> int:
     return Calendar(utc=True).local(year, month, day) + hour * 3600 + minute * 60 + second
 
 
-def as_json(asked: PastAsked, zone: str, lines: Iterable[Past]) -> Iterator[str]:
-    """The answer in pieces, each of them quickly made."""
+def as_json(asked: PastAsked, calendar: Calendar, now: float, lines: Iterable[Past]) -> Iterator[str]:
+    """The answer in pieces, each of them quickly made. What spans are called is the server's word: whoever reads it may
+    be in another zone.
+    """
+    span, called = SPANS[asked.step], (0, "")
     head = {
         "by": asked.by,
         "step": asked.step,
         "from": _at(asked.since),
         "to": _at(asked.until),
-        "zone": zone,
+        "zone": "UTC" if calendar.utc else "local",
+        "today": calendar.when(SPANS["day"], int(now)),
     }
     yield dumps(head)[:-1] + ',"lines":['
     for number, line in enumerate(lines):
-        said = {"start": _at(line.start), "name": line.name, **dict(zip(NUMBERS, line.numbers))}
+        if line.start != called[0]:
+            called = line.start, calendar.when(span, line.start)
+        said = {
+            "start": _at(line.start),
+            "when": called[1],
+            "name": line.name,
+            **dict(zip(NUMBERS, line.numbers)),
+        }
         yield ("," if number else "") + dumps({**said, "refused": line.refused})
     yield "]}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aero import __version__
-from aero.server.api.history import WHEN
+from aero.server.api.history import TOP, WHEN
 from aero.server.api.replies import JSON
 from aero.server.policy.access import LONGEST_S
 from aero.server.store.usage import BY, NUMBERS, SPANS
@@ -140,15 +140,20 @@ SCHEMAS["History"] = _object(
         "from": TIME,
         "to": TIME,
         "zone": {"enum": ["UTC", "local"], "description": "Whose days and months"},
+        "today": {**TEXT, "description": "The present day in the server's calendar: 2026-11-30"},
         "lines": {
             "type": "array",
             "description": "The oldest first; who was quiet has none",
             "items": _object(
                 {
                     "start": {**TIME, "description": "When the hour, day or month began"},
+                    "when": {
+                        **TEXT,
+                        "description": "The same in the server's calendar: 2026-11, 2026-11-30, 2026-11-30T23:00",
+                    },
                     "name": {
                         **TEXT,
-                        "description": "A user's, a tag's, or TAG/TARGET; empty for the plain code",
+                        "description": "A user's, a tag's, or TAG/TARGET; empty for the plain code; (others), see top",
                     },
                     **dict.fromkeys(NUMBERS, COUNT),
                     "refused": {
@@ -183,6 +188,11 @@ HISTORY = (
     _query("from", {"type": "string", "pattern": WHEN}, "The first month, day or moment"),
     _query(
         "to", {"type": "string", "pattern": WHEN}, "The last month or day, or the moment at which to stop"
+    ),
+    _query(
+        "top",
+        {"type": "integer", "minimum": 1, "maximum": TOP},
+        "So many names that moved the most in all; the others are summed up as (others)",
     ),
 )
 OPENS = (

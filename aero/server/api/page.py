@@ -12,7 +12,15 @@ from aero.server.api.replies import Reply
 PACKAGE = "aero.server.api"
 STYLES = ("ui/page.css",)
 #: In this order, as one script: words and numbers first, then what uses them.
-SCRIPTS = ("ui/words.js", "ui/figures.js", "ui/server.js", "ui/plot.js", "ui/view.js", "ui/page.js")
+SCRIPTS = (
+    "ui/words.js",
+    "ui/figures.js",
+    "ui/server.js",
+    "ui/plot.js",
+    "ui/view.js",
+    "ui/history.js",
+    "ui/page.js",
+)
 
 
 def page(link_port: int, has_auth: bool) -> Reply:

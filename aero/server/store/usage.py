@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from operator import add, sub
-from time import gmtime, localtime, mktime, time
+from time import gmtime, localtime, mktime, strftime, time
 from typing import Callable, NamedTuple, Protocol
 
 from aero.server.store.database import Change, Database, Row
@@ -29,6 +29,8 @@ HOUR, DAY, MONTH = 0, 1, 2
 SPANS = {"hour": HOUR, "day": DAY, "month": MONTH}
 #: What may be asked by, and the column.
 BY = ("user", "tag", "target")
+#: Where only those are wanted that moved the most: the name of all others. No tag or target can be called that.
+OTHERS = "(others)"
 
 _COLUMNS = "bytes_in, bytes_out, streams, requests, datagrams_in, datagrams_out"
 NUMBERS = tuple(_COLUMNS.split(", "))
@@ -117,6 +119,12 @@ class Calendar:
 
         year, month = year + (month - 1) // 12, (month - 1) % 12 + 1
         return timegm((year, month, 1, 0, 0, 0)) + (day - 1) * 86400
+
+    def when(self, span: int, start: int) -> str:
+        """What people call the span that began at ``start``: 2026-11, 2026-11-30, or 2026-11-30T23:00."""
+        return strftime(
+            ("%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y-%m")[span], gmtime(start) if self.utc else localtime(start)
+        )
 
     def end(self, span: int, start: int) -> int:
         """When a span that began at ``start`` is over."""
@@ -264,26 +272,37 @@ class Usage:
 
     # The past
 
-    def history(self, by: str, span: int, since: int, until: int) -> list[Past]:
+    def history(self, by: str, span: int, since: int, until: int, top: int = 0) -> list[Past]:
         """What went in each span that began in ``[since, until)``, by user, tag or target, the oldest first.
 
-        For a greenlet that can wait. A target is named ``TAG/NAME``. At most ANSWER_ROWS; the newest, where there are
-        more.
+        For a greenlet that can wait. A target is named ``TAG/NAME``. ``top``: only so many names, those that moved the
+        most in all, apart, and the others together as OTHERS; 0 for all. At most ANSWER_ROWS; the newest, where there
+        are more.
         """
         if not self._database.kept:
-            return self._present(by, span, since, until)
-        name = {"user": "user", "tag": "tag", "target": "tag || '/' || target"}[by]
+            return self._present(by, span, since, until, top)
+        name: str = {"user": "user", "tag": "tag", "target": "tag || '/' || target"}[by]
         where = "span = ? AND start >= ? AND start < ?"
+        within = (span, since, until)
+        named: tuple[str, ...] = ()
+        if top:
+            first = self._database.ask(
+                f"SELECT {name} AS name FROM usage WHERE {where} GROUP BY name"  # noqa: S608 - constants of ours
+                " ORDER BY SUM(bytes_in + bytes_out) DESC, name LIMIT ?",
+                (*within, top),
+            )
+            named = tuple(row[0] for row in first)
+            name = f"CASE WHEN {name} IN ({', '.join('?' * len(named))}) THEN {name} ELSE '{OTHERS}' END"
         sums = ", ".join(f"SUM({each})" for each in NUMBERS)
-        values = (span, since, until, ANSWER_ROWS)
+        values = (*named, *within, ANSWER_ROWS)
         rows = self._database.ask(
             f"SELECT start, {name} AS name, {sums} FROM usage WHERE {where}"  # noqa: S608 - constants of ours
-            " GROUP BY start, name ORDER BY start DESC, name LIMIT ?",
+            " GROUP BY 1, 2 ORDER BY 1 DESC, 2 LIMIT ?",
             values,
         )
         refused = self._database.ask(
             f"SELECT start, {name} AS name, reason, SUM(count) FROM refused WHERE {where}"  # noqa: S608
-            " GROUP BY start, name, reason ORDER BY start DESC, name LIMIT ?",
+            " GROUP BY 1, 2, 3 ORDER BY 1 DESC, 2 LIMIT ?",
             values,
         )
         reasons: dict[tuple[int, str], dict[str, int]] = {}
@@ -292,16 +311,24 @@ class Usage:
         found = {(row[0], row[1]): tuple(row[2:]) for row in rows}
         return [Past(*key, found.get(key, _ZERO), reasons.get(key, {})) for key in sorted({*found, *reasons})]
 
-    def _present(self, by: str, span: int, since: int, until: int) -> list[Past]:
+    def _present(self, by: str, span: int, since: int, until: int, top: int) -> list[Past]:
         """The same of what is in memory, where nothing can be kept: the present hour, day and month."""
+        wanted = [
+            (key, f"{key.tag}/{key.target}" if by == "target" else str(getattr(key, by)))
+            for key in {*self._rows, *self._refused}
+            if key.span == span and since <= key.start < until
+        ]
+        moved: dict[str, int] = {}
+        for key, name in wanted:
+            moved[name] = moved.get(name, 0) + sum(self._rows.get(key, _ZERO)[:2])
+        named = set(sorted(moved, key=lambda each: (-moved[each], each))[: top or None])
         found: dict[tuple[int, str], Past] = {}
-        for key in {*self._rows, *self._refused}:
-            if key.span == span and since <= key.start < until:
-                name = f"{key.tag}/{key.target}" if by == "target" else str(getattr(key, by))
-                before = found.get((key.start, name), Past(key.start, name, _ZERO, {}))
-                refused = dict(before.refused)
-                for reason, count in self._refused.get(key, {}).items():
-                    refused[reason] = refused.get(reason, 0) + count
-                numbers = tuple(map(add, before.numbers, self._rows.get(key, _ZERO)))
-                found[key.start, name] = before._replace(numbers=numbers, refused=refused)
+        for key, whose in wanted:
+            name = whose if whose in named else OTHERS
+            before = found.get((key.start, name), Past(key.start, name, _ZERO, {}))
+            refused = dict(before.refused)
+            for reason, count in self._refused.get(key, {}).items():
+                refused[reason] = refused.get(reason, 0) + count
+            numbers = tuple(map(add, before.numbers, self._rows.get(key, _ZERO)))
+            found[key.start, name] = before._replace(numbers=numbers, refused=refused)
         return [found[each] for each in sorted(found)]

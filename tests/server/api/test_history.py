@@ -29,6 +29,7 @@ MIDNIGHT = NOON - DAY_S // 2
 )  # fmt: skip
 def test_questions(given: dict[str, str], asked: PastAsked) -> None:
     assert question(given, UTC, NOON) == asked
+    assert question({**given, "top": "8"}, UTC, NOON) == asked._replace(top=8)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_questions(given: dict[str, str], asked: PastAsked) -> None:
         {"by": "worker"}, {"step": "week"}, {"from": ""}, {"from": "yesterday"}, {"to": "2026-13"},
         {"to": "2026-03-32"}, {"to": "2026-03-01T24:00:00Z"}, {"from": "2026-03-01\n"}, {"from": "٢٠٢٦-03"},
         {"from": "2026-03-01T12:00:00+01:00"}, {"from": "9999-01"},
+        {"top": "0"}, {"top": "51"}, {"top": "-1"}, {"top": "1.5"}, {"top": ""}, {"top": "٣"},
     ],
 )  # fmt: skip
 def test_wrong_questions_say_what_is_right(given: dict[str, str]) -> None:
@@ -48,12 +50,15 @@ def test_wrong_questions_say_what_is_right(given: dict[str, str]) -> None:
 def test_both_forms_say_the_same() -> None:
     asked = PastAsked("target", "day", MIDNIGHT, NOON)
     lines = [Past(MIDNIGHT, "nas/web", (1, 2, 3, 4, 5, 6), {"quota": 7, "visitors": 1})]
-    said = json.loads("".join(as_json(asked, "UTC", lines)))
+    said = json.loads("".join(as_json(asked, UTC, NOON, lines)))
     assert said == {
         "by": "target", "step": "day", "from": "2026-03-01T00:00:00Z", "to": "2026-03-01T12:00:00Z", "zone": "UTC",
+        "today": "2026-03-01",
         "lines": [
             {
-                "start": "2026-03-01T00:00:00Z", "name": "nas/web", "bytes_in": 1, "bytes_out": 2, "streams": 3,
+                "start": "2026-03-01T00:00:00Z", "when": "2026-03-01",
+                "name": "nas/web",
+                "bytes_in": 1, "bytes_out": 2, "streams": 3,
                 "requests": 4, "datagrams_in": 5, "datagrams_out": 6, "refused": {"quota": 7, "visitors": 1},
             }
         ],

@@ -116,6 +116,24 @@ def test_refusals_are_kept_by_reason(scene: Scene) -> None:
     assert line.refused == {"quota": 3, "visitors": 4}
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_those_who_moved_the_most_and_the_others_together(scene: Scene, kept: bool) -> None:
+    if not kept:
+        scene.folder = Path()
+        scene.start()
+    for number in range(5):
+        scene.total("nas", f"t{number}", "ci" if number else "").move(number, 10 * number, 1)
+    scene.total("nas", "none").refused = {"quota": 2}
+    scene.look()
+    found = scene.usage.history("target", DAY, 0, 1 << 40, 2)
+    assert [(each.name, each.numbers[:3], each.refused) for each in found] == [
+        ("(others)", (3, 30, 3), {"quota": 2}),
+        ("nas/t3", (3, 30, 1), {}),
+        ("nas/t4", (4, 40, 1), {}),
+    ]
+    assert len(scene.usage.history("target", DAY, 0, 1 << 40, 20)) == 6
+
+
 def test_a_clock_that_is_set_back_loses_nothing(scene: Scene) -> None:
     total = scene.total("nas", "web")
     total.move(0, 100)

@@ -8,6 +8,7 @@ const listener = new Listener(happened, () => {});
 const eventList = new EventList();
 const workerList = new WorkerList({ ping: pingWorker, kick: askKick, toggle: toggleTarget, filtered: showWorkers });
 const plot = new LargePlot($("all-plot"), STEP_MS / 1000);
+const historyView = new HistoryView($("all-plot"), $("all-plot"), askHistory);
 let current = { workers: [] };
 let health = null;
 let seenAt = Date.now();
@@ -68,6 +69,17 @@ function showAll() {
 
 function showWorkers() {
   workerList.show(current.workers, past);
+}
+
+/** An answer about the past; null where there is none, and why it is said. */
+async function askHistory(path) {
+  try {
+    return await call(path);
+  } catch (error) {
+    if (error instanceof NotAllowed) askSecret();
+    else note(error instanceof Refused ? words.failed(error.message) : words.lost);
+    return null;
+  }
 }
 
 // Whether the server answers
@@ -226,6 +238,6 @@ $("copy").addEventListener("click", () =>
   }),
 );
 window.addEventListener("hashchange", takeSecretFromAddress);
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
+document.addEventListener("visibilitychange", () => document.hidden || refresh() && historyView.refresh());
 keepAsking();
 keepListening();
