@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e import services
 from tests.e2e.harness import LOOPBACK, Lab, connect, echoes, free_port, is_reset, poll
+from tests.e2e.test_udp import Echo, ask, visitor
 
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md"
 
@@ -54,6 +55,20 @@ def test_streams_requests_and_refusals_are_written_down(lab: Lab) -> None:
     poll("a new file", path.exists)
     assert echoes(worker.port("echo"))
     poll("its line", lambda: len(lines()) == 1)
+
+
+def test_flows_of_datagrams_are_written_down(lab: Lab) -> None:
+    path = lab.path("access.log")
+    server = lab.server("--access-log", str(path))
+    echo = Echo(lab)
+    worker = lab.worker(server, tag="nas", targets={"echo": f"{LOOPBACK}:{echo.port}/udp?idle=5"})
+    with visitor(worker.port("echo")) as asking:
+        ask(asking, b"x" * 1000)
+        poll("its line", path.read_text)
+    line = path.read_text()
+    assert re.fullmatch(
+        r'127\.0\.0\.1 - - \[.*\] "UDP nas/echo" - 1000 "-" "-" in=1000 s=0\.\d+ .* end="ok"\n', line
+    ), line
 
 
 @pytest.mark.skipif(shutil.which("fail2ban-regex") is None, reason="needs fail2ban")

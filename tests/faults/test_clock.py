@@ -69,6 +69,7 @@ ALLOWED = {
     "server.store.usage.Calendar.end": "hours, days and months of the calendar",
     "server.store.usage.Calendar.local": "the same",
     "server.store.usage.Calendar.starts": "the same",
+    "server.store.usage.Calendar.when": "the same",
     "server.store.usage.Usage.__init__": "into which hour, day and month something is counted",
     "cli.users.checked": "whether a user's time is over, by the calendar",
     "server.links.roll.read": "the same",

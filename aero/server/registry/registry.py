@@ -100,9 +100,10 @@ class Registry:
             self.enforce()
 
     def keep_access(self, access: AccessLog | None) -> None:
-        """Where streams and requests are written down from now on."""
+        """Where streams, flows and requests are written down from now on."""
         self.access = access
         self._tcp = self._tcp._replace(access=access)
+        self._udp.access = access
 
     def change_users(self, users: Users) -> None:
         """Other users and rules from now on; what they forbid ends, and nothing else is disturbed."""

@@ -1,4 +1,5 @@
-"""The access log: one line a stream or a request when it is over, and one for each that was turned away.
+"""The access log: one line a stream, a request or a flow of datagrams when it is over, and one for each stream or
+request that was turned away.
 
 Lines are gathered and written a few times a second with one call, to a file of limited size; the one before stays as
 FILE.1.
@@ -20,6 +21,7 @@ from aero.net.loop import Loop, Watcher, stopped
 log = logs.get("access")
 
 COMBINED, JSON_LINES = "combined", "json"
+STREAM, FLOW = "TCP", "UDP"
 #: How long a line waits at the most, and how many bytes of lines: 200 bytes each.
 FLUSH_S = 0.25
 FLUSH_BYTES = 64 * 1024
@@ -28,10 +30,13 @@ RETRY_S = 10.0
 PATH_CHARS = 500
 
 
+_KINDS = {STREAM: "stream", FLOW: "flow"}
+
+
 class Entry(NamedTuple):
     """One line. ``visitor``: ip:port; ``bytes_in`` from the visitor; ``end``: "ok", or how else it ended.
 
-    ``method``, ``path`` (without query) and ``status`` are a request's; "" and 0 for a stream.
+    ``method``: a request's, or STREAM or FLOW; ``path`` (without query) and ``status``: a request's, else "" and 0.
     """
 
     user: str
@@ -43,16 +48,16 @@ class Entry(NamedTuple):
     bytes_out: int
     duration_s: float
     end: str
-    method: str = ""
+    method: str = STREAM
     path: str = ""
     status: int = 0
 
 
 def json_line(entry: Entry, at: float) -> str:
     """The line as JSON; ``at``: Unix seconds."""
-    kind = "request" if entry.method else "stream"
+    kind = _KINDS.get(entry.method, "request")
     said = {"time": _rfc3339(at), "kind": kind, **entry._asdict(), "duration_s": round(entry.duration_s, 3)}
-    if not entry.method:
+    if entry.method in _KINDS:
         del said["method"], said["path"], said["status"]
     else:
         said["path"] = logs.clean(entry.path, PATH_CHARS)
@@ -61,13 +66,13 @@ def json_line(entry: Entry, at: float) -> str:
 
 def combined_line(entry: Entry, at: float) -> str:
     """The line as web servers have it (NCSA combined, referrer and browser left out), ours behind it; a stream's
-    request line is ``TCP TAG/TARGET``.
+    request line is ``TCP TAG/TARGET``, a flow's ``UDP TAG/TARGET``.
     """
     ip = entry.visitor.rpartition(":")[0].strip("[]") or "-"
-    if entry.method:
-        asked = f"{entry.method} {_quoted(entry.path)}"
+    if entry.method in _KINDS:
+        asked = f"{entry.method} {entry.tag}/{entry.target}"
     else:
-        asked = f"TCP {entry.tag}/{entry.target}"
+        asked = f"{entry.method} {_quoted(entry.path)}"
     when = _when(int(at))
     user = entry.user or "-"
     return (

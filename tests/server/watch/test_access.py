@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gevent
 
-from aero.server.watch.access import COMBINED, JSON_LINES, AccessLog, Entry, combined_line, json_line
+from aero.server.watch.access import COMBINED, FLOW, JSON_LINES, AccessLog, Entry, combined_line, json_line
 
 AT = 1_772_366_400.25
 STREAM = Entry("ci", "nas", "ssh", "c1", "192.0.2.7:4000", 10, 20, 1.5, "ok")
@@ -21,6 +21,7 @@ def test_lines_as_web_servers_have_them() -> None:
         r' in=10 s=1\.500 tag=nas target=ssh cid=c1 end="ok"\n',
         combined_line(STREAM, AT),
     )
+    assert '"UDP nas/ssh" - 20 ' in combined_line(STREAM._replace(method=FLOW), AT)
     line = combined_line(REQUEST, AT)
     assert line.startswith("2001:db8::1 - - [")
     assert r'] "GET /a\"b\n" 200 2 "-" "-" in=1 ' in line
@@ -33,6 +34,7 @@ def test_lines_as_json() -> None:
         "time": "2026-03-01T12:00:00.250Z", "kind": "stream", "user": "ci", "tag": "nas", "target": "ssh", "cid": "c1",
         "visitor": "192.0.2.7:4000", "bytes_in": 10, "bytes_out": 20, "duration_s": 1.5, "end": "ok",
     }  # fmt: skip
+    assert json.loads(json_line(STREAM._replace(method=FLOW), AT)) == {**said, "kind": "flow"}
     said = json.loads(json_line(REQUEST, AT))
     assert (said["kind"], said["method"], said["path"], said["status"]) == ("request", "GET", r'/a"b\n', 200)
 

@@ -23,6 +23,7 @@ from aero.server.policy.allowance import Allowance, Allowances
 from aero.server.policy.origin import groups_of, is_near, network_of
 from aero.server.registry.doors.visits import Visits
 from aero.server.registry.mapping import Mapping
+from aero.server.watch.access import FLOW, AccessLog, Entry
 
 log = logs.get("mapping")
 
@@ -40,6 +41,7 @@ class Hall:
         """With nobody there."""
         self.loop = loop
         self.visits = 0
+        self.access: AccessLog | None = None  # where flows are written down
         self.arrivals = Allowances(Limits.FLOWS_BURST, Limits.FLOWS_PER_S, Limits.FLOW_ADDRESSES)
         self.answers = Allowances(Limits.REPLIES_BURST, Limits.REPLIES_PER_S, Limits.FLOW_ADDRESSES)
 
@@ -51,6 +53,7 @@ class Visit:
         "_door",
         "_socket",
         "answered",
+        "began_at",
         "flow",
         "key",
         "passed",
@@ -73,7 +76,7 @@ class Visit:
         self.proven = False
         self.answered = False
         self.passed = 0  # bytes of answers that it was sent
-        self.used_at = now
+        self.began_at = self.used_at = now
 
     def datagram(self, view: memoryview) -> None:
         """The target's answer: to the visitor, where it may go."""
@@ -92,7 +95,7 @@ class Visit:
 
     def flow_ended(self, code: int, text: str) -> None:
         """The worker has ended it, or the session is over: what the visitor says next begins another one."""
-        self._door.forget(self)
+        self._door.forget(self, text)
         if log.debugging:
             log.debug("> flow over", target=self._door.name, flow=self.flow.id, why=text, code=code)
 
@@ -217,14 +220,27 @@ class UdpDoor:
 
     def _end(self, visit: Visit, code: int, text: str) -> None:
         visit.flow.end(code, text)
-        self.forget(visit)
+        self.forget(visit, "ok" if code == Reset.TIMEOUT else text)
 
-    def forget(self, visit: Visit) -> None:
+    def forget(self, visit: Visit, why: str) -> None:
         """A flow is over."""
         if self.visits.get(visit.key) is visit:
             self._hall.visits -= 1
             self.visits.remove(visit)
             self._mapping.left(visit.flow)
+            if self._hall.access is not None:
+                self._hall.access.add(self._entry(visit, why))
+
+    def _entry(self, visit: Visit, why: str) -> Entry:
+        """Its line of the access log. Its time ends with its last datagram, not when that was noticed."""
+        owner, flow = self._mapping.owner, visit.flow
+        ip, port = visit.key.address[:2]
+        visitor = str(Address(ip[len(_MAPPED) :] if ip.startswith(_MAPPED) else ip, port))
+        lasted_s = visit.used_at - visit.began_at
+        cid = self._mapping.worker.cid
+        return Entry(
+            owner.user, owner.tag, owner.name, cid, visitor, flow.sent, flow.received, lasted_s, why, FLOW
+        )
 
     def close(self) -> None:
         """Takes no more datagrams, and ends its flows."""

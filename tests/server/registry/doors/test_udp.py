@@ -173,7 +173,7 @@ def test_no_more_than_the_process_may_have(house: House, monkeypatch: pytest.Mon
     assert house.hall.visits == 2
     house.hall.visits = 2
     for each in list(house.door.visits):
-        house.door.forget(each)
+        house.door.forget(each, "ok")
     house.hall.visits = 2  # another mapping has them
     house.visit()
     assert house.drops.counts[datagrams.CROWD] == 1
