@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from aero.address import Address, UnixPath
 from aero.config.roles import ConsoleConfig, KickConfig, ListConfig, OpenConfig, PageConfig, WorkerConfig
+from aero.config.table import KeyOptions
 from aero.core.codes import Close
 from aero.errors import AeroError, ConfigError, NetworkError, Rejected
 from aero.host import keyfile
@@ -55,17 +56,17 @@ def page(config: PageConfig) -> str:
     """Where the page is, with what opens it. Asks nobody."""
     if isinstance(config.api, UnixPath):
         raise ConfigError(f"no browser reaches {config.api}: name the address of a server's page with --api")
-    return address_with(_secret(config), config.api) + "\n"
+    return address_with(secret_of(config), config.api) + "\n"
 
 
-def _secret(config: KickConfig | OpenConfig | PageConfig) -> str:
+def secret_of(config: KeyOptions) -> str:
     """What changes need: the token that was given, else the server's key."""
     return config.api_token or keyfile.find(config.state)
 
 
 def kicked(config: KickConfig) -> str:
     """A worker is sent away."""
-    answer = ask(config, "POST", f"/kick?cid={quote(config.cid)}", _secret(config))
+    answer = ask(config, "POST", f"/kick?cid={quote(config.cid)}", secret_of(config))
     streams = answer["streams"]
     left = (
         f"its {streams} open streams may end within {answer['grace_s']:.0f} s"
@@ -83,7 +84,7 @@ def opened(config: OpenConfig, environ: Mapping[str, str]) -> str:
     query = f"target={quote(config.target, safe='')}&for={config.for_s}&cut={int(config.cut)}"
     if whence and config.for_s:
         query += f"&from={quote(whence, safe='')}"
-    answer = ask(config, "POST", f"/open?{query}", _secret(config))
+    answer = ask(config, "POST", f"/open?{query}", secret_of(config))
     if not answer["open"]:
         return f"{clean(config.target)} is closed\n"
     ports = ", ".join(map(str, answer["ports"]))

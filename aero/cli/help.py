@@ -11,6 +11,9 @@ from aero.config.option import Config
 from aero.config.roles import (
     ClientConfig,
     DemoConfig,
+    InviteConfig,
+    InvitesConfig,
+    JoinConfig,
     KickConfig,
     ListConfig,
     OpenConfig,
@@ -40,6 +43,9 @@ Usage:
   aero page [options]
   aero pin [options]
   aero users (check FILE | add NAME) [options]
+  aero invite --user NAME [options]
+  aero invites [options]
+  aero join HOST:PORT CODE [options]
   aero service install [options] (server | client) [its options]
   aero COMMAND --help
   aero --help | --version
@@ -58,6 +64,9 @@ Commands:
   pin       What workers say to --tls-pin, for TLS to this server.
   page      The address of a server's page, with the key to change things.
   users     Checks the file of a server's users, makes codes for new ones.
+  invite    A short code that makes a worker of another machine.
+  invites   Who was invited and who came; withdraws both.
+  join      At that machine: proves the code, writes a configuration.
   service   A systemd unit or cron line that keeps one of the two running.
 
 Examples:
@@ -90,7 +99,7 @@ Examples:
 CLIENT = """\
 The worker behind NAT: dials the server and offers local services there.
 
-Usage: aero client --target LIST... [options]
+Usage: aero client [--target LIST]... [--header LINE]... [options]
 
 Options:
 {options}
@@ -268,6 +277,57 @@ Examples:
 Exit codes: 0 done, 2 usage, or the file is not good.
 """
 
+INVITE = """\
+Invites a worker: prints a short code to be typed at the other machine, where it
+is good once, for a time and for three tries. What joins by it has a credential
+of its own, kept in the server's state; the file of users is not changed.
+
+Usage: aero invite [options]
+
+Options:
+{options}
+Examples:
+  aero invite --user ci --tag nas --may 127.0.0.1:22 --for 10m
+  sudo aero invite --user ci --words 4 --state /var/lib/aero-server
+
+Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
+API said no (no such user, not his tag), 78 the key cannot be read.
+"""
+
+INVITES = """\
+The invitations of a server, and the credentials that came of them.
+
+Usage: aero invites [options]
+
+Options:
+{options}
+Examples:
+  aero invites
+  aero invites --withdraw 4
+  aero invites --withdraw ci+k3j2x9ab
+
+Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
+API said no (no such invitation), 78 the key cannot be read.
+"""
+
+JOIN = """\
+Makes a worker of this machine by a code of aero invite: proves it to the
+server, which gets to know nothing of the code that the worker has from then on,
+writes a configuration that only this user can read, and prints the command, the
+cron line or the unit that keeps the worker running.
+
+Usage: aero join [--target LIST]... [--header LINE]... [options]
+
+Options:
+{options}
+Examples:
+  aero join HOST:8080 4-lantern-harbor
+  aero join wss://aero.example.org 4-lantern-harbor --target web@127.0.0.1:80
+
+Exit codes: 0 done, 1 the server cannot be reached, 2 usage, 3 the server said
+no (wrong, used or expired code), 78 the file cannot be written.
+"""
+
 SERVICE = """\
 Prints what keeps a server or worker running on this host: as root where
 systemd runs, a hardened unit; elsewhere a line for your crontab, which starts
@@ -327,6 +387,9 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "page": (PAGE, PageConfig),
     "pin": (PIN, PinConfig),
     "users": (USERS, UsersConfig),
+    "invite": (INVITE, InviteConfig),
+    "invites": (INVITES, InvitesConfig),
+    "join": (JOIN, JoinConfig),
     "service": (SERVICE, ServiceConfig),
 }
 

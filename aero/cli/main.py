@@ -20,6 +20,8 @@ from aero.config.option import Options
 from aero.config.roles import (
     ClientConfig,
     DemoConfig,
+    InviteConfig,
+    InvitesConfig,
     KickConfig,
     ListConfig,
     OpenConfig,
@@ -76,7 +78,7 @@ def run_client(given: Options) -> int:
     def start(started: Callable[[], None]) -> int:
         from aero.core.stretch import Stretching
 
-        stretching = Stretching(config.auth, "")  # takes as long as the imports that follow
+        stretching = Stretching(config.auth, config.user)  # takes as long as the imports that follow
         from aero.worker.app import run
 
         return run(config, started, lambda: ClientConfig.parse(given.again()), stretching.result)
@@ -169,6 +171,33 @@ def run_open(given: Options) -> int:
     return _print(console.opened(OpenConfig.parse(given), os.environ))
 
 
+def run_invite(given: Options) -> int:
+    """``aero invite``."""
+    from aero.cli import invites
+
+    return _print(invites.invited(InviteConfig.parse(given)))
+
+
+def run_invites(given: Options) -> int:
+    """``aero invites``."""
+    from aero.cli import invites
+
+    return _print(invites.listed(InvitesConfig.parse(given)))
+
+
+def run_join(words: Sequence[str]) -> int:
+    """``aero join HOST:PORT CODE``: both stand before its options."""
+    server, code = (*words[:2], "", "")[:2]
+    if not server or not code or server.startswith("-") or code.startswith("-"):
+        raise ConfigError(
+            "say which server, and the code that aero invite has printed there: aero join HOST:8080 4-lantern-harbor"
+        )
+    from aero.cli import join
+
+    given = gather("join", words[2:], os.environ)
+    return _print(join.joined(server, code, given, lambda argv: gather("client", argv, {})))
+
+
 def run_page(given: Options) -> int:
     """``aero page``."""
     from aero.cli import console
@@ -227,6 +256,9 @@ COMMANDS = {
     "open": Command(run_open),
     "page": Command(run_page),
     "pin": Command(run_pin),
+    "invite": Command(run_invite),
+    "invites": Command(run_invites),
+    "join": Command(lambda _: OK),  # as users
     "users": Command(lambda _: OK),  # a word and what it is about stand before its options: see _dispatch
     "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
 }
@@ -287,6 +319,8 @@ def _dispatch(words: list[str], prog: str) -> int:
         raise ConfigError(_no_command(word))
     if word == "users":
         return run_users(words[1:])
+    if word == "join":
+        return run_join(words[1:])
     if word == "service":
         return run_service(words[1:])
     return command.run(gather(word, words[1:], os.environ))
@@ -317,7 +351,7 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
         from_file, of_file = sources.from_file(file, word, tables)
         notes += of_file
         given = sources.merge(known, given, from_file)
-    if "target" in known and "target" not in given:
+    if word == "client" and not given.keys() & {"target", "allow"}:  # with --allow, the server may add some
         raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")
     try:
         # What follows the options is for people: docopt would take an example's "--tag" for a declaration.

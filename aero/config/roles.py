@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
-from aero.address import LOOPBACK, Address, is_ip, is_loopback
+from aero.address import Address, is_ip, is_loopback
 from aero.config import table, values
 from aero.config.option import Options
 from aero.errors import ConfigError
@@ -60,6 +60,8 @@ class ClientConfig(table.ClientOptions):
         """Checks everything that was asked for. Raises ConfigError."""
         config = super().parse(given)
         _check_detach(config, given)
+        if not config.targets and config.allow is None:  # with --allow, the server may add some
+            raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")
         _check_allowed(config)
         if config.user and not given.gives("tag"):
             config = config.replace(tag=config.user.partition("+")[0])
@@ -115,6 +117,26 @@ class PinConfig(table.PinOptions):
     """What asks which key a server shows."""
 
 
+class InviteConfig(table.InviteOptions, ConsoleConfig):
+    """What invites a worker."""
+
+    @classmethod
+    def parse(cls, given: Options) -> InviteConfig:
+        """Checks everything that was asked for. Raises ConfigError."""
+        config = super().parse(given)
+        if not config.user:
+            raise ConfigError("say whose worker it will be, write --user NAME: one of the server's users")
+        return config
+
+
+class InvitesConfig(table.InvitesOptions, ConsoleConfig):
+    """What lists invitations, or withdraws one."""
+
+
+class JoinConfig(table.JoinOptions):
+    """What makes a worker of an invitation."""
+
+
 class UsersConfig(table.UsersOptions):
     """What helps to write a file of users."""
 
@@ -160,13 +182,9 @@ def _check_allowed(config: ClientConfig) -> None:
     if config.allow is None:
         return
     for target in config.targets:
-        if target.path:
-            if not config.allow.socket(target.path):
-                raise ConfigError(f"target {target} is not in --allow {config.allow}")
-            continue
-        found = (target.host,) if is_ip(target.host) else LOOPBACK if is_loopback(target.host) else ()
-        good = config.allow.names(target.host, target.port) or not found
-        if not target.port or not (good or any(config.allow.permits(ip, target.port) for ip in found)):
+        named = not target.path and not is_ip(target.host) and not is_loopback(target.host)
+        somewhere = bool(target.path or target.port)
+        if not somewhere or not (named or config.allow.covers(target.local)):
             raise ConfigError(f"target {target} is not in --allow {config.allow}")
 
 

@@ -17,7 +17,7 @@ from aero.config.targets import target_list
 from aero.endpoint import Endpoints, Header
 
 if TYPE_CHECKING:
-    from aero.config.allow import Allow
+    from aero.allow import Allow
     from aero.proxies import Proxy
 
 
@@ -222,24 +222,9 @@ class ServerOptions(RoleOptions):
     )
 
 
-class ClientOptions(RoleOptions):
-    """What ``aero client`` takes: ``server`` is what it dials; ``pool`` counts parallel links."""
+class WayOptions(Config):
+    """How a server is reached, besides its address."""
 
-    WORDS = {"named_after": "server, tag and targets"}
-
-    targets: tuple[Target, ...] = repeated(
-        "target", "LIST", target_list, (),
-        "Services to offer, separated by commas; may repeat. Each is NAME@HOST:PORT or NAME:HOST:PORT, IPv6 as"
-        " NAME@[::1]:80; ?remote=PORT at its end asks the server for that port.",
-        live=True,
-    )  # fmt: skip
-    server: Endpoints = option(
-        "server", "HOST:PORT", Endpoints.parse, Endpoints.at("0.0.0.0", 8080),
-        "The server to dial: HOST:PORT, or tcp://, tls://, ws:// or wss:// and HOST[:PORT] (8080, 443, 80, 443), behind"
-        " the last two a path perhaps. Several, separated by commas, are tried a moment apart, the one that worked last"
-        " first; auto://HOST is all four.",
-        live=True,
-    )  # fmt: skip
     proxy: Proxy | str = hidden(
         "proxy", "URL", values.proxy,
         "Reach the server by a proxy: http://[USER:PASSWORD@]HOST:PORT, socks5:// or socks5h:// (which looks the"
@@ -272,6 +257,26 @@ class ClientOptions(RoleOptions):
     ws_mask: bool = flag(
         "ws-mask", "Mask WebSocket frames at random, for proxies that look; costs speed", live=True
     )
+
+
+class ClientOptions(WayOptions, RoleOptions):
+    """What ``aero client`` takes: ``server`` is what it dials; ``pool`` counts parallel links."""
+
+    WORDS = {"named_after": "server, tag and targets"}
+
+    targets: tuple[Target, ...] = repeated(
+        "target", "LIST", target_list, (),
+        "Services to offer, separated by commas; may repeat. Each is NAME@HOST:PORT or NAME:HOST:PORT, IPv6 as"
+        " NAME@[::1]:80; ?remote=PORT at its end asks the server for that port.",
+        live=True,
+    )  # fmt: skip
+    server: Endpoints = option(
+        "server", "HOST:PORT", Endpoints.parse, Endpoints.at("0.0.0.0", 8080),
+        "The server to dial: HOST:PORT, or tcp://, tls://, ws:// or wss:// and HOST[:PORT] (8080, 443, 80, 443), behind"
+        " the last two a path perhaps. Several, separated by commas, are tried a moment apart, the one that worked last"
+        " first; auto://HOST is all four.",
+        live=True,
+    )  # fmt: skip
     auth: str = secret("auth", "The server's code, or @FILE to read it from a file", live=True)
     allow: Allow | None = option(
         "allow", "LIST", values.allowed, None,
@@ -406,6 +411,50 @@ class PinOptions(Config):
     tls_cert: str = option(
         "tls-cert", "FILE", values.path, "", "The server's first --tls-cert, where it has one"
     )
+
+
+class InviteOptions(KeyOptions):
+    """What ``aero invite`` takes: ``tag`` "" for the user's name, ``may`` None for anywhere."""
+
+    user: str = option(
+        "user", "NAME", values.tunnel_user, "", "Whose worker it will be: one of the server's users"
+    )
+    tag: str = option("tag", "NAME", check_tag, "", "The worker's tag (default: the user's name)")
+    may: Allow | None = option(
+        "may", "LIST", values.allowed, None,
+        "Where its targets may be, as for aero client --allow: 127.0.0.1:22+10.0.0.0/24:* (default: anywhere)",
+    )  # fmt: skip
+    for_s: int = option(
+        "for", "TIME", values.duration(60, 7 * 24 * 3600), 600, "How long the code is good for, 1m to 7d",
+        show=values.duration_text,
+    )  # fmt: skip
+    words: int = option(
+        "words", "N", values.integer(2, 6, "words"), 2,
+        "Words of the code, 2 to 6: each makes it 512 times as hard to guess",
+    )  # fmt: skip
+
+
+class InvitesOptions(KeyOptions):
+    """What ``aero invites`` takes: ``withdraw`` is "" where it is to list."""
+
+    withdraw: str = option(
+        "withdraw", "NAME", values.invited, "",
+        "Withdraw an invitation, by its number, or what came of one, USER+ID: its worker is sent away",
+    )  # fmt: skip
+    as_json: bool = flag("json", "The API's answer as it is")
+
+
+class JoinOptions(WayOptions):
+    """What ``aero join`` takes, besides the server and the code; ``file`` is "" for a file of its own."""
+
+    targets: tuple[Target, ...] = repeated(
+        "target", "LIST", target_list, (),
+        "Services to offer, as for aero client (default: each single address and port of the invitation's --may)",
+    )  # fmt: skip
+    file: str = option(
+        "file", "FILE", values.path, "",
+        "The configuration file to write (default: TAG.toml in ~/.config/aero, for root in /etc/aero)",
+    )  # fmt: skip
 
 
 class UsersOptions(Config):

@@ -300,14 +300,14 @@ def from_table(table: TargetTable) -> Target:
 
 
 def target_list(given: Iterable[str | TargetTable]) -> tuple[Target, ...]:
-    """Targets from comma-separated lists and tables; each name, and each port asked for, once."""
+    """Targets from comma-separated lists and tables; each name, and each port asked for, once; of nothing, none."""
     targets: list[Target] = []
     for each in given:
         if isinstance(each, TargetTable):
             targets.append(from_table(each))
         else:
             targets += [target(part.strip()) for part in each.split(",") if part.strip()]
-    if not targets:
+    if given and not targets:
         raise ConfigError(f"no target is given, write name@host:port, for example {_EXAMPLE}")
     if len(targets) > Limits.TARGETS_PER_WORKER:
         raise ConfigError(f"{len(targets)} targets are too many, write at most {Limits.TARGETS_PER_WORKER}")

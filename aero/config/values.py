@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
     from typing import Union
 
-    from aero.config.allow import Allow
+    from aero.allow import Allow
     from aero.proxies import Proxy
 
     Networks = tuple[Union[IPv4Network, IPv6Network], ...]
@@ -245,7 +245,7 @@ def user(text: str) -> str:
 
 def allowed(text: str) -> Allow:
     """Where a worker's targets may be."""
-    from aero.config.allow import allow
+    from aero.allow import allow
 
     return allow(text)
 
@@ -264,6 +264,17 @@ def login(text: str) -> str:
     if mark and not re.fullmatch(CREDENTIAL, credential):
         raise ConfigError(f"{text!r} is neither a user's name nor what aero join has written")
     return tunnel_user(name) + mark + credential
+
+
+def invited(text: str) -> str:
+    """An invitation's number, or the name of one of a user's credentials."""
+    if "+" in text:
+        return login(text)
+    if not re.fullmatch("[0-9]{1,4}", text):
+        raise ConfigError(
+            f"{text!r} is neither an invitation's number nor a credential, USER+ID; see aero invites"
+        )
+    return text
 
 
 def domain(text: str) -> str:

@@ -52,6 +52,8 @@ _CONTEXT = b"AeRO-proxy link"
 _HTTP_METHODS = b"GET POST PUT HEAD OPTIONS DELETE PATCH CONNECT PRI".split()
 #: The user name under which the code is proved that the server is about to change to; else it is the user "".
 NEXT_USER = "+next"
+#: With its number behind it, the user name under which an invitation's code is proved.
+INVITED = "+invited."
 _WRONG_CODE = "wrong auth code"  # and unknown user: whoever asks must not learn which
 
 

@@ -32,9 +32,14 @@ JOINING = {
 
 # --- fields ----------------------------------------------------------------------------------------
 
-#: What a link may be for. Only a worker's end is served yet; the others are reserved.
-WORKER = "worker"
-ROLES = (WORKER, "visitor", "node")
+#: What a link may be for: a worker, or somebody who was invited and asks for a credential. The others are reserved.
+WORKER, INVITED = "worker", "invited"
+ROLES = (WORKER, INVITED, "visitor", "node")
+#: The name of a credential, which stands behind its user's and "+".
+CREDENTIAL = re.compile(r"[a-z0-9]{4,16}")
+MAX_VERIFIER_CHARS = 200  # "spake2plus$" and 130 more
+MAX_LOGIN_CHARS = 64
+MAX_ALLOW_CHARS = 1024
 #: Seconds between pings: what a worker may ask for, and what counts when it asks for nothing.
 PING_S = (1, 3600)
 DEFAULT_PING_S = 60
@@ -139,6 +144,12 @@ def _ascii_host(text: str) -> str:
     return host(text)
 
 
+def _credential(text: str) -> str:
+    if not CREDENTIAL.fullmatch(text):
+        raise ConfigError("it has 4 to 16 small letters and digits")
+    return text
+
+
 def _options(data: dict[str, Any]) -> Options:
     """The options of a target. Raises ConfigError."""
     options = data.get("options", {})
@@ -214,7 +225,26 @@ class JoinTakeOver(NamedTuple):
         )
 
 
-Join = Union[JoinNew, JoinBeside, JoinTakeOver]
+class JoinInvited(NamedTuple):
+    """JOIN of somebody who has proved an invitation's code: asks for a credential.
+
+    ``id`` is the name that it is to have, and ``verifier`` what proves it; both are the asker's choice, so that the
+    code itself never leaves it, and asking again with the same two changes nothing. ``host``: for people.
+    """
+
+    version: str
+    host: str
+    id: str
+    verifier: str
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json(
+            {"v": self.version, "role": INVITED, "host": self.host, "id": self.id, "verifier": self.verifier}
+        )
+
+
+Join = Union[JoinNew, JoinBeside, JoinTakeOver, JoinInvited]
 
 
 def parse_join(payload: memoryview) -> Join:
@@ -225,6 +255,13 @@ def parse_join(payload: memoryview) -> Join:
     """
     data = frames.unpack_json(payload, frames.JOIN)
     role = data.get("role", WORKER)
+    if role == INVITED:
+        return JoinInvited(
+            _version("JOIN", data),
+            _word("JOIN", data, "host", _ascii_host),
+            _word("JOIN", data, "id", _credential),
+            _text("JOIN", data, "verifier", MAX_VERIFIER_CHARS),
+        )
     if role != WORKER:
         known = f"the role {role} is not served here" if role in ROLES else "its role is not known here"
         raise RemoteProtocolError(Close.DENIED, f"JOIN: {known}")
@@ -284,13 +321,34 @@ class JoinedAgain(NamedTuple):
         return frames.pack_json({"v": self.version, "session": self.session, "received": self.received})
 
 
-Joined = Union[JoinedNew, JoinedAgain]
+class Welcome(NamedTuple):
+    """JOINED for somebody who was invited: the credential counts. ``login`` is its whole name, USER+ID; ``tag`` the one
+    that its workers have, ``allow`` where their targets may be, "" for anywhere.
+    """
+
+    version: str
+    login: str
+    tag: str
+    allow: str
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return frames.pack_json(
+            {"v": self.version, "login": self.login, "tag": self.tag, "allow": self.allow}
+        )
+
+
+Joined = Union[JoinedNew, JoinedAgain, Welcome]
 
 
 def parse_joined(payload: memoryview) -> Joined:
     """The JOINED in a frame's payload. Raises RemoteProtocolError."""
     data = frames.unpack_json(payload, frames.JOINED)
     version = _version("JOINED", data)
+    if "login" in data:
+        login = _text("JOINED", data, "login", MAX_LOGIN_CHARS)
+        allow = _text("JOINED", data, "allow", MAX_ALLOW_CHARS)
+        return Welcome(version, login, _word("JOINED", data, "tag", check_tag), allow)
     session = _token("JOINED", data, "session")
     if "received" in data:
         return JoinedAgain(version, session, _count("JOINED", data, "received", 0, MAX_POSITION))

@@ -26,6 +26,9 @@ _SALT = b"AeRO-proxy SPAKE2+ auth code"
 # What OpenSSL may use: its default limit is a little below the 16 MiB that the customary cost needs.
 _SCRYPT_MAX_BYTES = 64 * 1024 * 1024
 
+#: What stands between a user's name and that of one of his credentials; names that begin with it are nobody's.
+MARK = "+"
+
 #: Code and user → the scalars w0 and w1; some 50 ms of work, which may be another thread's.
 Stretch = Callable[[str, str], tuple[int, int]]
 
@@ -37,7 +40,7 @@ def stretch(code: str, user: str) -> tuple[int, int]:
     (Python's surrogate escapes) count as themselves. An empty code is a code like any other.
     Takes tens of milliseconds and 16 MiB: keep the result.
     """
-    password = b"".join(map(with_length, (_text(code), identity_of(user), SERVER_IDENTITY)))
+    password = b"".join(map(with_length, (_text(code), identity_of(stretched_as(user)), SERVER_IDENTITY)))
     derived = scrypt(password, _SALT, 2 * SCALAR_BYTES, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P)
     return reduce(derived[:SCALAR_BYTES]), reduce(derived[SCALAR_BYTES:])
 
@@ -65,6 +68,13 @@ class Stretching:
         if self._thread is not None:
             self._thread.join()
         return self._scalars or stretch(code, user)
+
+
+def stretched_as(user: str) -> str:
+    """The name that a code is stretched with: of a credential's USER+ID it is +ID, since whoever makes the code does
+    not know yet whose it will be.
+    """
+    return user[user.index(MARK) :] if MARK in user else user
 
 
 def identity_of(user: str) -> bytes:

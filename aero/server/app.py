@@ -34,6 +34,7 @@ from aero.server.httpmux.urls import Face, target_url
 from aero.server.links.certificates import Certificates, Pair
 from aero.server.links.entrance import Entrance
 from aero.server.links.gate import Gate
+from aero.server.links.invitations import Invitations
 from aero.server.links.roll import Roll
 from aero.server.links.roll import read as read_roll
 from aero.server.links.sessions import Sessions
@@ -44,6 +45,7 @@ from aero.server.registry.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.registry import Registry
 from aero.server.registry.tenants import Tenants
+from aero.server.store.credentials import CredentialTable
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
 from aero.server.store.usage import SAMPLE_S, Calendar, Usage
@@ -117,6 +119,7 @@ class Server:
             announcers=announcers,
             registry=Registry(loop, ports, events, counters, announcers, Tenants(reading.users)),
         )
+        self.invitations = Invitations(self.roll, events)
         self._hooks: Hooks | None = None
         if config.hooks:
             from aero.server.watch.hooks import Hooks
@@ -131,8 +134,9 @@ class Server:
             self.registry.sockets = sockets.Sockets(config.listen_unix)
         self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
+        self.roll.open(CredentialTable(self._database), self.sessions, self.registry)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
-        self.gate = Gate(ground, self.sessions, self.roll.codes, entrance)
+        self.gate = Gate(ground, self.sessions, self.roll.codes, entrance, self.invitations)
         self._listeners = [
             Listener(loop, sock, announcers.porch(self.gate.connected).connected) for sock in socks
         ]
@@ -168,7 +172,7 @@ class Server:
             return None
         from aero.server.api.app import Api
 
-        return Api(self.ground, where, socks, self.port, self.mux_face)
+        return Api(self.ground, where, socks, self.port, self.mux_face, self.invitations)
 
     @property
     def registry(self) -> Registry:
@@ -261,7 +265,7 @@ class Server:
             if self._api is not None:
                 self._api.reload(new.auth, new.api_token)
             certificates = self._certificates.change(_pairs(new))
-            other = self.roll.change(reading, self.sessions, self.registry)
+            other = self.roll.change(reading)
         except AeroError as error:
             reload_failed(error, self.ground.present.config.run_as)
             raise

@@ -23,7 +23,7 @@ from aero.net.lookup import Found, Names, SockAddr, at_port, fixed
 from aero.net.loop import Loop, Watcher, stopped
 
 if TYPE_CHECKING:
-    from aero.config.allow import Allow
+    from aero.allow import Allow
 
 log = logs.get("target")
 

@@ -22,7 +22,7 @@ from aero.worker.honoured import guarded
 from aero.worker.reach import Approach, Places, Way
 
 if TYPE_CHECKING:
-    from aero.config.allow import Allow
+    from aero.allow import Allow
     from aero.core.flows import Flow
     from aero.worker import flows
     from aero.worker.rates import SendingRates

@@ -142,7 +142,6 @@ def test_a_list_of_targets() -> None:
 @pytest.mark.parametrize(
     ("texts", "hint"),
     [
-        ([], "no target is given"),
         ([","], "no target is given"),
         (["web@h:1,WEB@h:2"], "the name 'web' stands for both web@h:1 and web@h:2"),
         (["a@h:1?remote=7", "b@h:2?remote=7"], "ask for the same port"),

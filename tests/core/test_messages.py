@@ -30,6 +30,7 @@ from aero.core.messages import (
     Unregister,
     Wanted,
 )
+from aero.errors import RemoteProtocolError
 from aero.limits import Limits
 from tests.core.joined import refused
 
@@ -84,6 +85,34 @@ def test_what_may_be_left_out() -> None:
     assert messages.parse_control(bare) == Register((Wanted(1, "web", "h:80"),)), "names are folded"
     joined = changed(JoinedNew("", "c", "s", "x", 1.0), resume=...)
     assert messages.parse_joined(joined) == JoinedNew("", "c", "s", "x", 0.0)
+
+
+INVITED = messages.JoinInvited("1", "box", "k3j2x9ab", "spake2plus$" + "A" * 130)
+WELCOME = messages.Welcome("1", "ci+k3j2x9ab", "nas", "127.0.0.1:22")
+
+
+def test_a_credential_is_asked_for_and_given() -> None:
+    assert messages.parse_join(memoryview(INVITED.pack())) == INVITED
+    assert messages.parse_joined(memoryview(WELCOME.pack())) == WELCOME
+    for key, values in {
+        "id": ["", "abc", "x" * 17, "K3J2", "a b c", 7, None, ...],
+        "host": ["²", 7, ...],
+    }.items():
+        for value in values:
+            with pytest.raises(RemoteProtocolError, match=key):
+                messages.parse_join(changed(INVITED, **{key: value}))
+    for value in ("x" * 201, 7, []):
+        with refused(Close.FRAME, "JOIN: verifier is not"):
+            messages.parse_join(changed(INVITED, verifier=value))
+    for key, wrong in (
+        ("login", "x" * 65),
+        ("login", 7),
+        ("allow", "x" * 1025),
+        ("tag", "a b"),
+        ("tag", ...),
+    ):
+        with pytest.raises(RemoteProtocolError, match=key):
+            messages.parse_joined(changed(WELCOME, **{key: wrong}))
 
 
 NO_TOKENS = [..., None, 7, "", "x" * 65, "two words", "é", "tab\t", "\x1b[2J", ["x"], {}, True]

@@ -10,7 +10,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from aero.config.allow import allow
+from aero.allow import allow
 from aero.core.codes import Reset
 from aero.limits import Limits
 from aero.net import lookup

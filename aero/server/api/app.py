@@ -22,7 +22,7 @@ from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
-from aero.server.api import guard, history, live, metrics, openapi
+from aero.server.api import guard, history, inviting, live, metrics, openapi
 from aero.server.api.http import HttpServer
 from aero.server.api.invitation import address_with
 from aero.server.api.opening import opened
@@ -78,8 +78,10 @@ class Api:
         socks: list[socket.socket],
         port: int,
         mux: Face | None,
+        invitations: inviting.Inviter,
     ) -> None:
-        """``address``: what --api says, where ``socks`` listen; ``port``: where workers dial; ``mux``: the mux, if any.
+        """``address``: what --api says, where ``socks`` listen; ``port``: where workers dial; ``mux``: the mux, if any;
+        ``invitations``: who may become a worker.
 
         Raises ConfigError.
         """
@@ -96,6 +98,7 @@ class Api:
         self._ground = ground
         self._port = port
         self._mux = mux
+        self._invitations = invitations
         self._guard = guard.Guard(
             address if isinstance(address, Address) else LOCAL, token, _key(config.state)
         )
@@ -115,6 +118,9 @@ class Api:
             ("POST", "/kick", self.post_kick),
             ("POST", "/open", self.post_open),
             ("POST", "/reload", self.post_reload),
+            ("POST", "/invite", self.post_invite),
+            ("GET", "/invites", self.get_invites),
+            ("POST", "/withdraw", self.post_withdraw),
             ("GET", "/events", self.get_events),
             ("GET", "/metrics", self.get_metrics),
             ("GET", "/traffic", self.get_traffic),
@@ -353,6 +359,25 @@ class Api:
         given = guard.parameters(request.query_string, ("target", "for", "from", "cut"))
         address = request.environ.get("REMOTE_ADDR", "")
         return reply(opened(self._ground.registry, given, address))
+
+    def post_invite(self, request: Request) -> Reply:
+        """Invites a worker of a user's, by a short code."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        given = guard.parameters(request.query_string, inviting.INVITE)
+        address = request.environ.get("REMOTE_ADDR", "")
+        return reply(inviting.invited(self._invitations, given, address, self._port))
+
+    def get_invites(self, request: Request) -> Reply:
+        """Who was invited, and who came."""
+        guard.parameters(request.query_string, ())
+        return reply(inviting.listed(self._invitations))
+
+    def post_withdraw(self, request: Request) -> Reply:
+        """Withdraws an invitation, or what came of one."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        given = guard.parameters(request.query_string, ("name",))
+        address = request.environ.get("REMOTE_ADDR", "")
+        return reply(inviting.withdrawn(self._invitations, given, address))
 
     def get_events(self, request: Request) -> Reply:
         """Events as they happen."""

@@ -133,6 +133,38 @@ SCHEMAS: dict[str, Schema] = {
 SCHEMAS["Reloaded"] = _object(
     {"changed": {"type": "array", "items": TEXT}, "needs_restart": {"type": "array", "items": TEXT}}
 )
+INVITATION = {
+    "number": COUNT,
+    "user": TEXT,
+    "tag": TEXT,
+    "may": {**TEXT, "description": "Where its targets may be; empty: anywhere"},
+    "expires_at": TIME,
+    "tries": {**COUNT, "description": "Wrong codes that it still takes"},
+    "over": {
+        "enum": ["", "used", "expired", "withdrawn", "three wrong codes"],
+        "description": "Empty while it is good",
+    },
+    "login": {"type": ["string", "null"], "description": "The credential that it was used for"},
+}
+SCHEMAS["Invited"] = _object(
+    {
+        "code": {**TEXT, "description": "For aero join; nobody keeps it"},
+        "port": {**COUNT, "description": "Where workers dial"},
+        **INVITATION,
+    }
+)
+SCHEMAS["Invites"] = _object(
+    {
+        "invitations": {"type": "array", "items": _object(INVITATION)},
+        "credentials": {
+            "type": "array",
+            "items": _object(
+                {**dict.fromkeys(("login", "user", "tag", "may", "host", "address"), TEXT), "made_at": TIME}
+            ),
+        },
+    }
+)
+SCHEMAS["Withdrawn"] = _object({"withdrawn": TEXT})
 SCHEMAS["History"] = _object(
     {
         "by": TEXT,
@@ -212,6 +244,19 @@ OPENS = (
     ),
     _query("cut", {"enum": [0, 1]}, "1: when it closes, open streams end"),
 )
+INVITES = (
+    _query("user", {"type": "string", "pattern": "^[a-z0-9]{1,40}$"}, "Whose worker", required=True),
+    _query("tag", {"type": "string", "pattern": NAME}, "The worker's tag (the user's name)"),
+    _query("may", {"type": "string", "minLength": 1}, "Where its targets may be, as --allow has it"),
+    _query("for", {"type": "integer", "minimum": 60, "maximum": 604800}, "Seconds that it is good for (600)"),
+    _query("words", {"type": "integer", "minimum": 2, "maximum": 6}, "Words of the code (2)"),
+)
+WITHDRAWS = _query(
+    "name",
+    {"type": "string", "minLength": 1},
+    "An invitation's number, or USER+ID of a credential",
+    required=True,
+)
 LAST_ID = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -260,6 +305,9 @@ def document(has_token: bool) -> Schema:
         "/kick": {"post": _kick()},
         "/open": {"post": _open()},
         "/reload": {"post": _reload()},
+        "/invite": {"post": _invite()},
+        "/invites": {"get": _get("invites", "Who was invited, and who came", "Invites")},
+        "/withdraw": {"post": _withdraw()},
         "/traffic": {"get": _get("traffic", "Throughput of the last ten minutes", "Traffic", SINCE)},
         "/traffic/history": {"get": _history()},
         "/events": {
@@ -322,6 +370,22 @@ def _open() -> Schema:
 def _reload() -> Schema:
     summary = "Reads the configuration, the users and the certificates again, as SIGHUP does"
     operation = _get("reload", summary, "Reloaded", problems=(409, 411, 413, 415, 503))
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
+    return operation
+
+
+def _invite() -> Schema:
+    summary = "Invites a worker of a user's, by a short code"
+    operation = _get("invite", summary, "Invited", *INVITES, problems=(409, 411, 413, 415))
+    operation["responses"]["409"]["description"] = "The user's rules, or the server, do not allow it"
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
+    return operation
+
+
+def _withdraw() -> Schema:
+    summary = "Withdraws an invitation, or what came of one"
+    operation = _get("withdraw", summary, "Withdrawn", WITHDRAWS, problems=(404, 411, 413, 415))
+    operation["responses"]["404"]["description"] = "There is no such open invitation, and no such credential"
     operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
     return operation
 

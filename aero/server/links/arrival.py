@@ -11,11 +11,22 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
+import gevent
+
 from aero import __version__, logs
 from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
-from aero.core.messages import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
+from aero.core.messages import (
+    Join,
+    JoinBeside,
+    Joined,
+    JoinedAgain,
+    JoinedNew,
+    JoinInvited,
+    JoinNew,
+    JoinTakeOver,
+)
 from aero.core.spake2plus import Verifier
 from aero.errors import (
     AeroError,
@@ -28,7 +39,8 @@ from aero.errors import (
 from aero.limits import Limits
 from aero.net.faults import report
 from aero.net.link import Link
-from aero.server.links.naming import user_of
+from aero.server.links.invitations import Invitations
+from aero.server.links.naming import invited_by, user_of
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import SessionGround, Uplink
 from aero.server.present import Present
@@ -55,11 +67,18 @@ class Arrival:
     """The owner of a link, which an uplink gets once it has joined."""
 
     def __init__(
-        self, ground: ArrivalGround, sessions: Sessions, login: str, address: str, proved: Verifier
+        self,
+        ground: ArrivalGround,
+        sessions: Sessions,
+        login: str,
+        address: str,
+        proved: Verifier,
+        invitations: Invitations,
     ) -> None:
         """``login``: the name under which it has proved itself; ``proved``: of what its handshake was the proof."""
         self.link: Link  # set by the gate before start()
         self._ground = ground
+        self._invitations = invitations
         self._sessions = sessions
         self._login = login
         self._user = user_of(login)
@@ -91,6 +110,13 @@ class Arrival:
         """PROTOCOL.md, section "Joining"."""
         self._no_deadline()
         try:
+            if isinstance(message, JoinInvited) != bool(invited_by(self._login)):
+                raise Rejected(
+                    Close.DENIED, "an invitation's code is for aero join, and for that alone", final=True
+                )
+            if isinstance(message, JoinInvited):
+                gevent.spawn(self._accept, message)
+                return
             if isinstance(message, (JoinNew, JoinBeside, JoinTakeOver)):
                 self.link.machine.ping_s = message.ping_s
             if isinstance(message, JoinTakeOver):
@@ -133,10 +159,30 @@ class Arrival:
 
     # Joining
 
+    def _accept(self, join: JoinInvited) -> None:
+        """A greenlet's: whoever was invited gets a credential, and goes."""
+        try:
+            welcome = self._invitations.accept(self._login, join, self._address, __version__)
+        except Rejected as error:
+            if not self._over:
+                self._ground.events.fault("worker turned away", address=self._address, why=error)
+                self.link.close(error.code, str(error))
+            return
+        except Exception as error:
+            report(error)
+            if not self._over:
+                self.link.faulted(error)
+            return
+        if not self._over and self.link.open:
+            self.link.machine.joined(welcome)
+            self.link.close(Close.DONE, "the credential counts")
+
     def _join_new(self, join: JoinNew) -> None:
         """Its former selves may be here still: those that give no sign of life make place for it."""
         registry = self._ground.registry
-        registry.tenants.check(self._user, join.tag)  # before anybody is asked to make place for it
+        registry.tenants.check(
+            self._user, join.tag, self._login
+        )  # before anybody is asked to make place for it
         same = registry.same(self._user, join.tag, join.host, join.identity)
         self._unproved = len(same)
         for worker in same:

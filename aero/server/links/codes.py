@@ -65,6 +65,17 @@ class Codes:
         self._counting = {id(verifier) for _, verifier in self._verifiers.values()}
         return {name for name, (_, verifier) in before.items() if not self.counts(verifier)}
 
+    def add(self, name: str, secret: Basis, verifier: Verifier) -> None:
+        """One more name, whose verifier is made already."""
+        self._verifiers[name] = (secret, verifier)
+        self._counting.add(id(verifier))
+
+    def remove(self, name: str) -> None:
+        """A name less; what was proved under it counts no more. Harmless where there is none."""
+        entry = self._verifiers.pop(name, None)
+        if entry is not None:
+            self._counting = {id(verifier) for _, verifier in self._verifiers.values()}
+
     def verifier(self, name: str) -> Verifier:
         """What is to be proved under a name; what nobody can prove where there is no such name."""
         return self._verifiers[name][1] if name in self._verifiers else self._nobody

@@ -28,6 +28,7 @@ from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival, ArrivalGround
 from aero.server.links.codes import Codes
 from aero.server.links.entrance import Entrance
+from aero.server.links.invitations import Invitations
 from aero.server.links.sessions import Sessions
 from aero.server.policy.origin import groups_of, key_of
 from aero.server.policy.penalties import Penalties
@@ -119,13 +120,23 @@ class GateGround(ArrivalGround, Protocol):
 class Gate:
     """Lets workers in: a greenlet for each handshake."""
 
-    def __init__(self, ground: GateGround, sessions: Sessions, codes: Codes, entrance: Entrance) -> None:
-        """``codes``: what a handshake is checked against; ``entrance``: tells what a guest speaks."""
+    def __init__(
+        self,
+        ground: GateGround,
+        sessions: Sessions,
+        codes: Codes,
+        entrance: Entrance,
+        invitations: Invitations,
+    ) -> None:
+        """``codes``: what a handshake is checked against; ``entrance``: tells what a guest speaks;
+        ``invitations``: what some of the codes are for.
+        """
         self.penalties = Penalties()
         self._ground = ground
         self._sessions = sessions
         self._codes = codes
         self._entrance = entrance
+        self._invitations = invitations
         self._results = ground.counters.handshakes
         self._guests: set[_Guest] = set()
         self._shares = Shares(Limits.HANDSHAKES, Limits.HANDSHAKES_PER_ADDRESS, of_free=0)
@@ -210,9 +221,12 @@ class Gate:
     def _handshake(self, guest: _Guest) -> None:
         ground = self._ground
         verifiers: list[Verifier] = []
+        login = ""
 
-        def find(user: str) -> Verifier:
-            verifiers.append(self._codes.verifier(user))
+        def find(name: str) -> Verifier:
+            nonlocal login
+            login = name
+            verifiers.append(self._codes.verifier(name))
             return verifiers[0]
 
         try:
@@ -224,13 +238,16 @@ class Gate:
             if not self._codes.counts(verifiers[0]):
                 guest.stage = _HELD  # it has given its proof, of what is no longer asked for
                 raise LinkClosed("the auth code was changed during the handshake")
-            arrival = Arrival(ground, self._sessions, keyed.user, guest.address, verifiers[0])
+            arrival = Arrival(
+                ground, self._sessions, keyed.user, guest.address, verifiers[0], self._invitations
+            )
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )
             guest.handed_over = True
             arrival.start()
         except SecurityError as error:
+            self._invitations.guessed(login, guest.address)
             guest.ends_as("wrong code", error)
         except (LinkClosed, NetworkError, OSError) as error:
             guest.ends_as("gave up", error)

@@ -128,12 +128,17 @@ class Registry:
 
         Raises Rejected when the server is full, or its user's rule does not let it in.
         """
-        tenant = self.tenants.admit(user, tag)
+        tenant = self.tenants.admit(user, tag, login)
         if len(self.workers) >= Limits.WORKERS:
             raise Rejected(
                 Close.LIMIT, f"the server has {Limits.WORKERS} workers, the most there may be", final=False
             )
         worker = Worker(self, user, tag, host, identity, address, tenant=tenant, login=login)
+        granted = self.tenants.granted(login)
+        if granted is not None and granted.may:
+            from aero.allow import allow
+
+            worker.bounds = allow(granted.may)
         self.workers[worker.cid] = tenant.workers[worker.cid] = worker
         alike = self._same.setdefault(worker.names, {})
         if alike:

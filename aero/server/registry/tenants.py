@@ -15,6 +15,7 @@ from aero.core.messages import DENIED, Answer, Options
 from aero.errors import Rejected
 from aero.server.policy.rules import EVERYBODY, NO_USERS, Rule, Users
 from aero.server.registry.mapping import Mapping
+from aero.server.store.credentials import Credential
 
 if TYPE_CHECKING:
     from aero.server.policy.rules import PortRange
@@ -37,6 +38,13 @@ class Lodger(Protocol):
 
     def deny(self, mapping: Mapping, why: str) -> None:
         """Ends a mapping with its streams, and tells why."""
+
+
+class Granted(Protocol):
+    """The credentials (store/credentials.py)."""
+
+    def get(self, login: str) -> Credential | None:
+        """The one with this name."""
 
 
 class Tenant:
@@ -86,10 +94,14 @@ class Tenants:
         self.users = users
         self._clock = clock
         self._tenants: dict[str, Tenant] = {}
+        self.credentials: Granted | None = None  # those of workers that were invited; None: there are none
 
-    def admit(self, user: str, tag: str) -> Tenant:
-        """The tenant of a user whose worker has arrived. Raises Rejected where the rule does not let it in."""
-        rule = self.check(user, tag)
+    def admit(self, user: str, tag: str, login: str = "") -> Tenant:
+        """The tenant of a user whose worker has arrived; ``login``: the name under which it has proved itself.
+
+        Raises Rejected where the rule does not let it in.
+        """
+        rule = self.check(user, tag, login)
         tenant = self._tenants.get(user)
         if tenant is None:
             tenant = self._tenants[user] = Tenant(user, rule)
@@ -97,10 +109,13 @@ class Tenants:
             raise Rejected(Close.LIMIT, f"{rule.name} allow {rule.max_workers} workers at once", final=False)
         return tenant
 
-    def check(self, user: str, tag: str) -> Rule:
+    def check(self, user: str, tag: str, login: str = "") -> Rule:
         """The rule of a user who wants to be here with a tag. Raises Rejected where it does not let him."""
         rule = self.users.rule(user)
+        granted = self.granted(login)
         why = self.why_not(rule, tag)
+        if granted is not None and granted.tag != tag:
+            why = f"{login} was invited for the tag {granted.tag}, not for {tag}"
         if why or rule is None:
             raise Rejected(Close.DENIED, why, final=True)
         return rule
@@ -112,6 +127,10 @@ class Tenants:
         if rule.expired(self._clock()):
             return f"{rule.name} ended on {strftime('%Y-%m-%d %H:%M:%S', localtime(rule.expires))}"
         return self.users.may_use_tag(rule, tag)
+
+    def granted(self, login: str) -> Credential | None:
+        """The credential that was proved under a name; None: something else was."""
+        return self.credentials.get(login) if self.credentials is not None else None
 
     def change(self, users: Users) -> None:
         """Other rules from now on; `enforce` ends what they forbid."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from time import monotonic, time
-from typing import Any, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from aero.address import TCP, UDP
 from aero.core.buckets import Rates
@@ -32,6 +32,9 @@ from aero.server.registry.session import WorkerSession
 from aero.server.registry.tenants import Tenant, denial
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
+
+if TYPE_CHECKING:
+    from aero.allow import Allow
 
 _CID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 KICK_LOOK_S = 0.1  # a kicked worker that is idle leaves at once, as a person sees it
@@ -81,6 +84,7 @@ class Worker:
         """
         self.tenant = tenant if tenant is not None else Tenant(user)
         self.login = login
+        self.bounds: Allow | None = None  # where its targets may be: what its invitation said
         self.limits = limits
         self.cid = new_cid()
         self.user = user
@@ -257,7 +261,7 @@ class Worker:
             return Answer(
                 target_id, name, known.port, tuple(known.addresses), known.told
             )  # our first answer was lost
-        denied = self.tenant.may_offer(name, wanted.proto, options)
+        denied = self.tenant.may_offer(name, wanted.proto, options) or self._out_of_bounds(local)
         if denied:
             return Answer(target_id, name, error=DENIED, text=denied)
         if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
@@ -276,6 +280,14 @@ class Worker:
         if isinstance(mapping, Wait):
             return mapping
         return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.told)
+
+    def _out_of_bounds(self, local: str) -> str:
+        """Why a target may not be at an address; "" where it may."""
+        if self.bounds is None:
+            return ""
+        if self.bounds.covers(local):
+            return ""
+        return f"{local} is not what this worker was invited for ({self.bounds})"
 
     def seen(self, looks: Iterable[Look]) -> None:
         """The worker has looked at some of its targets."""

@@ -70,6 +70,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (span, start, user, tag, target, reason)
         ) WITHOUT ROWID""",
     ),
+    (
+        # What workers have that were invited, besides what the operator's file of users says: credentials.py.
+        """CREATE TABLE credential (
+            login TEXT NOT NULL PRIMARY KEY, tag TEXT NOT NULL, may TEXT NOT NULL, verifier TEXT NOT NULL,
+            host TEXT NOT NULL, address TEXT NOT NULL, made_at INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 LAYOUT = len(STEPS)
 

@@ -124,7 +124,10 @@ class House:
         return self.added[-1]
 
     def arrival(self, user: str = "") -> tuple[Arrival, Link]:
-        made, link = Arrival(cast(Any, self), self.sessions, user, "192.0.2.1:5", cast(Any, None)), Link()
+        made, link = (
+            Arrival(cast(Any, self), self.sessions, user, "192.0.2.1:5", cast(Any, None), cast(Any, None)),
+            Link(),
+        )
         made.link = cast(Any, link)
         made.start()
         return made, link

@@ -62,6 +62,17 @@ def test_a_user_whose_code_changes_or_who_is_removed_and_nobody_else() -> None:
     assert codes.verifier("") is codes.verifier("db"), "nobody has the plain code"
 
 
+def test_one_name_more_and_less() -> None:
+    codes = Codes({"ci": Basis("a", "ci")})
+    ci, more = codes.verifier("ci"), Verifier.of(5, 7)
+    codes.add("ci+k3j2", Basis(verifier=more.text), more)
+    assert codes.verifier("ci+k3j2") is more and codes.counts(more)
+    codes.remove("ci+k3j2")
+    codes.remove("ci+k3j2")
+    assert not codes.counts(more) and codes.counts(ci)
+    assert codes.verifier("ci+k3j2") is codes.verifier("nobody")
+
+
 def test_a_verifier_as_text_is_the_verifier_and_a_changed_one_is_none() -> None:
     text = Verifier.of(5, 7).text
     codes = Codes({"ci": Basis(verifier=text)})

@@ -49,7 +49,9 @@ class Lab:
             verifier=find_verifier, counts=lambda verifier: verifier is VERIFIER, refusal=Close.AUTH
         )
         entrance = Entrance(self.counters, Certificates((), ""), "/_aero/link", Trust(()))
-        self.gate = Gate(ground, cast(Any, None), codes, entrance)
+        self.guessed: list[str] = []
+        invitations: Any = SimpleNamespace(guessed=lambda login, _: self.guessed.append(login))
+        self.gate = Gate(ground, cast(Any, None), codes, entrance, invitations)
         self.guests: list[socket.socket] = []
 
     def guest(self, said: bytes = b"") -> socket.socket:
@@ -161,6 +163,7 @@ def test_who_was_answered_and_brings_no_proof_pays_in_full(
     assert lab.failures == 1.0
     assert lab.results == {"wrong code" if end is proves_wrongly else "no proof": 1}
     assert lab.faults == ["handshake failed"]
+    assert len(lab.guessed) == (end is proves_wrongly), "an invitation counts guesses that were shown"
 
 
 def test_who_lets_the_time_pass_pays_too(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

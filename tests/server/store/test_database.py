@@ -153,7 +153,7 @@ def test_a_damaged_page_costs_the_leases_on_it(open_store: Opener, tmp_path: Pat
     file = tmp_path / "state" / FILE
     content = bytearray(file.read_bytes())
     middle = len(content) // 2 // 4096 * 4096
-    content[middle : middle + 4096] = b"\xa5" * 4096
+    content[middle : middle + 3 * 4096] = b"\xa5" * 3 * 4096
     file.write_bytes(content)
     kept = open_store()
     kept.save(WEB, 7000, "i")

@@ -6,8 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from aero.address import host, socket_path
-from aero.config.hints import shown
+from aero.address import LOOPBACK, Address, host, is_ip, is_loopback, socket_path
 from aero.errors import ConfigError
 
 ITEMS = 256  # more is a mistake in a list
@@ -55,6 +54,17 @@ class Allow(NamedTuple):
             if ".." not in steps
         )
 
+    def covers(self, local: str) -> bool:
+        """Whether a target may be at ``host:port`` or ``unix:/path``, as far as can be told without a look-up: a
+        name that is not allowed as it is written is not. Raises ConfigError for another kind of address.
+        """
+        sock = socket_path(local)
+        if sock is not None:
+            return self.socket(sock.path)
+        name, port = Address.parse(local)
+        known = (name,) if is_ip(name) else LOOPBACK if is_loopback(name) else ()
+        return self.names(name, port) or any(self.permits(ip, port) for ip in known)
+
     def __str__(self) -> str:
         return self.text
 
@@ -74,16 +84,16 @@ def _item(text: str) -> Item:
     match = _ITEM.fullmatch(text)
     if match is None:
         raise ConfigError(
-            f"{shown(text)!r} is not HOST:PORT, write for example 127.0.0.1:*, 10.0.0.0/24:22, [::1]:80-89"
+            f"{text[:80]!r} is not HOST:PORT, write for example 127.0.0.1:*, 10.0.0.0/24:22, [::1]:80-89"
             " or unix:/run/app.sock"
         )
     low, high = (1, 65535) if match[3] else (int(match[4]), int(match[5] or match[4]))
     if not 1 <= low <= high <= 65535:
-        raise ConfigError(f"{shown(text)!r}: write a port from 1 to 65535, a range of them, or * for all")
+        raise ConfigError(f"{text[:80]!r}: write a port from 1 to 65535, a range of them, or * for all")
     where = match[1] if match[1] is not None else match[2]
     if match[1] is None and not re.fullmatch(r"[0-9./]+", where):
         return Item(host(where).lower(), low, high)
     try:
         return Item(ip_network(where), low, high)
     except ValueError as error:
-        raise ConfigError(f"{shown(text)!r}: {error}") from None
+        raise ConfigError(f"{text[:80]!r}: {error}") from None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.config.allow import allow
+from aero.allow import allow
 from aero.errors import ConfigError
 
 
