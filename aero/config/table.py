@@ -127,6 +127,14 @@ class ServerOptions(RoleOptions):
         10,
         "A lost link is told when it was not back within so long",
     )
+    hook_asks: str = option(
+        "hook-asks", "URL", values.hook_url, "",
+        "Ask a URL before a new worker or target is let in: it may say no, or which port",
+    )  # fmt: skip
+    hook_fails: str = option(
+        "hook-fails", "NAME", values.one_of(("closed", "open")), "closed",
+        "While it gives no clear answer within 2 s: closed lets nobody new in, open everybody",
+    )  # fmt: skip
     access_log: str = option(
         "access-log", "FILE", values.path, "",
         "Write a line for each stream and request to a file, of the size of --log-size",

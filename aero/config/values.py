@@ -625,25 +625,29 @@ def whence(text: str) -> str:
     return text if text == "me" else str(networks(text)[0])
 
 
-def hook_urls(given: Iterable[str]) -> tuple[str, ...]:
-    """URLs to tell events to, each http or https with a host."""
+def hook_url(url: str) -> str:
+    """A URL to tell events to, or to ask: http or https with a host."""
     from urllib.parse import urlsplit
 
-    urls = tuple(given)
-    for url in urls:
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or not url.isprintable() or " " in url or not url.isascii():
-            raise ConfigError(f"{url!r} is not a URL, write for example https://example.org/hook")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not url.isprintable() or " " in url or not url.isascii():
+        raise ConfigError(f"{url!r} is not a URL, write for example https://example.org/hook")
+    return url
+
+
+def hook_urls(given: Iterable[str]) -> tuple[str, ...]:
+    """Several of them."""
+    urls = tuple(map(hook_url, given))
     if len(urls) > HOOKS:
         raise ConfigError(f"{len(urls)} hooks are too many, write at most {HOOKS}")
     return urls
 
 
-#: Hooks at the most: each has a thread and a queue.
+#: Hooks at the most: each has a greenlet and a queue.
 HOOKS = 8
 
 

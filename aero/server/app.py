@@ -26,8 +26,10 @@ from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
+from aero.limits import Limits
 from aero.net.announced import Announcers
 from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
+from aero.net.lookup import Names
 from aero.net.loop import Loop, Watcher, event_loop, stopped
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import Face, target_url
@@ -121,10 +123,8 @@ class Server:
         )
         self.invitations = Invitations(self.roll, events)
         self._hooks: Hooks | None = None
-        if config.hooks:
-            from aero.server.watch.hooks import Hooks
-
-            self._hooks = Hooks(loop, events, config.hooks, config.hook_secret, config.hook_lost_s)
+        if config.hooks or config.hook_asks:
+            self._start_hooks(config)
         self.registry.keep_access(self._access)
         self.registry.by_http = bool(mux_socks or mux_tls_socks or SAME in config.mux)
         if config.listen_unix:
@@ -157,6 +157,16 @@ class Server:
             self._sampling = loop.timer(SAMPLE_S, SAMPLE_S)
             self._sampling.start(usage.sample)
         return usage
+
+    def _start_hooks(self, config: ServerConfig) -> None:
+        from aero.server.registry.asking import AskedHook
+        from aero.server.watch.hooks import Hooks
+        from aero.server.watch.posting import Poster
+
+        poster = Poster(Names(self.ground.loop, Limits.NAME_THREADS), config.hook_secret)
+        self._hooks = Hooks(self.ground.loop, self.ground.events, config.hooks, poster, config.hook_lost_s)
+        if config.hook_asks:
+            self.registry.permits = AskedHook(config.hook_asks, poster, config.hook_fails == "open")
 
     def _start_mux(
         self, own: list[socket.socket], same: list[socket.socket], tls: list[socket.socket]

@@ -145,7 +145,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
         "memory": "64M", "link-path": "/p", "tag": "nas", "user": "ci", "allow": "127.0.0.1:*", "users": "users.toml",
         "access-log": "/a", "listen-unix": "/s", "access-log-format": "json", "hook": "http://h/", "hook-secret": "s",
-        "hook-lost": "3",
+        "hook-lost": "3", "hook-asks": "http://h/ask", "hook-fails": "open",
         "target": "web@127.0.0.1:80", "server": "h:1", "proxy": "http://p:1", "tls-pin": "ab" * 32, "tls-name": "n.org",
             "header": "X-Token: x", "ca": str(tmp_path / "ca.pem"), "host": "box", "ping": "5", "pool": "2",
     }  # fmt: skip

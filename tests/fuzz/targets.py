@@ -19,7 +19,7 @@ from aero.errors import ConfigError, DialError, LinkClosed, Rejected, RemoteProt
 from aero.net import proxy as proxies
 from aero.proxies import Proxy
 from aero.server.httpmux import doorman
-from aero.server.policy import passwords
+from aero.server.policy import passwords, permission
 from tests.core.joined import PLAIN, SCRATCH
 from tests.fuzz import carriage, mux
 from tests.fuzz.guided import Target
@@ -161,6 +161,16 @@ def fuzz_datagrams(data: bytes) -> None:
             assert len(payload) <= datagrams.MAX_BYTES + datagrams.MAX_ORIGIN_BYTES
     session.end(0, "over")
     assert not memory.datagrams.taken_bytes and not memory.blocks.taken_bytes and not flows.by_id
+
+
+def fuzz_permission(data: bytes) -> None:
+    """What a hook answers: clear, or not; never anything else."""
+    try:
+        found = permission.read(data)
+    except ConfigError:
+        return
+    assert isinstance(found.allowed, bool) and 0 <= found.port <= 65535
+    assert len(found.why) <= permission.WHY_CHARS + 3 and found.why.isprintable()
 
 
 def fuzz_messages(data: bytes) -> None:
@@ -391,5 +401,10 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
         [mux.CHUNKS, b"0\r\n", *mux.WORDS],
     ),
     "mux_visitor": (mux.fuzz_visitor, mux.VISITS, mux.VISIT_WORDS),
+    "hook_permission": (
+        fuzz_permission,
+        [b'{"allow": true, "port": 20001}', b'{"allow": false, "why": "not today"}'],
+        [b'"allow"', b'"why"', b'"port"', b"true", b"false"],
+    ),
     **carriage.TARGETS,
 }

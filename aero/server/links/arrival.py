@@ -46,7 +46,7 @@ from aero.server.links.uplink import SessionGround, Uplink
 from aero.server.present import Present
 from aero.server.registry.registry import Registry
 from aero.server.registry.session import WorkerSession
-from aero.server.registry.worker import Worker
+from aero.server.registry.worker import Permits, Worker
 
 log = logs.get("link")
 
@@ -126,9 +126,7 @@ class Arrival:
             elif isinstance(message, JoinNew):
                 self._join_new(message)
         except Rejected as error:
-            self._ground.counters.error("worker turned away")
-            self._ground.events.fault("worker turned away", address=self._address, why=error)
-            self.link.close(error.code, str(error))
+            self._turn_away(error)
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
         """The worker is there."""
@@ -183,6 +181,34 @@ class Arrival:
         registry.tenants.check(
             self._user, join.tag, self._login
         )  # before anybody is asked to make place for it
+        if registry.permits is not None:
+            gevent.spawn(self._ask, registry.permits, join)
+        else:
+            self._displace(join)
+
+    def _ask(self, permits: Permits, join: JoinNew) -> None:
+        """The operator's hook says whether it may come in. A greenlet's."""
+        permission = permits.ask(
+            "worker", user=self._user, tag=join.tag, host=join.host, address=self._address
+        )
+        if self._over or not self.link.open:
+            return
+        try:
+            if permission.allowed:
+                self._displace(join)
+            else:
+                self._turn_away(Rejected(Close.DENIED, permission.why, final=False))
+        except Exception as error:  # a fault of ours: it must not leave the link waiting
+            report(error)
+            self.link.faulted(error)
+
+    def _turn_away(self, error: Rejected) -> None:
+        self._ground.counters.error("worker turned away")
+        self._ground.events.fault("worker turned away", address=self._address, why=error)
+        self.link.close(error.code, str(error))
+
+    def _displace(self, join: JoinNew) -> None:
+        registry = self._ground.registry
         same = registry.same(self._user, join.tag, join.host, join.identity)
         self._unproved = len(same)
         for worker in same:

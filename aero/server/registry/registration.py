@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from time import monotonic
-from typing import Callable, NamedTuple, Protocol
+from typing import Callable, NamedTuple, Protocol, Union
 
 import gevent
 from gevent.event import Event
@@ -27,6 +27,7 @@ from aero.server.registry.ports import Wait
 
 _PAUSE_S = 0.001  # until the next turn: long enough for the loop to look at its sockets
 _BUSY_RETRY_S = 0.5
+_ASK_AT_ONCE = 16  # targets of one worker that a hook is asked for at once: half of what all may ask
 
 Reply = Callable[[Iterable[Answer]], None]
 
@@ -40,13 +41,31 @@ class _Unregister(NamedTuple):
     ids: tuple[int, ...]
 
 
+class Allowed(NamedTuple):
+    """A target of which the operator's hook was asked, and that may be let in."""
+
+    wanted: Wanted
+
+
+class Unasked(NamedTuple):
+    """A target of which the operator's hook is to be asked first."""
+
+    wanted: Wanted
+
+
+_Request = Union[Wanted, Answer, Allowed]
+
+
 class Asking(Protocol):
     """The worker whose targets they are."""
 
     mappings: dict[int, Mapping]
 
-    def register_one(self, wanted: Wanted | Answer, last: bool) -> Answer | Wait:
+    def register_one(self, wanted: Wanted | Answer | Allowed, last: bool) -> Answer | Wait | Unasked:
         """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
+
+    def ask(self, wanted: Wanted) -> Answer | Allowed:
+        """What the operator's hook says of a target; blocks the greenlet."""
 
     def unregister_one(self, target_id: int) -> None:
         """A target is gone."""
@@ -143,15 +162,22 @@ class Registration:
 
     def _register(self, worker: Asking, asked: _Register) -> None:
         until = monotonic() + Limits.LEASE_BUSY_S
-        left = list(asked.targets)
+        left: list[_Request] = list(asked.targets)
         while left and not self._over:
             last = monotonic() >= until
             answers: list[Answer] = []
-            waits: list[tuple[Wanted | Answer, Wait]] = []
-            self._registrar.do(self._step(worker, each, last, answers, waits) for each in left)
+            waits: list[tuple[_Request, Wait]] = []
+            unasked: list[Wanted] = []
+            self._registrar.do(self._step(worker, each, last, answers, waits, unasked) for each in left)
             if answers:
                 asked.reply(answers)
             left = [wanted for wanted, _ in waits]
+            if unasked:
+                questions = [gevent.spawn(worker.ask, each) for each in unasked[:_ASK_AT_ONCE]]
+                gevent.joinall(questions)
+                left += [*(each.get() for each in questions), *unasked[_ASK_AT_ONCE:]]
+                until = monotonic() + Limits.LEASE_BUSY_S
+                continue
             workers = {each.worker.cid: each.worker for _, wait in waits for each in wait.holders}
             if workers:
                 self._prove(list(workers.values()))
@@ -161,10 +187,11 @@ class Registration:
     def _step(
         self,
         worker: Asking,
-        wanted: Wanted | Answer,
+        wanted: _Request,
         last: bool,
         answers: list[Answer],
-        waits: list[tuple[Wanted | Answer, Wait]],
+        waits: list[tuple[_Request, Wait]],
+        unasked: list[Wanted],
     ) -> Callable[[], None]:
         def step() -> None:
             if self._over:
@@ -172,6 +199,8 @@ class Registration:
             outcome = worker.register_one(wanted, last)
             if isinstance(outcome, Wait):
                 waits.append((wanted, outcome))
+            elif isinstance(outcome, Unasked):
+                unasked.append(outcome.wanted)
             else:
                 answers.append(outcome)
 

@@ -36,7 +36,7 @@ from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
 from aero.server.registry.tenants import Lodger, Tenants, enforce
-from aero.server.registry.worker import Worker
+from aero.server.registry.worker import Permits, Worker
 from aero.server.store.leases import Owner
 from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Counters
@@ -80,6 +80,7 @@ class Registry:
         self.rates = ServerRates(loop)
         self.access: AccessLog | None = None  # None: nobody wants one
         self.sockets: Sockets | None = None  # the app's to set: mappings as sockets in the file system
+        self.permits: Permits | None = None  # None: nobody is asked who may be let in
         self.quotas: Quotas | None = None  # the app's to set, before the first worker comes
         self._ports = ports
         self._tcp = tcp.House.build(loop, counters, announcers)

@@ -18,6 +18,7 @@ from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
 from aero.net.loop import Loop
+from aero.server.policy.permission import Permission
 from aero.server.policy.rules import Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry import terms
@@ -26,7 +27,7 @@ from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.ports import Wait
 from aero.server.registry.rates import ServerRates
-from aero.server.registry.registration import Registrar, Registration
+from aero.server.registry.registration import Allowed, Registrar, Registration, Unasked
 from aero.server.registry.route import LocalRoute, Route
 from aero.server.registry.session import WorkerSession
 from aero.server.registry.tenants import Tenant, denial
@@ -45,6 +46,13 @@ def new_cid() -> str:
     return "c" + "".join(_CID_LETTERS[byte & 31] for byte in os.urandom(12))
 
 
+class Permits(Protocol):
+    """Whom the operator has asked before somebody is let in."""
+
+    def ask(self, what: str, **about: Any) -> Permission:
+        """Whether a worker or a target may be let in; blocks the greenlet."""
+
+
 class Home(Protocol):
     """The registry, as a worker in it needs it."""
 
@@ -53,6 +61,7 @@ class Home(Protocol):
     counters: Counters
     registrar: Registrar
     rates: ServerRates
+    permits: Permits | None  # None: nobody is asked
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
@@ -236,9 +245,14 @@ class Worker:
         """
         self._registration.register(self, wanted, reply)
 
-    def register_one(self, wanted: Wanted | Answer, last: bool) -> Answer | Wait:
+    def register_one(self, wanted: Wanted | Answer | Allowed, last: bool) -> Answer | Wait | Unasked:
         """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
-        answer = wanted if isinstance(wanted, Answer) else self._register_one(wanted, last)
+        if isinstance(wanted, Answer):
+            answer: Answer | Wait | Unasked = wanted
+        elif isinstance(wanted, Allowed):
+            answer = self._register_one(wanted.wanted, last, asked=True)
+        else:
+            answer = self._register_one(wanted, last, asked=self._home.permits is None)
         if isinstance(answer, Answer) and answer.error:
             self._home.counters.error("target not mapped")
             self._home.events.fault(
@@ -246,7 +260,7 @@ class Worker:
             )
         return answer
 
-    def _register_one(self, wanted: Wanted, last: bool) -> Answer | Wait:
+    def _register_one(self, wanted: Wanted, last: bool, asked: bool) -> Answer | Wait | Unasked:
         target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
         try:
@@ -271,6 +285,8 @@ class Worker:
             return Answer(target_id, name, error=DENIED, text=self.tenant.laden)
         if known is not None or self.mapping(name, wanted.proto) is not None:
             return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
+        if not asked:
+            return Unasked(wanted)
         try:
             mapping = self._home.add_mapping(self, wanted._replace(options=options), last)
         except ConfigError as error:
@@ -288,6 +304,27 @@ class Worker:
         if self.bounds.covers(local):
             return ""
         return f"{local} is not what this worker was invited for ({self.bounds})"
+
+    def ask(self, wanted: Wanted) -> Answer | Allowed:
+        """What the operator's hook says of a target; blocks the greenlet."""
+        permits = self._home.permits
+        if permits is None:
+            return Allowed(wanted)
+        permission = permits.ask(
+            "target",
+            user=self.user,
+            tag=self.tag,
+            host=self.host,
+            cid=self.cid,
+            address=self.address,
+            target=wanted.name,
+            proto=wanted.proto,
+            local=wanted.local,
+            port=wanted.remote,
+        )
+        if not permission.allowed:
+            return Answer(wanted.id, wanted.name, error=DENIED, text=permission.why)
+        return Allowed(wanted._replace(remote=permission.port, had=0) if permission.port else wanted)
 
     def seen(self, looks: Iterable[Look]) -> None:
         """The worker has looked at some of its targets."""

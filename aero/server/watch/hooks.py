@@ -1,24 +1,23 @@
 """Hooks: what happens on the server is told to URLs, by POST with JSON, signed, in order, one at a time for each URL.
 
-A hook server that is slow or dead costs events, never a stream: posts are made by a thread of their own, what waits is
-bounded, each is tried a few times, and what was dropped is counted and told with the next one that arrives.
+A hook server that is slow or dead costs events, never a stream: posts are made by a greenlet of their own, what waits
+is bounded, each is tried a few times, and what was dropped is counted and told with the next one that arrives.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections import deque
 from time import gmtime, monotonic, strftime
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 
 from aero import logs
+from aero.errors import DialError
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.watch.events import Events, Happening
+from aero.server.watch.posting import Poster, without_secrets
 
 log = logs.get("hook")
 
@@ -35,59 +34,37 @@ TRIES = 4
 PAUSE_S = 1.0
 #: A link that is lost is told when it was not back within so long, where --hook-lost says nothing else.
 LOST_S = 10
-#: What an answer may say that nobody reads.
-ANSWER_BYTES = 64 * 1024
+
+
+def rfc3339(at: float) -> str:
+    """A moment (Unix seconds) as hooks are told it: UTC, to the millisecond."""
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
 
 
 def body_of(event: Happening, dropped: int) -> bytes:
     """The JSON of an event; ``dropped``: events before it that could not be told."""
-    at = strftime("%Y-%m-%dT%H:%M:%S", gmtime(event.at)) + f".{int(event.at % 1 * 1000):03d}Z"
-    said = {"event": event.what, "at": at, "fault": event.fault, "number": event.number, **event.fields}
+    said = {
+        "event": event.what,
+        "at": rfc3339(event.at),
+        "fault": event.fault,
+        "number": event.number,
+        **event.fields,
+    }
     if dropped:
         said["dropped"] = dropped
     return json.dumps(said, default=str).encode()
 
 
-def signature(secret: str, body: bytes) -> str:
-    """What X-Aero-Signature says: HMAC-SHA256 over the body."""
-    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-
-
-def post(url: str, secret: str, body: bytes, timeout_s: float) -> str:
-    """Makes one POST; "" where the answer was 2xx, else what went wrong. A thread's: it blocks."""
-    import http.client
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
-    headers = {"Content-Type": "application/json", "User-Agent": "AeRO-proxy"}
-    if secret:
-        headers["X-Aero-Signature"] = signature(secret, body)
-    try:
-        connection.request(
-            "POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers
-        )
-        answer = connection.getresponse()
-        answer.read(ANSWER_BYTES)
-        return "" if 200 <= answer.status < 300 else f"it answered {answer.status}"
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return str(error) or type(error).__name__
-    finally:
-        connection.close()
-
-
 class Hook:
     """One URL and what waits for it."""
 
-    def __init__(self, url: str, secret: str) -> None:
-        """``url``: http or https; ``secret``: "" for posts without a signature."""
+    def __init__(self, url: str, poster: Poster) -> None:
+        """``url``: http or https."""
         self.url = url
         self.dropped = 0
-        self._secret = secret
+        self._poster = poster
         self._waiting: deque[Happening] = deque()
         self._some = Event()
-        self._pool: ThreadPool | None = None
         self._complained = False
         self._greenlet = gevent.spawn(self._run)
 
@@ -109,25 +86,29 @@ class Hook:
     def _post(self, event: Happening) -> None:
         dropped = self.dropped
         body = body_of(event, dropped)
-        if self._pool is None:
-            self._pool = ThreadPool(1)
         pause_s = PAUSE_S
+        why = ""
         for number in range(TRIES):
-            why: str = self._pool.apply(post, (self.url, self._secret, body, POST_S))
-            if not why:
+            if number:
+                gevent.sleep(pause_s)
+                pause_s *= 2
+            try:
+                posted = self._poster.post(self.url, body, POST_S)
+            except DialError as error:
+                why = str(error)
+                continue
+            if posted.thanks:
                 self.dropped -= dropped
                 self._complained = False
                 return
-            if number + 1 < TRIES:
-                gevent.sleep(pause_s)
-                pause_s *= 2
+            why = f"it answered {posted.status}"
         self.dropped += 1
         if not self._complained:
             self._complained = True
-            log.warning("hook does not take events", hook=_without_secrets(self.url), why=why)
+            log.warning("hook does not take events", hook=without_secrets(self.url), why=why)
 
     def close(self) -> None:
-        """Tells nothing more; a post that is under way is left to its thread."""
+        """Tells nothing more."""
         self._greenlet.kill(block=False)
 
 
@@ -135,13 +116,13 @@ class Hooks:
     """All hooks of a server: chooses what they hear."""
 
     def __init__(
-        self, loop: Loop, events: Events, urls: tuple[str, ...], secret: str, lost_s: int = LOST_S
+        self, loop: Loop, events: Events, urls: tuple[str, ...], poster: Poster, lost_s: int = LOST_S
     ) -> None:
         """``lost_s``: for how long a link has to be lost before that is told."""
         self._loop = loop
         self._events = events
         self._lost_s = lost_s
-        self._hooks = [Hook(url, secret) for url in urls]
+        self._hooks = [Hook(url, poster) for url in urls]
         self._lost: dict[str, tuple[float, Happening]] = {}  # by cid: when to tell, and what
         self._timer: Watcher | None = None
         events.listeners.add(self.hear)
@@ -182,8 +163,3 @@ class Hooks:
         self._timer = None
         for hook in self._hooks:
             hook.close()
-
-
-def _without_secrets(url: str) -> str:
-    """A URL for the log: some have a token in their query."""
-    return url.partition("?")[0]

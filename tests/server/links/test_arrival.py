@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Callable, cast
 
+import gevent
 import pytest
 
 from aero.config import values
@@ -20,6 +21,7 @@ from aero.limits import STANDARD, Limits
 from aero.server.links.arrival import Arrival
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import Uplink
+from aero.server.policy.permission import Permission
 from aero.server.policy.rules import Rule, Users
 from aero.server.present import Present
 from aero.server.registry.tenants import Tenants
@@ -102,6 +104,7 @@ class House:
         self.counters, self.events = Counters(), Events()
         self.present = Present(cast(Any, SimpleNamespace(resume_s=60)))
         self.registry: Any = self
+        self.permits: Any = None
         self.proofs: Any = SimpleNamespace(ask=lambda worker, then: self.asked.append((worker, then)))
         self.asked: list[tuple[Worker, Callable[[list[Any]], None]]] = []
         self.former: list[Worker] = []
@@ -303,3 +306,24 @@ def test_keys_and_buffers_of_a_link_go_without_the_garbage_collector(house: Hous
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_hook_is_asked_before_anybody_makes_place(house: House) -> None:
+    asked: list[dict[str, Any]] = []
+    answers = [Permission(False, "not today"), Permission(True)]
+
+    def ask(what: str, **about: Any) -> Permission:
+        asked.append({"ask": what, **about})
+        return answers.pop(0)
+
+    house.permits = SimpleNamespace(ask=ask)
+    arrival, link = house.arrival("eva")
+    arrival.joining(NEW)
+    gevent.sleep(0)
+    assert asked[0].items() >= {"ask": "worker", "user": "eva", "tag": "nas", "host": "box"}.items()
+    assert link.closed == [(Close.DENIED, "not today")]
+    arrival, link = house.arrival("eva")
+    arrival.joining(NEW)
+    assert not link.said
+    gevent.sleep(0)
+    assert isinstance(link.said[0], JoinedNew)

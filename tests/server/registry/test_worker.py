@@ -11,6 +11,7 @@ import pytest
 from aero.core.codes import Close, Reset
 from aero.core.datagrams import Drops
 from aero.core.messages import (
+    DENIED,
     DUPLICATE,
     INVALID,
     NO_OPTIONS,
@@ -23,9 +24,11 @@ from aero.core.messages import (
 )
 from aero.errors import PortError, StreamError
 from aero.limits import Limits
+from aero.server.policy.permission import Permission
 from aero.server.registry import terms
 from aero.server.registry import worker as module
 from aero.server.registry.claims import Holder
+from aero.server.registry.registration import Allowed, Unasked
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import TCP, Owner
 from aero.server.watch.counters import Counters
@@ -73,6 +76,7 @@ class Home:
         self.events, self.counters = Events(), Counters()
         self.registrar: Any = None
         self.rates: Any = SimpleNamespace(of=lambda *_: None)
+        self.permits: Any = None
         self.timer = SimpleNamespace(start=lambda *_: None, stop=lambda: None, close=lambda: None)
         self.loop: Any = SimpleNamespace(timer=lambda *_: self.timer)
         self.refusal: PortError | None = None
@@ -295,3 +299,29 @@ def test_a_kick_is_said_once_to_every_session(home: Home) -> None:
     some.kick()
     assert [each.byes for each in sessions] == [[Close.KICKED]] * 2
     assert [event.what for event in home.events.past] == ["worker kicked"]
+
+
+def test_a_target_is_asked_for_once_everything_else_is_right(home: Home) -> None:
+    asked: list[dict[str, Any]] = []
+    answers = [Permission(True, port=7), Permission(False, "not today")]
+
+    def ask(what: str, **about: Any) -> Permission:
+        asked.append({"ask": what, **about})
+        return answers.pop(0)
+
+    home.permits = SimpleNamespace(ask=ask)
+    some = worker(home, limits=Limits(TARGETS_PER_WORKER=1))
+    wanted = Wanted(1, "web", "h:1", remote=3, had=4)
+    assert some.register_one(wanted, False) == Unasked(wanted)
+    allowed = some.ask(wanted)
+    assert allowed == Allowed(wanted._replace(remote=7, had=0))
+    assert (
+        asked[0].items()
+        >= {"ask": "target", "target": "web", "local": "h:1", "port": 3, "proto": TCP}.items()
+    )
+    first = some.register_one(allowed, False)
+    assert some.register_one(wanted, False) == first, "what it has already is not asked for again"
+    other = Wanted(2, "ssh", "h:2")
+    refused = some.register_one(other, False)
+    assert isinstance(refused, Answer) and refused.error == TOO_MANY, "nor what no answer could help"
+    assert some.ask(other) == Answer(2, "ssh", error=DENIED, text="not today")

@@ -14,12 +14,15 @@ from gevent import pywsgi
 
 from aero.config.values import hook_urls
 from aero.errors import ConfigError
+from aero.net.lookup import Names
 from aero.server.watch import hooks
 from aero.server.watch.events import Events
 from aero.server.watch.hooks import Hooks
+from aero.server.watch.posting import Poster
 from tests.faults.inside import until
 
 SECRET = "a secret"
+LOOP = gevent.get_hub().loop
 
 
 class HookServer:
@@ -64,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(events: Events, *urls: str, lost_s: int = 0) -> Hooks:
-    return Hooks(gevent.get_hub().loop, events, urls, SECRET, lost_s)
+    return Hooks(LOOP, events, urls, Poster(Names(LOOP, 1), SECRET), lost_s)
 
 
 def test_events_are_told_in_order_and_signed(server: HookServer) -> None:
