@@ -42,6 +42,8 @@ class Limits:
     API_SEND_S = 20.0
     # How long a ping through the API waits: links that need longer are as good as dead for requests.
     API_PING_S = 5.0
+    # A worker that is asked for a target answers at once, or when the port's holder was asked for a sign of life.
+    API_TARGET_S = 5.0
     # Lines of throughput that are kept for the page, 2.5 KiB each, and 30 ms of the loop to tell all to a new page;
     # beyond them only the line of all goes on.
     TRAFFIC_SERIES = 512

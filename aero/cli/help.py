@@ -21,6 +21,7 @@ from aero.config.roles import (
     PinConfig,
     ServerConfig,
     ServiceConfig,
+    TargetConfig,
     TrafficConfig,
     UsersConfig,
     WorkerConfig,
@@ -43,6 +44,7 @@ Usage:
   aero page [options]
   aero pin [options]
   aero users (check FILE | add NAME) [options]
+  aero target (add TAG TARGET | remove TAG/NAME | list) [options]
   aero invite --user NAME [options]
   aero invites [options]
   aero join HOST:PORT CODE [options]
@@ -64,6 +66,7 @@ Commands:
   pin       What workers say to --tls-pin, for TLS to this server.
   page      The address of a server's page, with the key to change things.
   users     Checks the file of a server's users, makes codes for new ones.
+  target    Adds targets to workers that run, and takes them away.
   invite    A short code that makes a worker of another machine.
   invites   Who was invited and who came; withdraws both.
   join      At that machine: proves the code, writes a configuration.
@@ -277,6 +280,26 @@ Examples:
 Exit codes: 0 done, 2 usage, or the file is not good.
 """
 
+TARGET = """\
+Adds a target to the running workers of a tag (TAG), or to one (CID@), which
+decide by their --allow and then offer it as their own; takes it away; lists
+what was added. For good, those of a tag are asked of all that come, also after
+a restart of the server.
+
+Usage: aero target [options]
+
+Options:
+{options}
+Examples:
+  aero target add nas db@127.0.0.1:5432 --for 1h
+  aero target add c0123456789ab@ dns@127.0.0.1:53/udp
+  aero target remove nas/db
+  aero target list
+
+Exit codes: 0 done, 1 the API cannot be reached or has a fault, 2 usage, 3 the
+API said no (no worker takes it), 78 the key cannot be read.
+"""
+
 INVITE = """\
 Invites a worker: prints a short code to be typed at the other machine, where it
 is good once, for a time and for three tries. What joins by it has a credential
@@ -287,6 +310,7 @@ Usage: aero invite [options]
 Options:
 {options}
 Examples:
+  aero target (add TAG TARGET | remove TAG/NAME | list) [options]
   aero invite --user ci --tag nas --may 127.0.0.1:22 --for 10m
   sudo aero invite --user ci --words 4 --state /var/lib/aero-server
 
@@ -387,6 +411,7 @@ PAGES: dict[str, tuple[str, type[Config]]] = {
     "page": (PAGE, PageConfig),
     "pin": (PIN, PinConfig),
     "users": (USERS, UsersConfig),
+    "target": (TARGET, TargetConfig),
     "invite": (INVITE, InviteConfig),
     "invites": (INVITES, InvitesConfig),
     "join": (JOIN, JoinConfig),

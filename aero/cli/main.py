@@ -29,6 +29,7 @@ from aero.config.roles import (
     PinConfig,
     ServerConfig,
     ServiceConfig,
+    TargetConfig,
     TrafficConfig,
     UsersConfig,
     WorkerConfig,
@@ -198,6 +199,22 @@ def run_join(words: Sequence[str]) -> int:
     return _print(join.joined(server, code, given, lambda argv: gather("client", argv, {})))
 
 
+def run_target(words: Sequence[str]) -> int:
+    """``aero target add TAG NAME@HOST:PORT``, ``aero target remove TAG/NAME``, ``aero target list``."""
+    count = {"add": 3, "remove": 2, "list": 1}.get(words[0] if words else "", 0)
+    about = words[1:count]
+    if not count or len(about) != count - 1 or any(each.startswith("-") for each in about):
+        raise ConfigError(
+            "say what to do: aero target add TAG NAME@HOST:PORT, remove TAG/NAME, or list; see aero target --help"
+        )
+    from aero.cli import target
+
+    given = TargetConfig.parse(gather("target", words[count:], os.environ))
+    if words[0] == "add":
+        return _print(target.added(about[0], about[1], given))
+    return _print(target.removed(about[0], given) if about else target.listed(given))
+
+
 def run_page(given: Options) -> int:
     """``aero page``."""
     from aero.cli import console
@@ -258,6 +275,7 @@ COMMANDS = {
     "pin": Command(run_pin),
     "invite": Command(run_invite),
     "invites": Command(run_invites),
+    "target": Command(lambda _: OK),  # as users
     "join": Command(lambda _: OK),  # as users
     "users": Command(lambda _: OK),  # a word and what it is about stand before its options: see _dispatch
     "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
@@ -319,6 +337,8 @@ def _dispatch(words: list[str], prog: str) -> int:
         raise ConfigError(_no_command(word))
     if word == "users":
         return run_users(words[1:])
+    if word == "target":
+        return run_target(words[1:])
     if word == "join":
         return run_join(words[1:])
     if word == "service":

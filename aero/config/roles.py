@@ -129,6 +129,10 @@ class InviteConfig(table.InviteOptions, ConsoleConfig):
         return config
 
 
+class TargetConfig(table.TargetOptions, ConsoleConfig):
+    """What adds targets to workers that run."""
+
+
 class InvitesConfig(table.InvitesOptions, ConsoleConfig):
     """What lists invitations, or withdraws one."""
 

@@ -442,6 +442,16 @@ class InviteOptions(KeyOptions):
     )  # fmt: skip
 
 
+class TargetOptions(KeyOptions):
+    """What ``aero target`` takes, besides its words: ``for_s`` is 0 for good."""
+
+    for_s: int = option(
+        "for", "TIME", values.duration(1, 30 * 24 * 3600), 0,
+        "How long a target that is added stays (default: for good, through restarts)", show=lambda _: "",
+    )  # fmt: skip
+    as_json: bool = flag("json", "The API's answer as it is")
+
+
 class InvitesOptions(KeyOptions):
     """What ``aero invites`` takes: ``withdraw`` is "" where it is to list."""
 

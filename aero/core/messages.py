@@ -500,6 +500,51 @@ class Seen(NamedTuple):
         return frames.pack_json({"do": "health", "targets": looks})
 
 
+class Added(NamedTuple):
+    """A target that the server asks a worker to offer: ``local`` is its ``host:port``, ``remote`` as in Wanted."""
+
+    name: str
+    local: str
+    proto: str = "tcp"
+    remote: int = 0
+
+
+class AddedTargets(NamedTuple):
+    """All targets that the server asks a worker to offer, besides its own; those of before that are not here go."""
+
+    targets: tuple[Added, ...]
+
+    def pack(self) -> bytes:
+        """The payload."""
+        targets = [
+            {"name": each.name, "proto": each.proto, "local": each.local}
+            | ({"remote": each.remote} if each.remote else {})
+            for each in self.targets
+        ]
+        return frames.pack_json({"do": "add", "targets": targets})
+
+
+class Decline(NamedTuple):
+    """Why a worker does not offer a target that the server has asked for."""
+
+    name: str
+    proto: str
+    why: str
+
+
+class Declined(NamedTuple):
+    """What a worker does not offer of the last AddedTargets; it registers the others, as its own."""
+
+    targets: tuple[Decline, ...]
+
+    def pack(self) -> bytes:
+        """The payload."""
+        targets = [
+            {"name": each.name, "proto": each.proto, "why": each.why[:MAX_WHY_CHARS]} for each in self.targets
+        ]
+        return frames.pack_json({"do": "declined", "targets": targets})
+
+
 class Unknown(NamedTuple):
     """A message of another version, which is ignored; ``do`` is its name."""
 
@@ -510,7 +555,7 @@ class Unknown(NamedTuple):
         return frames.pack_json({"do": self.do})
 
 
-Control = Union[Register, Registered, Unregister, Seen, RateLimits, Unknown]
+Control = Union[Register, Registered, Unregister, Seen, RateLimits, AddedTargets, Declined, Unknown]
 
 
 def parse_control(payload: memoryview) -> Control:
@@ -595,6 +640,41 @@ def _parse_limits(data: dict[str, Any]) -> RateLimits:
     return RateLimits(every, visitor, dict(targets[:MAX_TARGETS]))
 
 
+def _objects(message: str, data: dict[str, Any]) -> list[dict[str, Any]]:
+    targets = _list(message, data, "targets")
+    if len(targets) > MAX_TARGETS or not all(isinstance(each, dict) for each in targets):
+        raise _wrong(message, "targets", f"a list of at most {MAX_TARGETS} objects")
+    return targets
+
+
+def _parse_added(data: dict[str, Any]) -> AddedTargets:
+    try:
+        wanted = [_checked(1, each) for each in _objects("add", data)]
+    except ConfigError as error:
+        raise RemoteProtocolError(Close.FRAME, f"add: {error}") from None
+    return AddedTargets(tuple(Added(each.name, each.local, each.proto, each.remote) for each in wanted))
+
+
+def _parse_declined(data: dict[str, Any]) -> Declined:
+    what = "declined"
+    return Declined(
+        tuple(
+            Decline(
+                _word(what, each, "name", check_name),
+                _word(what, each, "proto", _protocol),
+                _text(what, each, "why", MAX_WHY_CHARS),
+            )
+            for each in _objects(what, data)
+        )
+    )
+
+
+def _protocol(text: str) -> str:
+    if text not in PROTOCOLS:
+        raise ConfigError("it is tcp or udp")
+    return text
+
+
 def _parse_unregister(data: dict[str, Any]) -> Unregister:
     ids = _list("unregister", data, "ids")
     if not all(type(each) is int and 0 < each <= MAX_ID for each in ids):
@@ -620,4 +700,6 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], Control]] = {
     "unregister": _parse_unregister,
     "limits": _parse_limits,
     "health": _parse_seen,
+    "add": _parse_added,
+    "declined": _parse_declined,
 }

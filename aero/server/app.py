@@ -119,7 +119,9 @@ class Server:
             leases=leases,
             usage=usage if not config.no_history else None,
             announcers=announcers,
-            registry=Registry(loop, ports, events, counters, announcers, Tenants(reading.users)),
+            registry=Registry(
+                loop, ports, events, counters, announcers, Tenants(reading.users), self._database
+            ),
         )
         self.invitations = Invitations(self.roll, events)
         self._hooks: Hooks | None = None

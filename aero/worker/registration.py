@@ -23,7 +23,21 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 
 from aero import logs
 from aero.address import TCP, UDP, Target
-from aero.core.messages import DENIED, TAKEN, Answer, RateLimits, Register, Seen, Unregister, Wanted, fitting
+from aero.core.messages import (
+    DENIED,
+    TAKEN,
+    Added,
+    AddedTargets,
+    Answer,
+    Decline,
+    Declined,
+    RateLimits,
+    Register,
+    Seen,
+    Unregister,
+    Wanted,
+    fitting,
+)
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
@@ -67,7 +81,7 @@ class Speaker(Protocol):
     def carries_datagrams(self) -> bool:
         """True where the server can carry UDP."""
 
-    def say(self, said: Iterable[Register | Unregister | Seen]) -> Receipt:
+    def say(self, said: Iterable[Register | Unregister | Seen | Declined]) -> Receipt:
         """Sends control messages."""
 
 
@@ -97,6 +111,8 @@ class Registration:
         self._answers_until = 0.0  # for so long answers are waited for
         self._timer: Watcher | None = None
         self._checks: Checks | None = None  # made for the first target that has one
+        self._own = services.targets
+        self._added: tuple[Added, ...] = ()  # what the server asks for besides
 
     def state(self, service: Service) -> int:
         """Where a target stands."""
@@ -112,7 +128,31 @@ class Registration:
     # What happens
 
     def replace(self, targets: tuple[Target, ...]) -> None:
-        """These are the targets from now on. What stays the same is not touched; streams that are open go on."""
+        """These are our own targets from now on. What stays the same is not touched; streams that are open go on."""
+        self._own = targets
+        self._offer()
+
+    def added(self, asked: AddedTargets) -> None:
+        """The server asks for targets besides our own; those of before that are not there go."""
+        self._added = asked.targets
+        self._offer()
+
+    def _offer(self) -> None:
+        """What we have is our own targets, and those of the server's that may be."""
+        targets: tuple[Target, ...] = ()
+        declined: tuple[Decline, ...] = ()
+        if self._added:
+            from aero.worker.added import judge
+
+            targets, declined = judge(self._services.allow, self._own, self._added)
+        self._replace(self._own + targets)
+        for each in declined:
+            log.warning("the server asks for a target that is not offered", target=each.name, why=each.why)
+        speaker = self.speaker()
+        if declined and speaker is not None:
+            speaker.say((Declined(declined),))
+
+    def _replace(self, targets: tuple[Target, ...]) -> None:
         for service in self._services.replace(targets):
             if self._checks is not None:
                 self._checks.forget(service.id)
@@ -130,6 +170,9 @@ class Registration:
         self._batch = None
         self._next_at = 0.0
         self._services.limit(RateLimits())  # it will tell what holds for this one
+        if self._added:  # and what it asks for
+            self._added = ()
+            self._services.replace(self._own)
         if self._checks is not None:
             self._checks.close()
         for service in self._services:

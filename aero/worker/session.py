@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aero import __version__, logs
 from aero.core.codes import CLOSE_NAMES, Reset
-from aero.core.messages import Answer, Control, JoinedAgain, JoinedNew, JoinTakeOver, RateLimits, Registered
+from aero.core.messages import (
+    AddedTargets,
+    Answer,
+    Control,
+    JoinedAgain,
+    JoinedNew,
+    JoinTakeOver,
+    RateLimits,
+    Registered,
+)
 from aero.core.session import WORKER_FIRST_ID, Session
 from aero.core.stream import Stream
 from aero.limits import Limits
@@ -38,6 +47,9 @@ class Desk(Protocol):
 
     def limited(self, limits: RateLimits) -> None:
         """How fast we may send from now on."""
+
+    def added(self, asked: AddedTargets) -> None:
+        """The server asks for targets besides our own."""
 
 
 class Said(NamedTuple):
@@ -140,6 +152,8 @@ class KeptSession:
             self._desk.answered(message.targets)
         elif isinstance(message, RateLimits):
             self._desk.limited(message)
+        elif isinstance(message, AddedTargets):
+            self._desk.added(message)
         else:
             log.debug("! control message without a meaning here", message=message)
 

@@ -110,7 +110,7 @@ class Services:
     def __init__(self, loop: Loop, targets: tuple[Target, ...], allow: Allow | None = None) -> None:
         """``targets``: those to offer at first; ``allow``: where targets may be, None: anywhere."""
         self._loop = loop
-        self._allow = allow
+        self.allow = allow
         self._names = Names(loop, Limits.NAME_THREADS)
         self._places = Places(loop, Limits.CONNECTS, Limits.CONNECTS_A_TARGET)
         self._flow_places: flows.FlowPlaces | None = None
@@ -123,6 +123,11 @@ class Services:
     def __iter__(self) -> Iterator[Service]:
         return iter(self._by_id.values())
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What they are."""
+        return tuple(service.target for service in self._by_id.values())
+
     def get(self, number: int) -> Service | None:
         """The target with an id."""
         return self._by_id.get(number)
@@ -134,7 +139,7 @@ class Services:
             for number in (1 + (self._last_id + step) % _LAST_ID for step in range(_LAST_ID))
             if number not in self._by_id
         )
-        way = Way(self._loop, self._names, self._places, target.host, target.port, self._allow, target.path)
+        way = Way(self._loop, self._names, self._places, target.host, target.port, self.allow, target.path)
         self._by_id[self._last_id] = service = Service(way, self._last_id, target)
         service.had = had
 

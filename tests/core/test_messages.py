@@ -71,6 +71,9 @@ def test_every_joined_is_read_as_it_was_said(joined: messages.Joined) -> None:
         RateLimits(),
         RateLimits(1, 2, {3: 4, 65_535: (1 << 40) - 1}),
         Seen((Look(1), Look(65_535, "Connection refused"))),
+        messages.AddedTargets(()),
+        messages.AddedTargets((messages.Added("db", "h:5432"), messages.Added("dns", "[::1]:53", "udp", 53))),
+        messages.Declined((messages.Decline("db", "tcp", "no"), messages.Decline("dns", "udp", ""))),
         Unknown("something"),
     ],
 )
@@ -113,6 +116,19 @@ def test_a_credential_is_asked_for_and_given() -> None:
     ):
         with pytest.raises(RemoteProtocolError, match=key):
             messages.parse_joined(changed(WELCOME, **{key: wrong}))
+
+
+@pytest.mark.parametrize("do", ["add", "declined"])
+@pytest.mark.parametrize(
+    "wrong",
+    [None, {}, "x", [1], [{}], [{"name": "a b"}], [{"name": "db", "proto": "sctp"}], [{"name": "db", "why": "x" * 129}],
+     [{"name": "db", "local": "nowhere"}], [{"name": "db", "local": "h:1", "proto": ["tcp"]}],
+     [{"name": "db", "local": "h:1", "proto": "tcp", "remote": -1, "why": 7}],
+     [{"name": "db", "local": "h:1", "proto": "tcp", "why": ""}] * 129],
+)  # fmt: skip
+def test_what_cannot_be_added_or_declined_ends_the_session(do: str, wrong: Any) -> None:
+    with pytest.raises(RemoteProtocolError, match=do):
+        messages.parse_control(payload({"do": do, "targets": wrong}))
 
 
 NO_TOKENS = [..., None, 7, "", "x" * 65, "two words", "é", "tab\t", "\x1b[2J", ["x"], {}, True]

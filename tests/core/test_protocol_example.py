@@ -245,7 +245,9 @@ def test_every_block_of_the_page_is_replayed() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     for block in BLOCKS:
         name = block.split()[1]
-        assert f'"{name}"' in source or re.fullmatch(r"(join|open|ack|query|reply)-plain", name)
+        assert f'"{name}"' in source or re.fullmatch(
+            r"(join|open|ack|query|reply|join-invited|welcome|add|declined)-plain", name
+        )
 
 
 # The tables of the page are those of the code
@@ -323,3 +325,17 @@ def test_every_section_that_the_code_cites_is_there() -> None:
     for path in (ROOT / "aero").rglob("*.py"):
         for cited in re.findall(r'PROTOCOL\.md, (?:section )?"([^"]+)"', path.read_text(encoding="utf-8")):
             assert cited in headings, f"{path.name} cites {cited}"
+
+
+def test_invited_and_added_are_the_examples() -> None:
+    parsers: dict[str, tuple[int, Any]] = {
+        "join-invited": (frames.JOIN, messages.parse_join),
+        "welcome": (frames.JOINED, messages.parse_joined),
+        "add": (frames.CONTROL, messages.parse_control),
+        "declined": (frames.CONTROL, messages.parse_control),
+    }
+    for name, (kind, parse) in parsers.items():
+        said = parse(message(name))
+        assert not isinstance(said, messages.Unknown)
+        assert frames.pack(kind, 0, said.pack()) == example(f"{name}-plain"), name
+    assert spake2plus.Verifier.read(messages.parse_join(message("join-invited")).verifier)  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
-from aero.server.api import guard, history, inviting, live, metrics, openapi
+from aero.server.api import adding, guard, history, inviting, live, metrics, openapi
 from aero.server.api.http import HttpServer
 from aero.server.api.invitation import address_with
 from aero.server.api.opening import opened
@@ -118,6 +118,9 @@ class Api:
             ("POST", "/kick", self.post_kick),
             ("POST", "/open", self.post_open),
             ("POST", "/reload", self.post_reload),
+            ("POST", "/targets", self.post_targets),
+            ("POST", "/targets/remove", self.post_targets_remove),
+            ("GET", "/targets", self.get_targets),
             ("POST", "/invite", self.post_invite),
             ("GET", "/invites", self.get_invites),
             ("POST", "/withdraw", self.post_withdraw),
@@ -359,6 +362,24 @@ class Api:
         given = guard.parameters(request.query_string, ("target", "for", "from", "cut"))
         address = request.environ.get("REMOTE_ADDR", "")
         return reply(opened(self._ground.registry, given, address))
+
+    def post_targets(self, request: Request) -> Reply:
+        """Adds a target to workers that run."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        given = guard.parameters(request.query_string, adding.ADD)
+        return reply(adding.added(self._ground.registry, given, request.environ.get("REMOTE_ADDR", "")))
+
+    def post_targets_remove(self, request: Request) -> Reply:
+        """Takes a target away that was added."""
+        guard.check_empty_json(request.get_header("Content-Type", ""), request.body.read())
+        given = guard.parameters(request.query_string, ("target", "proto"))
+        address = request.environ.get("REMOTE_ADDR", "")
+        return reply(adding.removed(self._ground.registry.additions, given, address))
+
+    def get_targets(self, request: Request) -> Reply:
+        """The targets that were added."""
+        guard.parameters(request.query_string, ())
+        return reply(adding.listed(self._ground.registry.additions))
 
     def post_invite(self, request: Request) -> Reply:
         """Invites a worker of a user's, by a short code."""

@@ -164,6 +164,28 @@ SCHEMAS["Invites"] = _object(
         },
     }
 )
+ADDITION = {
+    "to": {**TEXT, "description": "A tag, or CID@ for one worker"},
+    "name": TEXT,
+    "local": TEXT,
+    "proto": {"enum": ["tcp", "udp"]},
+    "remote": {**COUNT, "description": "The port that it asks for, 0 for any"},
+    "until": {"anyOf": [TIME, {"type": "null"}], "description": "null: for good"},
+}
+SCHEMAS["AddedTo"] = _object(
+    {
+        **ADDITION,
+        "workers": {
+            "type": "array",
+            "description": "What became of it at those that are here",
+            "items": _object(
+                {"cid": TEXT, "port": COUNT, "why": {**TEXT, "description": "Why it is not offered there"}}
+            ),
+        },
+    }
+)
+SCHEMAS["Addition"] = _object(ADDITION)
+SCHEMAS["Additions"] = _object({"targets": {"type": "array", "items": _object(ADDITION)}})
 SCHEMAS["Withdrawn"] = _object({"withdrawn": TEXT})
 SCHEMAS["History"] = _object(
     {
@@ -251,6 +273,28 @@ INVITES = (
     _query("for", {"type": "integer", "minimum": 60, "maximum": 604800}, "Seconds that it is good for (600)"),
     _query("words", {"type": "integer", "minimum": 2, "maximum": 6}, "Words of the code (2)"),
 )
+ADDS = (
+    _query(
+        "to",
+        {"type": "string", "pattern": "^[a-z0-9]{1,63}@$"},
+        "A tag, or CID@ for one worker",
+        required=True,
+    ),
+    _query("name", {"type": "string", "pattern": NAME}, "The target's name", required=True),
+    _query(
+        "local",
+        {"type": "string", "pattern": "^[a-z]{1,20}:[1-9][0-9]{0,3}$"},
+        "Where it is, as the worker sees it: HOST:PORT",
+        required=True,
+    ),
+    _query("proto", {"enum": ["tcp", "udp"]}, "Its protocol (tcp)"),
+    _query("remote", {"type": "integer", "minimum": 0, "maximum": 65535}, "The port that it asks for (any)"),
+    _query("for", {"type": "integer", "minimum": 0, "maximum": 2592000}, "Seconds; 0, or none: for good"),
+)
+REMOVES = (
+    _query("target", {"type": "string", "minLength": 1}, "TAG/NAME, or CID@/NAME", required=True),
+    _query("proto", {"enum": ["tcp", "udp"]}, "Its protocol (tcp)"),
+)
 WITHDRAWS = _query(
     "name",
     {"type": "string", "minLength": 1},
@@ -305,9 +349,53 @@ def document(has_token: bool) -> Schema:
         "/kick": {"post": _kick()},
         "/open": {"post": _open()},
         "/reload": {"post": _reload()},
-        "/invite": {"post": _invite()},
+        "/targets": {
+            "get": _get("targets", "The targets that were added", "Additions"),
+            "post": _posted(
+                "add",
+                "Adds a target to workers that run",
+                "AddedTo",
+                ADDS,
+                {
+                    404: "There is no such worker now",
+                    409: "No worker takes it, or another was added by this name",
+                },
+            ),
+        },
+        "/targets/remove": {
+            "post": _posted(
+                "remove",
+                "Takes a target away that was added",
+                "Addition",
+                REMOVES,
+                {
+                    404: "No such target was added",
+                },
+            ),
+        },
+        "/invite": {
+            "post": _posted(
+                "invite",
+                "Invites a worker of a user's, by a short code",
+                "Invited",
+                INVITES,
+                {
+                    409: "The user's rules, or the server, do not allow it",
+                },
+            ),
+        },
         "/invites": {"get": _get("invites", "Who was invited, and who came", "Invites")},
-        "/withdraw": {"post": _withdraw()},
+        "/withdraw": {
+            "post": _posted(
+                "withdraw",
+                "Withdraws an invitation, or what came of one",
+                "Withdrawn",
+                (WITHDRAWS,),
+                {
+                    404: "There is no such open invitation, and no such credential",
+                },
+            ),
+        },
         "/traffic": {"get": _get("traffic", "Throughput of the last ten minutes", "Traffic", SINCE)},
         "/traffic/history": {"get": _history()},
         "/events": {
@@ -374,18 +462,12 @@ def _reload() -> Schema:
     return operation
 
 
-def _invite() -> Schema:
-    summary = "Invites a worker of a user's, by a short code"
-    operation = _get("invite", summary, "Invited", *INVITES, problems=(409, 411, 413, 415))
-    operation["responses"]["409"]["description"] = "The user's rules, or the server, do not allow it"
-    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
-    return operation
-
-
-def _withdraw() -> Schema:
-    summary = "Withdraws an invitation, or what came of one"
-    operation = _get("withdraw", summary, "Withdrawn", WITHDRAWS, problems=(404, 411, 413, 415))
-    operation["responses"]["404"]["description"] = "There is no such open invitation, and no such credential"
+def _posted(
+    name: str, summary: str, schema: str, queries: tuple[Schema, ...], problems: dict[int, str]
+) -> Schema:
+    operation = _get(name, summary, schema, *queries, problems=(*problems, 411, 413, 415))
+    for status, text in problems.items():
+        operation["responses"][str(status)]["description"] = text
     operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref("Nothing")}}}
     return operation
 

@@ -244,6 +244,7 @@ class Arrival:
             self.link.close(error.code, str(error))
             return
         self._begin_session(worker)
+        self._ground.registry.additions.greet(worker)
 
     def _join_beside(self, join: JoinBeside) -> None:
         beside = self._find(join.beside, join.secret)

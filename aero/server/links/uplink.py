@@ -250,6 +250,8 @@ class Uplink:
             self.worker.register(message.targets, self.tell)
         elif isinstance(message, messages.Unregister):
             self.worker.unregister(message.ids)
+        elif isinstance(message, messages.Declined):
+            self.worker.declined(message.targets)
         else:
             log.debug("! control message without a meaning here", cid=self.worker.cid, message=message)
 

@@ -24,6 +24,7 @@ from aero.net.listen import close_all
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
 from aero.server.policy.rules import Users
+from aero.server.registry.additions import Additions
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.doors.shut import NoDoor
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
@@ -37,6 +38,7 @@ from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
 from aero.server.registry.tenants import Lodger, Tenants, enforce
 from aero.server.registry.worker import Permits, Worker
+from aero.server.store.database import Database
 from aero.server.store.leases import Owner
 from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Counters
@@ -62,9 +64,10 @@ class Registry:
         counters: Counters,
         announcers: Announcers,
         tenants: Tenants | None = None,
+        database: Database | None = None,
     ) -> None:
         """``ports``: where mappings get theirs, by protocol; ``tenants``: the users, None: anybody may be here;
-        ``announcers``: whose connections begin with a PROXY header.
+        ``announcers``: whose connections begin with a PROXY header; ``database``: keeps what operators add.
         """
         self.tenants = tenants if tenants is not None else Tenants()
         for each in ports.values():
@@ -78,6 +81,7 @@ class Registry:
         self.proofs = Proofs(loop)
         self.registrar = Registrar(self.proofs)
         self.rates = ServerRates(loop)
+        self.additions = Additions(loop, self.named, database)
         self.access: AccessLog | None = None  # None: nobody wants one
         self.sockets: Sockets | None = None  # the app's to set: mappings as sockets in the file system
         self.permits: Permits | None = None  # None: nobody is asked who may be let in
@@ -158,6 +162,7 @@ class Registry:
             worker.tenant.workers.pop(worker.cid, None)
             _drop(self._same, worker.names, worker.cid)
             self.rates.left(worker)
+            self.additions.left(worker)
             _drop(self._tagged, worker.tag, worker.cid)
             for mapping in list(worker.mappings.values()):
                 self.drop_mapping(worker, mapping)
@@ -171,6 +176,13 @@ class Registry:
     def tagged(self, tag: str) -> Iterable[Worker]:
         """Workers with a tag, in the order in which they came."""
         return self._tagged.get(tag, {}).values()
+
+    def named(self, where: str) -> Iterable[Worker]:
+        """Workers with a tag, or the one that "CID@" names."""
+        if not where.endswith("@"):
+            return self.tagged(where)
+        worker = self.workers.get(where[:-1])
+        return () if worker is None else (worker,)
 
     @property
     def streams(self) -> int:
@@ -392,6 +404,7 @@ class Registry:
         """Ends every worker."""
         stopped(self._timer)
         self.rates.close()
+        self.additions.close()
         if self.quotas is not None:
             self.quotas.close()
         self._timer = None

@@ -13,7 +13,18 @@ from aero.core.buckets import Rates
 from aero.core.codes import Close, Reset
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver, Flows
-from aero.core.messages import DENIED, DUPLICATE, INVALID, OUT_OF_RANGE, TAKEN, TOO_MANY, Answer, Look, Wanted
+from aero.core.messages import (
+    DENIED,
+    DUPLICATE,
+    INVALID,
+    OUT_OF_RANGE,
+    TAKEN,
+    TOO_MANY,
+    Answer,
+    Decline,
+    Look,
+    Wanted,
+)
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
@@ -108,6 +119,8 @@ class Worker:
         self.mappings: dict[int, Mapping] = {}  # by target id
         self.silent_at = float("-inf")  # when none of its links gave a sign of life that was asked for
         self.lobby = Lobby(home.loop)
+        #: Who waits to hear what becomes of a target, by its name and protocol.
+        self.awaited: dict[tuple[str, str], Callable[[Answer], None]] = {}
         self.shares = Shares(limits.VISITORS_PER_WORKER, limits.VISITORS_PER_ADDRESS)
         self._by_name: dict[tuple[str, str], Mapping] = {}
         self._home = home
@@ -253,6 +266,9 @@ class Worker:
             answer = self._register_one(wanted.wanted, last, asked=True)
         else:
             answer = self._register_one(wanted, last, asked=self._home.permits is None)
+        if self.awaited and isinstance(answer, Answer):
+            said = wanted.wanted if isinstance(wanted, Allowed) else wanted
+            self._settle(said.proto if isinstance(said, Wanted) else "", answer)
         if isinstance(answer, Answer) and answer.error:
             self._home.counters.error("target not mapped")
             self._home.events.fault(
@@ -325,6 +341,20 @@ class Worker:
         if not permission.allowed:
             return Answer(wanted.id, wanted.name, error=DENIED, text=permission.why)
         return Allowed(wanted._replace(remote=permission.port, had=0) if permission.port else wanted)
+
+    def declined(self, refusals: Iterable[Decline]) -> None:
+        """The worker does not offer some of the targets that it was asked for."""
+        for each in refusals:
+            answer = Answer(0, each.name, error=DENIED, text=each.why)
+            self._settle(each.proto, answer)
+            self._home.events.fault(
+                "target refused", cid=self.cid, tag=self.tag, target=each.name, why=each.why
+            )
+
+    def _settle(self, proto: str, answer: Answer) -> None:
+        """``proto``: "" for any."""
+        for key in [each for each in self.awaited if each[0] == answer.name and proto in ("", each[1])]:
+            self.awaited.pop(key)(answer)
 
     def seen(self, looks: Iterable[Look]) -> None:
         """The worker has looked at some of its targets."""

@@ -77,6 +77,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
             host TEXT NOT NULL, address TEXT NOT NULL, made_at INTEGER NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        # Targets that an operator has added to the workers of a tag: registry/additions.py.
+        """CREATE TABLE addition (
+            tag TEXT NOT NULL, name TEXT NOT NULL, proto TEXT NOT NULL, local TEXT NOT NULL, remote INTEGER NOT NULL,
+            PRIMARY KEY (tag, name, proto)
+        ) WITHOUT ROWID""",
+    ),
 )
 LAYOUT = len(STEPS)
 
