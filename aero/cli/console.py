@@ -39,11 +39,19 @@ def listed(config: ListConfig) -> str:
     if config.as_json:
         return json.dumps(answer, indent=2) + "\n"
     workers = answer["workers"]
-    if not workers:
-        return "No workers" + (f" with the tags {','.join(config.tags)}.\n" if config.tags else ".\n")
     now = datetime.now(timezone.utc)
+    late = "".join(_late(each, now) for each in answer["late"])
+    if not workers:
+        return "No workers" + (f" with the tags {','.join(config.tags)}.\n" if config.tags else ".\n") + late
     rows = [row for worker in sorted(workers, key=_by_name) for row in _rows(worker, now)]
-    return table(COLUMNS, rows)
+    return table(COLUMNS, rows) + late
+
+
+def _late(late: dict[str, Any], now: datetime) -> str:
+    """A line about a worker that did not come back in its usual time."""
+    away_s = (now - datetime.fromisoformat(late["since"].replace("Z", "+00:00"))).total_seconds()
+    who = f"{clean(late['tag'])} on {clean(late['host'])}"
+    return f"late: {who} is away for {duration(away_s)}, usually {duration(late['usual_s'])} at the most\n"
 
 
 def pinged(config: WorkerConfig) -> str:

@@ -50,6 +50,7 @@ from aero.server.registry.tenants import Tenants
 from aero.server.store.credentials import CredentialTable
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases
+from aero.server.store.rhythms import LOOK_S, Rhythms
 from aero.server.store.usage import SAMPLE_S, Calendar, Usage
 from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Birth, Counters
@@ -103,6 +104,10 @@ class Server:
             for proto, door in ((TCP, tcp), (UDP, udp))
         }
         usage = self._keep_usage(loop, counters, config)
+        rhythms = Rhythms(self._database, events.fault)
+        events.listeners.add(lambda event: rhythms.hear(event.what, event.fields))
+        self._late = loop.timer(LOOK_S, LOOK_S)
+        self._late.start(rhythms.look)
         self._access: AccessLog | None = None
         if config.access_log:
             self._access = AccessLog(loop, config.access_log, config.access_log_format, config.log_size)
@@ -117,6 +122,7 @@ class Server:
             counters=counters,
             events=events,
             leases=leases,
+            rhythms=rhythms,
             usage=usage if not config.no_history else None,
             announcers=announcers,
             registry=Registry(
@@ -316,7 +322,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-        self.registry.leaving = True
+        self.registry.leaving = self.ground.rhythms.leaving = True
         for worker in self.registry.workers.values():
             for mapping in list(worker.mappings.values()):
                 self.registry.drop_mapping(worker, mapping)
@@ -338,6 +344,7 @@ class Server:
 
     def close(self, code: int = Close.RESTART) -> None:
         """Sends every worker away, closes everything, and gives them a moment to hear why."""
+        self.ground.rhythms.leaving = True
         for listener in self._listeners:
             listener.close()
         if self._mux is not None:
@@ -349,7 +356,8 @@ class Server:
             self._access.close()
         if self._hooks is not None:
             self._hooks.close()
-        stopped(self._sampling)
+        for timer in (self._sampling, self._late):
+            stopped(timer)
         if self.ground.usage is not None:
             self.ground.usage.sample()  # the last bytes, now that every stream has ended
         self._database.close()

@@ -17,6 +17,7 @@ from aero.net.loop import Loop
 from aero.server.present import Present
 from aero.server.registry.registry import Registry
 from aero.server.store.leases import Leases
+from aero.server.store.rhythms import Rhythms
 from aero.server.store.usage import Usage
 from aero.server.watch.counters import Birth, Counters
 from aero.server.watch.events import Events
@@ -34,6 +35,7 @@ class Ground(NamedTuple):
     counters: Counters
     events: Events
     leases: Leases
+    rhythms: Rhythms
     usage: Usage | None  # None with --no-history
     announcers: Announcers
     registry: Registry

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aero.address import Address, is_loopback
-from aero.cli.console import duration, size, table
+from aero.cli import console
+from aero.cli.console import duration, listed, size, table
 from aero.config.option import Options
 from aero.config.roles import ListConfig, ServerConfig
 from aero.errors import ConfigError
@@ -77,3 +78,19 @@ def test_an_open_api_needs_a_token(address: str) -> None:
     with pytest.raises(ConfigError, match="--api-token"):
         ServerConfig.parse(Options({"api": address}))
     assert ServerConfig.parse(Options({"api": address, "api-token": "t"})).api_token == "t"
+
+
+def test_who_is_late_stands_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = {
+        "user": "",
+        "tag": "nas",
+        "host": "b\nox",
+        "since": "2026-03-01T12:00:00.000000Z",
+        "usual_s": 3300,
+    }
+    monkeypatch.setattr(console, "ask", lambda *_: {"workers": [], "late": [late]})
+    first, second = listed(ListConfig()).splitlines()
+    assert first == "No workers."
+    assert second.startswith(r"late: nas on b\nox is away for ") and second.endswith(
+        ", usually 55 min at the most"
+    )

@@ -36,6 +36,7 @@ from aero.server.policy.penalties import Penalties
 from aero.server.present import Present
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.worker import Worker
+from aero.server.store.rhythms import Late, Rhythms
 from aero.server.store.usage import SPANS, Usage
 from aero.server.watch.events import Events
 from aero.server.watch.traffic import Throughput, Traffic
@@ -62,6 +63,10 @@ class ApiGround(metrics.MetricsGround, Protocol):
     @property
     def events(self) -> Events:
         """What happens on the server."""
+
+    @property
+    def rhythms(self) -> Rhythms:
+        """Who is late."""
 
     @property
     def usage(self) -> Usage | None:
@@ -270,11 +275,12 @@ class Api:
         tags = _tags(guard.parameters(request.query_string, ("tags",)).get("tags"))
         seen_as = guard.host_of(request.get_header("Host", ""))
         workers = [each for each in self._ground.registry.workers.values() if not tags or each.tag in tags]
-        return Reply(200, JSON, self._turns.whole(self._listed(workers, seen_as)))
+        return Reply(200, JSON, self._turns.whole(self._listed(workers, tags, seen_as)))
 
-    def _listed(self, workers: list[Worker], seen_as: str) -> Iterator[str]:
+    def _listed(self, workers: list[Worker], tags: set[str], seen_as: str) -> Iterator[str]:
         """The list as pieces of JSON, each of them quickly made."""
-        yield '{"workers":['
+        late = [_late(each) for each in self._ground.rhythms.late if not tags or each.who.tag in tags]
+        yield f'{{"late":{dumps(late)},"workers":['
         for number, worker in enumerate(workers):
             yield ("," if number else "") + dumps(self._worker(worker))[:-1] + ',"targets":['
             for place, mapping in enumerate(list(worker.mappings.values())):
@@ -475,6 +481,10 @@ def _written(traffic: Throughput) -> Iterator[str]:
             yield ("," if place else "") + f"{dumps(name)}:{dumps(series)}"
         yield "}}"
     yield "}}"
+
+
+def _late(late: Late) -> dict[str, Any]:
+    return {**late.who._asdict(), "since": rfc3339(late.since), "usual_s": late.usual_s}
 
 
 def _tags(text: str | None) -> set[str]:

@@ -96,7 +96,25 @@ SCHEMAS: dict[str, Schema] = {
             "targets": {"type": "array", "items": _ref("Target")},
         }
     ),
-    "Workers": _object({"workers": {"type": "array", "items": _ref("Worker")}}),
+    "Late": _object(
+        {
+            "user": TEXT,
+            "tag": TEXT,
+            "host": TEXT,
+            "since": {**TIME, "description": "When it went"},
+            "usual_s": {**SECONDS, "description": "How long it is away at the most, as a rule"},
+        }
+    ),
+    "Workers": _object(
+        {
+            "workers": {"type": "array", "items": _ref("Worker")},
+            "late": {
+                "type": "array",
+                "items": _ref("Late"),
+                "description": "Workers that are not here and did not come back in their usual time",
+            },
+        }
+    ),
     "Ping": _object({"cid": CID, "sent_at": TIME, "rtt_ms": SECONDS}),
     "Kick": _object({"cid": CID, "kicked": {"const": True}, "streams": COUNT, "grace_s": SECONDS}),
     "Opened": _object(

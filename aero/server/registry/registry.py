@@ -153,7 +153,7 @@ class Registry:
         self.rates.look_at(worker)
         if self.quotas is not None:
             self.quotas.watch(worker.rule)
-        self.events.emit("worker up", cid=worker.cid, tag=tag, host=host, address=address)
+        self.events.emit("worker up", cid=worker.cid, **_whose(user), tag=tag, host=host, address=address)
         return worker
 
     def remove(self, worker: Worker, why: str) -> None:
@@ -167,7 +167,10 @@ class Registry:
             for mapping in list(worker.mappings.values()):
                 self.drop_mapping(worker, mapping)
             worker.close()
-            self.events.emit("worker down", cid=worker.cid, tag=worker.tag, host=worker.host, why=why)
+            whose = _whose(worker.user)
+            self.events.emit(
+                "worker down", cid=worker.cid, **whose, tag=worker.tag, host=worker.host, why=why
+            )
 
     def same(self, user: str, tag: str, host: str, identity: str) -> list[Worker]:
         """Workers that may be the one with these names: the same identity."""
@@ -415,6 +418,11 @@ class Registry:
 def _group(mapping: Mapping) -> TargetGroup | None:
     """With whose members a mapping shares its port."""
     return mapping.door.group if isinstance(mapping.door, Seat) else None
+
+
+def _whose(user: str) -> dict[str, str]:
+    """An event's field that says whose worker it is, where that is anybody's."""
+    return {"user": user} if user else {}
 
 
 def _counted_as(ip: str) -> str:

@@ -84,6 +84,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (tag, name, proto)
         ) WITHOUT ROWID""",
     ),
+    (
+        # How long workers are usually away: rhythms.py.
+        """CREATE TABLE rhythm (
+            user TEXT NOT NULL, tag TEXT NOT NULL, host TEXT NOT NULL, went_at INTEGER NOT NULL, pauses TEXT NOT NULL,
+            PRIMARY KEY (user, tag, host)
+        ) WITHOUT ROWID""",
+    ),
 )
 LAYOUT = len(STEPS)
 

@@ -24,7 +24,7 @@ log = logs.get("hook")
 #: What hooks hear of, by the events' own names.
 TOLD = (
     "worker up", "worker down", "link lost", "link resumed", "quota nearly used up", "quota used up", "target refused",
-    "worker turned away", "target sick", "target well",
+    "worker turned away", "target sick", "target well", "late",
 )  # fmt: skip
 #: So many events wait for each hook, some 300 bytes each; beyond them the oldest are dropped.
 WAITING = 500

@@ -9,7 +9,7 @@ const eventList = new EventList();
 const workerList = new WorkerList({ ping: pingWorker, kick: askKick, toggle: toggleTarget, filtered: showWorkers });
 const plot = new LargePlot($("all-plot"), STEP_MS / 1000);
 const historyView = new HistoryView($("all-plot"), $("all-plot"), askHistory);
-let current = { workers: [] };
+let current = { workers: [], late: [] };
 let health = null;
 let seenAt = Date.now();
 let lost = false;
@@ -69,6 +69,7 @@ function showAll() {
 
 function showWorkers() {
   workerList.show(current.workers, past);
+  workerList.showLate(current.late);
 }
 
 /** An answer about the past; null where there is none, and why it is said. */

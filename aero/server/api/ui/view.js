@@ -187,6 +187,18 @@ class WorkerList {
     }, { rootMargin: "200px" });
   }
 
+  /** Workers that are not here and should be. */
+  showLate(late) {
+    const wanted = late.filter((each) => !this.tag || each.tag === this.tag);
+    $("late").replaceChildren(
+      ...wanted.map((each) => {
+        const away = span((Date.now() - Date.parse(each.since)) / 1000);
+        const title = make("h3", {}, make("span", { className: "dot", "data-state": "late", "aria-hidden": "true" }), each.tag);
+        return make("article", { className: "card late-worker", "aria-label": each.tag }, title, make("p", { textContent: words.late(each.host, away, span(each.usual_s)) }));
+      }),
+    );
+  }
+
   show(workers, past) {
     this.workers = [...workers].sort((a, b) => a.tag.localeCompare(b.tag) || a.host.localeCompare(b.host) || a.cid.localeCompare(b.cid));
     this.showTags();
