@@ -34,6 +34,10 @@ DRAINED_BYTES = 4096  # the least while DRAIN lasts: something must be on its wa
 # running dry. It is also the queue that bulk makes where the path is the bottleneck. More of it where the longest pause
 # between two acknowledgements shows that the hosts are busy, or where a long path lets expect more jitter.
 LEAST_SLACK_S, MOST_SLACK_S = 0.003, 0.012
+# Beside datagrams, which wait behind all that the kernel holds, no more slack than the receiver keeps acknowledgements
+# back for (BULK_DELAY_S), however busy the hosts are; for so long after the last one.
+BRISK_SLACK_S = 0.0025
+BRISK_S = 1.0
 JITTER = 8  # an eighth of the round trip
 PAUSE_FADES = 0.75  # with each round
 # A bulk stream goes on when so much time's worth is free, and sends twice that at once: no crumbs, and no lumps whose
@@ -80,6 +84,7 @@ class Flight:
         "_round_trips",
         "_rounds",
         "bound_bytes",
+        "datagram_at",
         "held_back",
         "phase",
         "rate",
@@ -93,6 +98,7 @@ class Flight:
         self.bound_bytes = FIRST_BYTES
         self.step_bytes = FIRST_STEP_BYTES  # so much must be free before bulk goes on
         self.held_back = False  # somebody waited for the bound in this round: the session says so
+        self.datagram_at = float("-inf")  # when datagrams left beside the bulk: whoever sends them says so
         self.rate = 0.0  # bytes a second; 0 before the first round
         self.round_trip_s = round_trip_s  # the least of late; 0 for none
         self._rates: deque[float] = deque(maxlen=RATES)
@@ -153,7 +159,7 @@ class Flight:
         if self.phase == DRAIN and self._probe_small:
             self.phase = CRUISE
             self._take(round_trip_s, now)
-            self._set(1.0)
+            self._set(1.0, now)
         elif not self.round_trip_s or round_trip_s < self.round_trip_s:
             self._take(round_trip_s, now)
         elif (
@@ -174,17 +180,17 @@ class Flight:
         if self.phase == DRAIN:
             if now > self._drain_until:  # others send so much that it never became little
                 self.phase, self._measured_at = CRUISE, now
-                self._set(1.0)
+                self._set(1.0, now)
             return
         if held_back or rate > self.rate:
             self._rates.append(rate)
             self.rate = max(self._rates)
         if self.phase == START:
-            self._grow(held_back)
+            self._grow(held_back, now)
         else:
             self._cruise(now)
 
-    def _grow(self, held_back: bool) -> None:
+    def _grow(self, held_back: bool, now: float) -> None:
         if not held_back:
             return  # the bound was no hindrance
         if self.rate >= GROWTH * self._best:
@@ -193,7 +199,7 @@ class Flight:
             self._full += 1
         if self._full >= FULL_ROUNDS:
             self.phase, self._rounds = CRUISE, 0
-            self._set(1.0)
+            self._set(1.0, now)
         elif self._best == self.rate:
             self.bound_bytes = min(2 * self.bound_bytes, MOST_BYTES)
 
@@ -208,10 +214,12 @@ class Flight:
             self.bound_bytes = max(int(DRAINED * self.rate * self.round_trip_s), DRAINED_BYTES)
             self.step_bytes = min(self.step_bytes, self.bound_bytes >> 1)
         else:
-            self._set(GROWTH if self._rounds % PROBE_ROUNDS == 0 else 1.0)
+            self._set(GROWTH if self._rounds % PROBE_ROUNDS == 0 else 1.0, now)
 
-    def _set(self, gain: float) -> None:
-        slack_s = min(LEAST_SLACK_S + self._pause_s + self.round_trip_s / JITTER, MOST_SLACK_S)
+    def _set(self, gain: float, now: float) -> None:
+        brisk = now - self.datagram_at < BRISK_S
+        slack_s = BRISK_SLACK_S if brisk else LEAST_SLACK_S + self._pause_s
+        slack_s = min(slack_s + self.round_trip_s / JITTER, MOST_SLACK_S)
         holds = int(gain * self.rate * (self.round_trip_s + slack_s))
         self.bound_bytes = min(max(holds, LEAST_BYTES), MOST_BYTES)
         self.step_bytes = min(max(int(self.rate * STEP_S), LEAST_STEP_BYTES), MOST_STEP_BYTES)

@@ -59,6 +59,7 @@ class Carrier(Protocol):
 
     dirty: bool
     on_output: Callable[[], None]
+    on_message: Callable[[], None]
 
     def put(self, kind: int, stream_id: int, payload: bytes) -> None:
         """Appends one frame to the session's sequence."""
@@ -99,10 +100,13 @@ class Flow:
         self.queued_bytes = 0
         self._flows = flows
 
-    def send(self, data: bytes, now: float) -> None:
-        """Sends a datagram of at most datagrams.MAX_BYTES, or drops it; never blocks."""
+    def send(self, data: bytes, now: float, alone: bool = False) -> None:
+        """Sends a datagram of at most datagrams.MAX_BYTES, or drops it; never blocks.
+
+        ``alone``: none is known to come behind it that could share its record.
+        """
         self.sent += len(data)
-        self._flows.enqueue(self, data, now)
+        self._flows.enqueue(self, data, now, alone)
 
     def end(self, code: int, text: str = "") -> None:
         """Ends the flow and tells the other end why, with a reset code. Harmless when over."""
@@ -195,8 +199,8 @@ class Flows:
         """True when there is something to send."""
         return bool(self._ring or self._known)
 
-    def enqueue(self, flow: Flow, data: bytes, now: float) -> None:
-        """A datagram of a flow waits for the next record, or is dropped."""
+    def enqueue(self, flow: Flow, data: bytes, now: float, alone: bool = False) -> None:
+        """A datagram of a flow waits for the next record, or is dropped; ``alone``: see Flow.send."""
         if flow.ended:
             flow.drops.add(datagrams.OVER)
         elif not self.linked:
@@ -220,13 +224,16 @@ class Flows:
                 self._drop_oldest(self._victim(flow), datagrams.FULL)
             if self._room.taken_bytes > self._room.limit_bytes:
                 self._drop_oldest(self._victim(flow), datagrams.MEMORY)
-            self._announce()
+            self._announce(alone)
 
-    def _announce(self) -> None:
+    def _announce(self, alone: bool = False) -> None:
         carrier = self._carrier
         if not carrier.dirty:
             carrier.dirty = True
-            carrier.on_output()
+            if alone:
+                carrier.on_message()
+            else:
+                carrier.on_output()
 
     def _victim(self, flow: Flow) -> Flow:
         """The flow that has the most waiting, nearly: a small one does not pay for a large one."""

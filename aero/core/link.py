@@ -219,7 +219,9 @@ class LinkMachine:
     def has_more(self) -> bool:
         """False when ``next_record`` would give nothing, and no stream or flow waits for room."""
         session = self.session
-        if session is None or self.frames or session.waiting or session.flows is not None:
+        if session is None or self.frames or session.waiting:
+            return True
+        if session.flows is not None and session.flows.waiting:
             return True
         return session.outbox.sent != session.outbox.written
 
@@ -281,6 +283,7 @@ class LinkMachine:
             datagrams = session.flows.take() if session.flows.waiting else b""
             if datagrams:
                 self._after_datagrams = True
+                session.flight.datagram_at = session.flows.now
                 return self._writer.seal(record.DATAGRAMS, memoryview(datagrams), out)
             piece = session.next_piece()
         if piece is None:

@@ -24,6 +24,9 @@ BUFFER_BYTES = 1024 * 1024
 # What is read of one socket in a turn of the loop: 64 take some 300 us.
 READS_A_TURN = 64
 TURN_S = 0.002
+# What comes out of a silence of this length comes alone: it is read without a look for a second datagram, and leaves
+# at once. Those that come closer together share a turn and a record.
+ALONE_S = 0.0005
 
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32  # Linux, socket(7)
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
@@ -110,13 +113,17 @@ class BoundSocket:
     """A socket that many visitors send to. Hands on every datagram with who sent it."""
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, on_datagram: Callable[[BoundSocket, bytes, Whom, float], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        on_datagram: Callable[[BoundSocket, bytes, Whom, float, bool], None],
     ) -> None:
-        """``sock``: as ``listen_all`` gives it. ``on_datagram(self, data, whom, now)`` must not block."""
+        """``sock``: as ``listen_all`` gives it. ``on_datagram(self, data, whom, now, alone)`` must not block."""
         self.address = sock.getsockname()[:2]
         self._sock = sock
         self._on_datagram = on_datagram
         self._everywhere = self.address[0] in EVERYWHERE
+        self._read_at = 0.0
         self._loop = loop
         self._watcher = loop.io(sock.fileno(), READ)
         self._watcher.start(self._on_readable)
@@ -132,6 +139,8 @@ class BoundSocket:
     def _on_readable(self) -> None:
         sock, scratch, tell = self._sock, _SCRATCH, self._on_datagram
         now = monotonic()
+        alone = now - self._read_at > ALONE_S
+        self._read_at = now
         local: Local = None
         for _ in range(READS_A_TURN):
             try:
@@ -144,8 +153,8 @@ class BoundSocket:
                 return
             except OSError:
                 continue  # an error of some earlier datagram: those behind it can be read
-            tell(self, bytes(scratch[:count]), Whom(address, local), now)
-            if monotonic() - now > TURN_S:
+            tell(self, bytes(scratch[:count]), Whom(address, local), now, alone)
+            if alone or monotonic() - now > TURN_S:
                 return  # the kernel keeps the others for the next turn
 
     def send(self, view: memoryview, whom: Whom) -> str:
@@ -180,17 +189,19 @@ def _asked(controls: list[tuple[int, int, bytes]]) -> Local:
     return None
 
 
-def read(sock: socket.socket, tell: Callable[[bytes, float], None]) -> None:
+def read(sock: socket.socket, tell: Callable[[bytes, float, bool], None], read_at: float) -> float:
     """Hands on what a connected socket has, within a turn. Raises OSError for what the network says of the target.
 
-    ``tell(data, now)`` may close the socket.
+    ``tell(data, now, alone)`` may close the socket. ``read_at``: what this function returned the last time.
     """
     now = monotonic()
+    alone = now - read_at > ALONE_S
     for _ in range(READS_A_TURN):
         try:
             count = sock.recv_into(_SCRATCH)
         except BlockingIOError:
-            return
-        tell(bytes(_SCRATCH[:count]), now)
-        if sock.fileno() < 0 or monotonic() - now > TURN_S:
-            return
+            break
+        tell(bytes(_SCRATCH[:count]), now, alone)
+        if alone or sock.fileno() < 0 or monotonic() - now > TURN_S:
+            break
+    return now

@@ -133,8 +133,8 @@ class Link:
             self._loop.run_callback(self._flush)
 
     def _message(self) -> None:
-        """A stream has a message. It leaves at once where nothing else happens in this turn of the loop, else with all
-        that does, at its end. Calls nobody: whoever sends may be in the middle of anything.
+        """A stream or flow has a message. It leaves at once where nothing else happens in this turn of the loop, else
+        with all that does, at its end. Calls nobody: whoever sends may be in the middle of anything.
         """
         machine = self.machine
         session = machine.session
@@ -144,11 +144,12 @@ class Link:
             or self._loop.pendingcnt  # others have something in this turn, too
             or self._out_start < self._out_end
             or session.waiting
-            or session.flows is not None
             or machine.frames
         ):
             self.schedule()
             return
+        if session.flows is not None:
+            session.flows.now = monotonic()
         self._out_start, self._out_end = 0, machine.next_record(self._out)
         try:
             count = self._send(self._out[: self._out_end])
@@ -157,6 +158,9 @@ class Link:
         self.sent_bytes += count
         self._out_start = count
         if count == self._out_end:
+            if session.flows is not None and machine.has_more:
+                self.schedule()
+                return
             session.dirty = False
             if not machine.look_at:
                 self._watch()

@@ -131,7 +131,17 @@ class Conversations:
 class Conversation:
     """One flow and its socket."""
 
-    __slots__ = ("_all", "_early", "_flow", "_others", "_question", "_reading", "_sock", "used_at")
+    __slots__ = (
+        "_all",
+        "_early",
+        "_flow",
+        "_others",
+        "_question",
+        "_read_at",
+        "_reading",
+        "_sock",
+        "used_at",
+    )
 
     def __init__(self, conversations: Conversations, flow: Flow) -> None:
         """Begins without a socket."""
@@ -143,6 +153,7 @@ class Conversation:
         # What came before there was a socket; and, while other addresses may have to be tried, the latest datagram.
         self._early: list[bytes] | None = None
         self._others: tuple[SockAddr, ...] = ()
+        self._read_at = 0.0
         self.used_at = monotonic()
         flow.receiver = self
 
@@ -213,16 +224,16 @@ class Conversation:
         if sock is None:
             return
         try:
-            read(sock, self._answered)
+            self._read_at = read(sock, self._answered, self._read_at)
         except OSError as error:
             self._lost(error)
 
-    def _answered(self, data: bytes, now: float) -> None:
+    def _answered(self, data: bytes, now: float, alone: bool) -> None:
         self._others, self._early = (), None
         self._all.touch(self, now)
         rates = self._all.rates
         if rates is None or rates.admit(len(data)):
-            self._flow.send(data, now)
+            self._flow.send(data, now, alone)
         else:
             self._flow.drops.add(datagrams.RATE)
 

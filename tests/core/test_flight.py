@@ -7,6 +7,8 @@ import pytest
 from aero.core.flight import (
     ACK_BYTES,
     ACK_DELAY_S,
+    BRISK_S,
+    BRISK_SLACK_S,
     BULK_ACK_S,
     BULK_BYTES,
     BULK_DELAY_S,
@@ -51,6 +53,20 @@ def test_bulk_fills_the_path_and_little_waits(
     (share,), waited_s = run([link], 4)
     assert share >= 0.98
     assert waited_s <= waits_s
+
+
+def test_beside_datagrams_less_waits_and_bulk_still_fills_the_path(time: Time) -> None:
+    link = Bulk(Path(time, 1000 * MBIT, 0.0003))
+    run([link], 1)
+    before = link.flight.bound_bytes
+    link.flight.datagram_at = time.now
+    run([link], BRISK_S / 2)
+    beside = link.flight.bound_bytes
+    (share,), waited_s = run([link], BRISK_S / 4)
+    assert beside < before and share >= 0.98
+    assert waited_s <= 1.25 * BRISK_SLACK_S + 0.001
+    run([link], BRISK_S)
+    assert link.flight.bound_bytes > beside
 
 
 def test_the_start_doubles_with_every_round(time: Time) -> None:

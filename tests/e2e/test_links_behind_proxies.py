@@ -48,15 +48,26 @@ class Stage:
             argv = [find("caddy"), "run", "--config", str(folder / "conf"), "--adapter", "caddyfile"]
         program = lab.start(argv, name=proxy)
         poll(f"{proxy} to listen", lambda: listening(self.port) or not program.running)
-        if proxy == "caddy":
-            program.says("certificate obtained")
+        poll(f"{proxy}'s certificate", self._has_certificate)  # Caddy listens before it has made one
 
-    def connected(self) -> Transport:
+    def _has_certificate(self) -> bool:
+        try:
+            self.secured().close()
+        except OSError:
+            return False
+        return True
+
+    def secured(self) -> Transport:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         secured = TlsTransport(TcpTransport(connect(self.port)), context, name="localhost")
         with gevent.Timeout(20):
             secured.handshake()
+        return secured
+
+    def connected(self) -> Transport:
+        secured = self.secured()
+        with gevent.Timeout(20):
             return upgrade(secured, "localhost", "/_aero/link", [("X-Forwarded-For", "192.0.2.9")], False)
 
     def joined(self, code: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from aero.core import features, frames, messages, record
 from aero.core.aead.choose import choose
-from aero.core.memory import Memory
+from aero.core.datagrams import Drops
+from aero.core.flows import Flows
+from aero.core.memory import Memory, Room
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -45,6 +48,7 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.said = bytearray()
+        self.datagrams: list[bytes] = []  # records of them
         self._reader = RecordReader(BACKEND, DOWN)
         self._buffer = b""
 
@@ -63,6 +67,8 @@ class Peer:
             self._buffer = self._buffer[size:]
             if kind == record.SESSION:
                 self.said += plain[:count]
+            elif kind == record.DATAGRAMS:
+                self.datagrams.append(bytes(plain[:count]))
         return bytes(self.said)
 
 
@@ -239,6 +245,35 @@ def test_messages_of_one_turn_leave_as_one_record_at_its_end(joined: tuple[Link,
     assert link.sent_bytes == before
     until("both", lambda: peer.read().endswith(b"second"))
     assert link.sent_bytes == before + record.OVERHEAD_BYTES + 2 * frames.HEADER_BYTES + len("firstsecond")
+
+
+class Visitor:
+    """The receiver of a flow."""
+
+    def datagram(self, view: memoryview) -> None:
+        """Nobody reads it."""
+
+    def flow_ended(self, code: int, text: str) -> None:
+        """Nobody asks why."""
+
+
+def test_a_datagram_that_is_alone_leaves_at_once_and_others_share_a_record(joined: tuple[Link, Peer]) -> None:
+    link, peer = joined
+    link.machine.features = features.DATAGRAMS
+    carried = idle_stream(link).session
+    carried.flows = Flows(carried, Room(1 << 20), None)
+    carried.flows.link_up()
+    flow = carried.flows.open(Visitor(), 1, "192.0.2.1:5", Drops())
+    flow.send(b"alone", monotonic(), alone=True)
+    peer.read()
+    assert peer.datagrams[0].endswith(b"alone")  # and no turn of the loop has passed
+    assert not carried.dirty
+    flow.send(b"one of many", monotonic())
+    flow.send(b"another", monotonic())
+    peer.read()
+    assert len(peer.datagrams) == 1
+    until("both", lambda: peer.read() and len(peer.datagrams) == 2)
+    assert b"one of many" in peer.datagrams[1] and peer.datagrams[1].endswith(b"another")
 
 
 def test_a_link_that_breaks_under_a_message_says_so_to_nobody_before_the_next_event(

@@ -32,7 +32,7 @@ class Wire:
         self.sent: list[tuple[int, bytes]] = []
         self.ended: dict[int, tuple[int, str]] = {}
 
-    def enqueue(self, flow: Flow, data: bytes, now: float) -> None:
+    def enqueue(self, flow: Flow, data: bytes, now: float, alone: bool = False) -> None:
         self.sent.append((flow.id, data))
 
     def end(self, flow: Flow, code: int, text: str) -> None:

@@ -124,7 +124,7 @@ class UdpDoor:
 
     # From visitors
 
-    def _came(self, sock: BoundSocket, data: bytes, whom: Whom, now: float) -> None:
+    def _came(self, sock: BoundSocket, data: bytes, whom: Whom, now: float, alone: bool) -> None:
         visits = self.visits
         visit = visits.get(whom)
         if visit is None:
@@ -137,7 +137,7 @@ class UdpDoor:
             visits.touch(visit, now)
         self._mapping.tally.datagrams_in += 1
         if visit.rates is None or visit.rates.admit(len(data)):
-            visit.flow.send(data, now)
+            visit.flow.send(data, now, alone)
         else:
             visit.flow.drops.add(datagrams.RATE)
 
