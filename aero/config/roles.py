@@ -11,6 +11,7 @@ from typing import TypeVar
 from aero.address import Address, is_ip, is_loopback
 from aero.config import table, values
 from aero.config.option import Options
+from aero.config.targets import with_default
 from aero.errors import ConfigError
 
 R = TypeVar("R", bound=table.RoleOptions)
@@ -63,6 +64,8 @@ class ClientConfig(table.ClientOptions):
         if not config.targets and config.allow is None:  # with --allow, the server may add some
             raise ConfigError("no target is given, write for example --target web@127.0.0.1:80")
         _check_allowed(config)
+        if config.zstd != "off":
+            config = config.replace(targets=with_default(config.targets, "zstd", config.zstd))
         if config.user and not given.gives("tag"):
             config = config.replace(tag=config.user.partition("+")[0])
         if config.tls_insecure and not config.auth:

@@ -13,7 +13,7 @@ from aero import endpoint
 from aero.address import Address, Target, UnixPath, check_tag, host
 from aero.config import values
 from aero.config.option import Config, argument, flag, hidden, option, repeated, secret
-from aero.config.targets import target_list
+from aero.config.targets import ZSTD, target_list
 from aero.endpoint import Endpoints, Header
 
 if TYPE_CHECKING:
@@ -309,6 +309,11 @@ class ClientOptions(WayOptions, RoleOptions):
         "Between signs of life, 1 to 3600; a link that is silent for twice as long is replaced (default: 60, and 25 by"
         " ws:// and wss://, as gateways cut what is silent for a minute)",
         computed=lambda: values.PING_DEFAULT_S, live=True,
+    )  # fmt: skip
+    zstd: str = option(
+        "zstd", "WHEN", values.one_of(ZSTD), "off",
+        "Compress what targets say that have no zstd= of their own: off, auto or on; where secrets and words of an"
+        " attacker meet, their length tells (docs/compression.md)", live=True,
     )  # fmt: skip
     pool: int = option(
         "pool", "N", values.integer(1, values.POOL_LINKS, "links"), 1, "Parallel links to the server, 1 to 16"

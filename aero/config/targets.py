@@ -120,6 +120,8 @@ def _some(items: list[str], most: int = Limits.TARGET_HEADERS) -> tuple[str, ...
 
 #: How a visitor's way is chosen, in the words of aero.server.policy.balance.
 BALANCES = ("round-robin", "least", "random-two", "hash", "cookie")
+#: Whether streams are compressed, in the words of aero.core.packing.
+ZSTD = ("off", "auto", "on")
 #: What may stand behind a target's ?, by name.
 OPTIONS: dict[str, TargetOption] = {
     each.name: each
@@ -240,6 +242,13 @@ OPTIONS: dict[str, TargetOption] = {
             "The networks that visitors may come from, as in 10.0.0.0/8+192.0.2.7",
             guards=True,
             protos=(TCP, UDP),
+        ),
+        TargetOption(
+            "zstd",
+            "WHEN",
+            values.one_of(ZSTD),
+            "Compress between worker and server: auto (leaves alone what does not shrink), on or off (default: as"
+            " --zstd says, off). What an attacker can add words to and measure must not be (docs/compression.md).",
         ),
         TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
         TargetOption(
@@ -370,3 +379,15 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
 def _pairs(query: str) -> list[tuple[str, str]]:
     parts = [part.partition("=") for part in query.split("&")]
     return [(key, value) for key, _, value in parts]
+
+
+def with_default(targets: Iterable[Target], key: str, text: str) -> tuple[Target, ...]:
+    """The targets, with an option for those which may have it and have none of their own."""
+    option = OPTIONS[key]
+    setting = Setting(key, option.parse(text), text)
+    return tuple(
+        each._replace(settings=tuple(sorted((*each.settings, setting))))
+        if each.proto in option.protos and each.setting(key) is None
+        else each
+        for each in targets
+    )

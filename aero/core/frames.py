@@ -34,6 +34,7 @@ RESET = 0x05
 WINDOW = 0x06
 GOAWAY = 0x07
 FLOW_END = 0x08  # its stream id is a flow's (core/datagrams.py)
+PACKED = 0x09  # compressed data (core/packing.py)
 
 # Link frames
 JOIN = 0x41
@@ -49,6 +50,11 @@ NAMES = {
     if isinstance(value, int) and name.isupper() and name not in ("HEADER_BYTES", "LENGTH_MASK")
 }
 
+# A frame header and what a PACKED's payload begins with: the length of what it holds.
+PACKED_HEAD = struct.Struct("!III")
+PACKED_HEAD_BYTES = PACKED_HEAD.size
+MAX_PACKED_BYTES = 128 * 1024  # of what one PACKED holds
+
 # A register message of 128 targets with the longest names and addresses has less than 50 KiB.
 MAX_JSON_BYTES = 64 * 1024
 # Of an integer in JSON: positions have 20, and the time to read one grows with the square of its length.
@@ -58,6 +64,7 @@ MAX_VISITOR_BYTES = 64  # "[" + 45 characters of IPv6 + "]:65535", and room for 
 
 _OPEN = struct.Struct("!IH")
 _WINDOW = struct.Struct("!QI")
+_U32 = struct.Struct("!I")
 _U64 = struct.Struct("!Q")
 
 
@@ -148,6 +155,18 @@ def unpack_window(payload: memoryview) -> tuple[int, int]:
         raise RemoteProtocolError(Close.FRAME, f"WINDOW of {len(payload)} bytes")
     consumed, window = _WINDOW.unpack(payload)
     return consumed, window
+
+
+def unpack_packed(payload: memoryview) -> tuple[int, memoryview]:
+    """(length of what it holds, zstd frame) of a PACKED payload; raises RemoteProtocolError."""
+    if len(payload) <= _U32.size:
+        raise RemoteProtocolError(Close.FRAME, f"PACKED of {len(payload)} bytes")
+    count: int = _U32.unpack_from(payload)[0]
+    if not 1 <= count <= MAX_PACKED_BYTES:
+        raise RemoteProtocolError(
+            Close.FRAME, f"PACKED holds {count} bytes, allowed are 1 to {MAX_PACKED_BYTES}"
+        )
+    return count, payload[_U32.size :]
 
 
 def pack_u64(number: int) -> bytes:

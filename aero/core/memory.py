@@ -8,10 +8,13 @@ whoever comes, and when one is used up, those who hold the most give way.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from aero.core.blocks import BLOCK_BYTES, LITTLE_BYTES, BlockPool
+
+if TYPE_CHECKING:
+    from aero.core.packing import Packer
 
 # With less than this, bulk transfers would wait for memory rather than for the path.
 MIN_BYTES = 48 * 1024 * 1024
@@ -44,6 +47,11 @@ class Incoming:
         self._limit = limit_bytes
         self.left = limit_bytes  # so much may come before the next count; sessions count it down themselves
         self.holders: WeakSet[Account] = WeakSet()
+
+    def set_aside(self, count: int) -> None:
+        """``count`` bytes are held for good, by this program itself: nobody can give way for them."""
+        self._limit -= count
+        self.left -= count
 
     def grew(self, count: int) -> None:
         """A holder holds ``count`` bytes more. May have it give way at once, so it has to be ready for that."""
@@ -121,3 +129,4 @@ class Memory:
         self.blocks = BlockPool(kept // BLOCK_BYTES, free // BLOCK_BYTES)
         self.incoming = Incoming(half)
         self.windows = Windows(half)
+        self.packer: Packer | None = None  # compresses, where somebody wants that and this host can

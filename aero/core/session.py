@@ -9,10 +9,10 @@ made for control events only.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Callable, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 from weakref import WeakSet
 
-from aero.core import frames, messages
+from aero.core import features, frames, messages
 from aero.core import stream as streams
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
@@ -22,6 +22,9 @@ from aero.core.messages import Control
 from aero.core.outbox import Outbox
 from aero.core.stream import Receiver, Stream
 from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
+
+if TYPE_CHECKING:
+    from aero.core.packing import Packer
 
 OPEN_CREDIT_BYTES = 64 * 1024  # what the opener may send before the acceptor has said anything (PROTOCOL.md)
 MAX_WINDOW_BYTES = 16 * 1024 * 1024  # 1 Gbit/s at 130 ms
@@ -132,6 +135,7 @@ class Session:
         self.handler = handler
         self.limits = limits
         self.streams: dict[int, Stream] = {}
+        self._memory = memory
         self.pool = memory.blocks
         self.outbox = Outbox(self.pool)
         self.received = 0  # position in the peer's sequence: all below it was processed
@@ -318,6 +322,11 @@ class Session:
         """Of our sequence: what the peer has processed, what was written."""
         return self.outbox.acked, self.outbox.written
 
+    @property
+    def packer(self) -> Packer | None:
+        """What compresses and takes what is compressed; None where an end cannot, or this one does not want to."""
+        return self._memory.packer if self.features & features.ZSTD else None
+
     def next_piece(self) -> memoryview | None:
         """The next session record's plaintext, or None; valid until acknowledged."""
         return self.outbox.next_piece()
@@ -468,6 +477,24 @@ class Session:
         self.streams[stream_id] = stream
         self.handler.stream_opened(stream, target_id, visitor)
 
+    def _handle_packed(self, stream_id: int, payload: memoryview) -> None:
+        packer = self.packer
+        if packer is None:
+            raise RemoteProtocolError(Close.STATE, "PACKED, which this link has not agreed on")
+        count, packed = frames.unpack_packed(payload)
+        stream = self._find(stream_id)
+        if stream is None:
+            return
+        stream.received = received = stream.received + count
+        # Before it is unpacked: nobody makes us unpack more than we have room for.
+        if received > stream.limit or stream.state >= streams.THEIRS_ENDED:
+            raise self._bad_data(stream, count)
+        if len(payload) >= BULK_BYTES:
+            self.gets_bulk = True
+        stream.receiver.data(packer.unpack(packed, count))
+        # What is held grows by more than what has come, so it cannot wait for the record's end.
+        self._incoming.grew(count)
+
     def _handle_fin(self, stream_id: int, payload: memoryview) -> None:
         if len(payload):
             raise RemoteProtocolError(Close.FRAME, f"FIN of {len(payload)} bytes")
@@ -616,6 +643,7 @@ _HANDLERS = {
     frames.CONTROL: Session._handle_control,
     frames.OPEN: Session._handle_open,
     frames.FIN: Session._handle_fin,
+    frames.PACKED: Session._handle_packed,
     frames.RESET: Session._handle_reset,
     frames.WINDOW: Session._handle_window,
     frames.GOAWAY: Session._handle_goaway,

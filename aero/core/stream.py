@@ -20,6 +20,7 @@ from aero.errors import LocalProtocolError
 
 if TYPE_CHECKING:
     from aero.core.buckets import Rates
+    from aero.core.packing import Packing
     from aero.core.session import Session
 
 OPEN = 0
@@ -98,6 +99,7 @@ class Stream:
         "held",
         "id",
         "limit",
+        "packing",
         "rates",
         "receiver",
         "received",
@@ -135,6 +137,7 @@ class Stream:
         self.starved = False  # waits for credit, or stands in a bucket's line
         self.held = False  # stands in a bucket's line (core/buckets.py)
         self.rates: Rates | None = None  # how fast it may send; None: as fast as it can
+        self.packing: Packing | None = None  # which of its data is compressed; None: nothing is
         self.waiting = False  # stands in the session's queue
 
     def consume(self, count: int, now: float) -> None:
@@ -173,6 +176,9 @@ class Stream:
         want = session.allowance(self)
         if not want:
             return None
+        packing = self.packing
+        if packing is not None:
+            want = packing.want(self.sent, want, self.send_limit - self.sent, session.pool)
         if maximum < want:
             want = maximum
         if self.rates is not None:
@@ -181,6 +187,8 @@ class Stream:
                 if not allowed:
                     return None
                 want = allowed
+        if packing is not None and packing.lent:
+            return packing.room[:want]
         block = session.outbox.tail
         at = block.end + _HEADER_BYTES
         left = block.size - at
@@ -196,14 +204,19 @@ class Stream:
         """Sends the first ``count`` bytes, one at least, of what ``reserve`` gave; ``more``: there are more waiting."""
         session = self.session
         outbox = session.outbox
-        block = outbox.tail
-        _pack_header(block.data, block.end, _DATA | count, self.id)
+        packing = self.packing
+        if packing is not None and packing.lent:
+            size = packing.frame(outbox, self.id, self.sent, count)
+            block = outbox.tail
+        else:
+            size = count + _HEADER_BYTES
+            block = outbox.tail
+            _pack_header(block.data, block.end, _DATA | count, self.id)
         self.sent += count
         if self.rates is not None:
             self.rates.spend(count)
-        count += _HEADER_BYTES
-        block.end += count  # Outbox.wrote, without the call
-        outbox.written += count
+        block.end += size  # Outbox.wrote, without the call
+        outbox.written += size
         self.heavy = more
         if more:
             session.sends_bulk = True
@@ -213,6 +226,14 @@ class Stream:
         elif not session.dirty:
             session.dirty = True
             session.on_message()
+
+    def pack(self, mode: str) -> None:
+        """Compresses what is sent from here on, where both ends can; ``mode``: AUTO or ON of core/packing.py."""
+        packer = self.session.packer
+        if packer is not None:
+            from aero.core.packing import Packing
+
+            self.packing = Packing(packer, mode)
 
     def send(self, data: memoryview) -> int:
         """Puts as much of ``data`` as is allowed now into the outbox; returns how many bytes that was.

@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple, Protocol
 
 import gevent
 
-from aero.core import frames, handshake, record
+from aero.core import features, frames, handshake, record
 from aero.core.aead.backend import Backend
 from aero.core.codes import Close
 from aero.core.record import RecordReader, RecordWriter
@@ -35,14 +35,21 @@ class Keyed(NamedTuple):
 
 
 def greet_server(
-    transport: Transport, password: Password, user: str, backend: Backend, join: Callable[[], bytes]
+    transport: Transport,
+    password: Password,
+    user: str,
+    backend: Backend,
+    join: Callable[[], bytes],
+    offered: int = features.OFFERED,
 ) -> Keyed:
     """Worker's side on a new connection. ``join()`` gives the JOIN's payload, which travels with our proof.
+
+    ``offered``: the bits of core/features.py that this end has.
 
     It is called when everything else is done, and may raise an AeroError where nobody wants the link any more.
     Raises RemoteProtocolError, SecurityError, Rejected, LinkClosed or NetworkError (time-out).
     """
-    machine = handshake.WorkerHandshake(password, user, os.urandom(handshake.SCALAR_BYTES))
+    machine = handshake.WorkerHandshake(password, user, os.urandom(handshake.SCALAR_BYTES), offered)
     writer = None
     with _deadline("the server did not answer the handshake"):
         send_all(transport, machine.start())
@@ -83,12 +90,14 @@ def greet_worker(
     watch: Watch,
     refusal: int = Close.AUTH,
     early: bytes = b"",
+    offered: int = features.OFFERED,
 ) -> Keyed:
-    """Server's side. ``refusal``: the close code for a wrong proof; ``early``: what the worker has said already.
+    """Server's side. ``refusal``: the close code for a wrong proof; ``early``: what the worker has said already;
+    ``offered``: the bits of core/features.py that this end has.
 
     Raises RemoteProtocolError, SecurityError, LinkClosed or NetworkError; the peer has been told why by then.
     """
-    machine = handshake.ServerHandshake(find_verifier, os.urandom(handshake.SCALAR_BYTES))
+    machine = handshake.ServerHandshake(find_verifier, os.urandom(handshake.SCALAR_BYTES), offered)
     data = early
     try:
         with _deadline("no handshake in time"):

@@ -18,11 +18,12 @@ from aero import __version__, logs
 from aero.address import TCP, UDP, Address, UnixPath
 from aero.config.roles import ServerConfig, reloaded
 from aero.config.values import SAME
+from aero.core import packing
 from aero.core.aead.choose import choose, choose_lazily
 from aero.core.codes import Close
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
-from aero.errors import AeroError
+from aero.errors import AeroError, HostError
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
@@ -90,6 +91,8 @@ class Server:
         api_socks = _listen_for_api(config.api)
         # Both load libraries, which an archive keeps where only root may look: another user must have all of them now.
         backend = (choose if config.run_as else choose_lazily)(config.aead)
+        memory = Memory(config.memory or memory_share())
+        self._no_zstd = _no_zstd(memory)
         self._certificates = Certificates(_pairs(config), config.state)
         if config.tls_certs:
             self._certificates.load()  # what is wrong with them should be said now
@@ -117,7 +120,7 @@ class Server:
             present=Present(config),
             birth=Birth.now(),
             backend=backend,
-            memory=Memory(config.memory or memory_share()),
+            memory=memory,
             session_limits=SessionLimits(),
             counters=counters,
             events=events,
@@ -140,6 +143,7 @@ class Server:
 
             sockets.prepare(config.listen_unix)
             self.registry.sockets = sockets.Sockets(config.listen_unix)
+        self.registry.lacks = ("zstd",) if self._no_zstd else ()
         self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
         self.roll.open(CredentialTable(self._database), self.sessions, self.registry)
@@ -239,6 +243,8 @@ class Server:
         )
         for warning in self.roll.reading.warnings:
             log.warning(warning)
+        if self._no_zstd:
+            log.info("this host has no zstd: streams go uncompressed", why=self._no_zstd)
         if self.api_address is not None:
             at = f"http://{self.api_address}/" if isinstance(self.api_address, Address) else self.api_address
             log.info(
@@ -374,6 +380,15 @@ def _listen_for_api(where: Address | UnixPath | None) -> list[socket.socket]:
     if isinstance(where, UnixPath):
         return [listen_unix(where, "--api")]
     return listen_at(where, "--api") if where is not None else []
+
+
+def _no_zstd(memory: Memory) -> str:
+    """Gives the server what compresses; or why it has nothing that does."""
+    try:
+        memory.packer = packing.make(memory.incoming.set_aside)
+    except HostError as error:
+        return str(error)
+    return ""
 
 
 def _become(user: str, config: ServerConfig) -> None:

@@ -73,7 +73,9 @@ def _try(
     transport = connect(ground.names, way, connected)
     ping_s = ground.config.ping(way.endpoint.by_websocket)
     try:
-        return transport, greet_server(transport, ground.password, user, ground.backend, lambda: join(ping_s))
+        return transport, greet_server(
+            transport, ground.password, user, ground.backend, lambda: join(ping_s), ground.offered
+        )
     except BaseException as failure:
         transport.close()
         if isinstance(failure, OSError) and not isinstance(failure, AeroError):

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 
+from aero import logs
 from aero.config.roles import ClientConfig
+from aero.core import features
 from aero.core.aead.choose import choose_lazily
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
 from aero.core.spake2plus import Password
 from aero.core.stretch import Stretch, stretch
+from aero.errors import HostError
 from aero.host.facts import memory_share
 from aero.limits import Limits
 from aero.net.lookup import Names
 from aero.net.loop import event_loop
+from aero.worker.honoured import packs
 from aero.worker.outlets import Outlets
+
+log = logs.get("worker")
 
 
 class Ground:
@@ -37,3 +43,22 @@ class Ground:
         # Where there are several servers or proxies, each has its own.
         self.names = Names(self.loop, Limits.DIAL_THREADS)
         self.outlets = Outlets(config, os.environ)
+        self._zstd_lacks = False
+
+    @property
+    def offered(self) -> int:
+        """The bits of core/features.py that the next link offers.
+
+        zstd is among them from the first link on before which a target wants it, and stays: what a session keeps for
+        its next link may be compressed.
+        """
+        memory = self.memory
+        if memory.packer is None and not self._zstd_lacks and any(map(packs, self.config.targets)):
+            from aero.core import packing
+
+            try:
+                memory.packer = packing.make(memory.incoming.set_aside)
+            except HostError as error:
+                self._zstd_lacks = True
+                log.warning("this host has no zstd: streams go uncompressed", why=error)
+        return features.OFFERED | (features.ZSTD if memory.packer is not None else 0)

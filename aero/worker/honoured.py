@@ -48,3 +48,9 @@ def judge(target: Target, honoured: Options) -> Shortfall:
 def _said(target: Target, key: str, instead: Option | None) -> str:
     text = next(each.text for each in target.settings if each.key == key)
     return f"{key}={text}" + (f" (it takes {instead})" if isinstance(instead, (str, int)) else "")
+
+
+def packs(target: Target) -> str:
+    """How a target's streams are compressed, in the words of core/packing.py; "" where they are not."""
+    mode = target.setting("zstd")
+    return str(mode) if mode not in (None, "off") else ""

@@ -18,7 +18,7 @@ from aero.net.faults import report
 from aero.net.lookup import Names
 from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, prepare
-from aero.worker.honoured import guarded
+from aero.worker.honoured import guarded, packs
 from aero.worker.reach import Approach, Places, Way
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Service:
         self.streams: set[Stream] = set()
         self.conversations: flows.Conversations | None = None  # of a UDP target, from its first visitor on
         self._loop = way.loop
+        self._packs = packs(target)
         self.way = way
 
     def connect(self, stream: Stream) -> None:
@@ -85,6 +86,8 @@ class Service:
             sock.close()
             self._failed(stream, Reset.REFUSED, error.strerror or str(error))
             return
+        if self._packs:
+            stream.pack(self._packs)
         pipe = Pipe(self._loop, sock, self._on_end)
         pipe.start(stream)
         try:

@@ -136,6 +136,7 @@ def test_a_symlink_means_what_it_is_called(tmp_path: Path) -> None:
 def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     samples = {
+        "zstd": "auto",
         "lock": str(tmp_path / "lock"),
         "ip": "::", "port": "1", "auth": "code", "ports": "1-2", "api": "off", "mux": "off", "mux-tls": "off",
         "tls-cert": "/c.pem", "tls-key": "/k.pem",

@@ -287,9 +287,14 @@ class Joined:
         backend: Backend = REAL,
         ping_s: float = 60.0,
         bounded: bool = False,
+        features: int = 0,
     ) -> None:
-        """``bounded``: what is on its way is, by core/flight.py; it wants time to pass while bytes move."""
+        """``bounded``: what is on its way is, by core/flight.py; it wants time to pass while bytes move.
+
+        ``features``: what both ends have agreed on.
+        """
         self.bounded = bounded
+        self.features = features
         self.now = 1000.0
         self.pool = pool or BlockPool(1024, 64)
         self.memory = memory_of(self.pool, unread_bytes)
@@ -314,7 +319,9 @@ class Joined:
         up, down = (bytes((self.links & 0xFF, way)) * 16 for way in (1, 2))
         for end, ours, theirs in ((self.worker, up, down), (self.server, down, up)):
             writer, reader = RecordWriter(self.backend, ours), RecordReader(self.backend, theirs)
-            end.link = LinkMachine(end, writer, reader, SCRATCH, self.ping_s, self.now)
+            end.link = LinkMachine(
+                end, writer, reader, SCRATCH, self.ping_s, self.now, features=self.features
+            )
             end.out = Wire()
             end.unread = b""
         received = self.worker.session.received

@@ -25,10 +25,10 @@ def test_the_header_is_kind_length_and_stream() -> None:
 
 
 def test_every_kind_has_a_name_and_the_link_kinds_stand_apart() -> None:
-    assert [frames.NAMES[kind] for kind in KINDS[:8]] == (
-        ["CONTROL", "OPEN", "DATA", "FIN", "RESET", "WINDOW", "GOAWAY", "FLOW_END"]
+    assert [frames.NAMES[kind] for kind in KINDS[:9]] == (
+        ["CONTROL", "OPEN", "DATA", "FIN", "RESET", "WINDOW", "GOAWAY", "FLOW_END", "PACKED"]
     )
-    assert [frames.NAMES[kind] for kind in KINDS[8:]] == ["JOIN", "JOINED", "ACK", "PING", "PONG", "CLOSE"]
+    assert [frames.NAMES[kind] for kind in KINDS[9:]] == ["JOIN", "JOINED", "ACK", "PING", "PONG", "CLOSE"]
     assert all(bool(kind & 0x40) == (kind >= frames.JOIN) for kind in KINDS)
 
 

@@ -21,6 +21,7 @@ from aero.core import (
     handshake,
     link,
     messages,
+    packing,
     record,
     session,
     spake2plus,
@@ -38,7 +39,7 @@ from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, Session
 from aero.core.stream import Stream
 from aero.errors import HostError
 from aero.limits import Limits
-from tests.core.joined import SCRATCH
+from tests.core.joined import SCRATCH, Joined
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -241,6 +242,16 @@ def test_the_plaintexts_are_the_examples(name: str, secret: str, number: int) ->
     assert bytes(plain) == example(f"{name}-plain")
 
 
+def test_compressed_data_is_read_as_the_page_says() -> None:
+    joined = Joined(features=features.DATAGRAMS | features.ZSTD)
+    joined.memory.packer = packing.make(joined.memory.incoming.set_aside)
+    sink = joined.server.open()
+    joined.run()
+    joined.worker.feed(example("packed-plain"))
+    assert joined.worker.sinks[1].got == b"a" * 600
+    assert sink.stream is not None
+
+
 def test_every_block_of_the_page_is_replayed() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     for block in BLOCKS:
@@ -281,6 +292,10 @@ def test_the_page_names_every_code(section: str, names: dict[int, str]) -> None:
         ("Frames", frames.MAX_VISITOR_BYTES),
         ("Handshake", handshake.MAX_BODY_BYTES),
         ("Handshake", handshake.MAX_USER_BYTES),
+        ("Frames", frames.MAX_PACKED_BYTES),
+        ("Compressed data", packing.LEAST_BYTES),
+        ("Compressed data", packing.FIRST_PAUSE_BYTES),
+        ("Compressed data", packing.LONGEST_PAUSE_BYTES),
         ("Credit", session.OPEN_CREDIT_BYTES),
         ("Credit", session.MAX_WINDOW_BYTES),
         ("Acknowledgement and takeover", link.ACK_OPENS),

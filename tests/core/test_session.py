@@ -32,7 +32,7 @@ def open_frame(stream_id: int, window: int = 256 * KIB) -> bytes:
 # Frames that may not be
 
 
-@pytest.mark.parametrize("kind", [0, 0x09, 0x40, frames.PING, frames.JOIN, 0xFF])
+@pytest.mark.parametrize("kind", [0, 0x0A, 0x40, frames.PING, frames.JOIN, 0xFF])
 def test_an_unknown_frame_kind(joined: Joined, kind: int) -> None:
     """Link frames have no place in a session record."""
     with refused(Close.FRAME, f"frame kind {kind} is unknown"):

@@ -89,11 +89,13 @@ def echo(lab: Lab, host: str = LOOPBACK) -> int:
 class Relay:
     """Stands between a worker and its server, and can cut one of the connections between them.
 
-    ``connections`` are the pairs of sockets that stand, in the order in which they came.
+    ``connections`` are the pairs of sockets that stand, in the order in which they came; ``carried`` counts the bytes
+    of both directions.
     """
 
     def __init__(self, lab: Lab, port: int) -> None:
         self._to = port
+        self.carried = 0
         self.connections: list[tuple[socket.socket, socket.socket]] = []
         self.port = serve(lab, self._carry)
 
@@ -109,11 +111,11 @@ class Relay:
             with contextlib.suppress(ValueError):  # it was cut
                 self.connections.remove(pair)
 
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         """Carry one direction; its end, however it comes, ends both."""
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.carried += len(data)
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

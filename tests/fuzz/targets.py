@@ -6,12 +6,13 @@ from typing import Any
 
 from aero import htpasswd
 from aero.address import Address
-from aero.core import datagrams, frames, handshake, messages, record, spake2plus
+from aero.core import datagrams, features, frames, handshake, messages, record, spake2plus, zstd
 from aero.core.codes import Close
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, Flows
 from aero.core.link import LinkMachine
 from aero.core.memory import Memory
+from aero.core.packing import Packer
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
@@ -27,6 +28,9 @@ from tests.fuzz.guided import Target
 PASSWORD = spake2plus.Password(0x1234567, 0x89ABCDE)
 VERIFIER = spake2plus.Verifier.of(0x1234567, 0x89ABCDE)
 NUMBERS = bytes(range(1, handshake.SCALAR_BYTES + 1))
+
+
+CODECS = [zstd.choose(name) for name in zstd.CODECS]
 
 
 class Anybody:
@@ -70,8 +74,15 @@ def fuzz_link(data: bytes) -> None:
     secret = bytes(32)
     owner = Anybody()
     link = LinkMachine(
-        owner, RecordWriter(PLAIN, secret), RecordReader(PLAIN, secret), SCRATCH, 60.0, 0.0, features=1
+        owner,
+        RecordWriter(PLAIN, secret),
+        RecordReader(PLAIN, secret),
+        SCRATCH,
+        60.0,
+        0.0,
+        features=features.DATAGRAMS | features.ZSTD,
     )
+    memory.packer = Packer(CODECS[0], memory.incoming.set_aside)
     session = Session(owner, SERVER_FIRST_ID, memory, SessionLimits(max_streams=8), 0.0)
     session.flows = Flows(session, memory.datagrams, None)
     link.carry(session)
@@ -105,6 +116,22 @@ def fuzz_link(data: bytes) -> None:
         pass
     session.end(0, "over")
     assert not memory.blocks.taken_bytes and not session.streams
+
+
+def fuzz_packed(data: bytes) -> None:
+    """What a PACKED holds: a length, and a frame that both codecs get. Nothing is written beyond that length."""
+    payload = memoryview(bytearray(data))
+    try:
+        count, frame = frames.unpack_packed(payload)
+    except RemoteProtocolError:
+        return
+    got = []
+    for codec in CODECS:
+        around = memoryview(bytearray(count + 64))
+        if bytes(frame[:4]) == zstd.MAGIC and codec.unpack(frame, around[32:-32]):
+            got.append(bytes(around[32:-32]))
+        assert not any(around[:32]) and not any(around[-32:])
+    assert len(set(got)) <= 1
 
 
 class Conversation:
@@ -260,6 +287,12 @@ def fuzz_proxy(data: bytes) -> None:
         assert text.isprintable() and len(text) < 300 and "geheim" not in text, text
 
 
+def _packed(codec: zstd.Codec, data: bytes) -> bytes:
+    out = memoryview(bytearray(len(data) + 64))
+    count = codec.pack(memoryview(bytearray(data)), out)
+    return len(data).to_bytes(4, "big") + bytes(out[:count])
+
+
 def _record(kind: int, *parts: bytes) -> bytes:
     plain = b"".join(parts)
     return record.HEADER.pack(kind << 24 | len(plain)) + plain + bytes(record.TAG_BYTES)
@@ -289,6 +322,11 @@ _CONTROLS = [
     messages.Seen((messages.Look(1, "no"), messages.Look(2))),
     messages.Unknown("x"),
 ]
+_PACKED = [
+    _packed(codec, data)
+    for codec in CODECS
+    for data in (bytes(5000), bytes(range(256)), b"hello, hello, hello! " * 40)
+]
 _FRAMES = [
     frames.pack(frames.OPEN, 2, frames.pack_open(65536, 1, "v")),
     frames.pack(frames.DATA, 2, b"data"),
@@ -299,6 +337,7 @@ _FRAMES = [
     frames.pack(frames.WINDOW, 1, frames.pack_window(5, 65536)),
     frames.pack(frames.GOAWAY, 0, frames.pack_reason(1, "bye")),
     frames.pack(frames.FLOW_END, 1, frames.pack_reason(1, "refused")),
+    *(frames.pack(frames.PACKED, number, each) for number, each in enumerate(_PACKED[:3])),
     *(frames.pack(frames.CONTROL, 0, each.pack()) for each in _CONTROLS),
 ]
 _DATAGRAMS = [
@@ -323,6 +362,7 @@ _LINK_FRAMES = [
     frames.pack(frames.CLOSE, 0, frames.pack_reason(1, "bye")),
 ]
 _HANDSHAKE = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]
+
 
 _SERVER = Address("aero.example.org", 443)
 _PROXIES = [
@@ -376,6 +416,7 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
         [bytes((way,)) + b"".join(each) for way in (0, 1) for each in (_DATAGRAMS, _DATAGRAMS[:1])],
         _DATAGRAMS,
     ),
+    "packed": (fuzz_packed, _PACKED, [*_PACKED, zstd.MAGIC, b"\0\0\0\1", b"\xc3\x12\0", b"\x50\x2a\x4d\x18"]),
     "session": (fuzz_session, [b"".join(_FRAMES), *_FRAMES], _FRAMES),
     "server_handshake": (fuzz_server_handshake, [b"\xff" + _hello()], [*_HANDSHAKE, _hello()]),
     "worker_handshake": (fuzz_worker_handshake, [b"\xff" + _server_hello()], [*_HANDSHAKE, _server_hello()]),

@@ -40,7 +40,9 @@ class Ways:
         self.open.append(host)
         return SimpleNamespace(close=lambda: self.open.remove(host), host=host, rest=rest)
 
-    def greet(self, transport: Any, password: str, user: str, backend: str, join: Callable[[], bytes]) -> Any:
+    def greet(
+        self, transport: Any, password: str, user: str, backend: str, join: Callable[[], bytes], offered: int
+    ) -> Any:
         for step in transport.rest:
             if step == "join":
                 join()
@@ -65,7 +67,9 @@ class Ways:
         monkeypatch.setattr(schedule, "STAGGER_S", 0.01)
         monkeypatch.setattr(schedule, "PATIENCE_S", 0.03)
         config = ClientConfig()
-        ground = SimpleNamespace(config=config, names=None, password="", backend="", outlets=self.outlets)
+        ground = SimpleNamespace(
+            config=config, names=None, password="", backend="", outlets=self.outlets, offered=0
+        )
         with gevent.Timeout(20):
             open_link(cast(Any, ground), cast(Any, None), "", join, lambda: None)
 

@@ -38,7 +38,13 @@ class Server:
         return SimpleNamespace(close=lambda: self.steps.append("close"))
 
     def greet(
-        self, transport: object, password: str, user: str, backend: str, join: Callable[[], bytes]
+        self,
+        transport: object,
+        password: str,
+        user: str,
+        backend: str,
+        join: Callable[[], bytes],
+        offered: int,
     ) -> Any:
         self.steps.append(f"greet {user} {password} {backend}")
         self.steps.append(join().decode())
@@ -64,7 +70,7 @@ class Server:
     ) -> Any:
         config = ClientConfig(server=Endpoints.parse(server), ping_s=30)
         ground = SimpleNamespace(
-            config=config, names=None, password="code", backend="aes", outlets=Outlets(config, {})
+            offered=0, config=config, names=None, password="code", backend="aes", outlets=Outlets(config, {})
         )
         return open_link(cast(Any, ground), cast(Any, "owner"), "eva", join, self.keyed)
 

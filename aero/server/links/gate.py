@@ -17,6 +17,7 @@ import gevent
 from gevent.lock import Semaphore
 
 from aero import logs
+from aero.core import features
 from aero.core.aead.backend import Backend
 from aero.core.spake2plus import Verifier
 from aero.errors import AeroError, LinkClosed, NetworkError, SecurityError
@@ -234,7 +235,8 @@ class Gate:
             if early is None:
                 return  # it was no worker, and has its answer
             transport = guest.transport
-            keyed = greet_worker(transport, find, ground.backend, guest, self._codes.refusal, early)
+            offered = features.OFFERED | (features.ZSTD if ground.memory.packer is not None else 0)
+            keyed = greet_worker(transport, find, ground.backend, guest, self._codes.refusal, early, offered)
             if not self._codes.counts(verifiers[0]):
                 guest.stage = _HELD  # it has given its proof, of what is no longer asked for
                 raise LinkClosed("the auth code was changed during the handshake")

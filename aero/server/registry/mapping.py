@@ -138,6 +138,10 @@ class Mapping:
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
         self.keeps = False  # the mux has seen that the target keeps connections for a next request
         self.idle = 0  # streams that the mux keeps for the next request
+        mode = options.get("zstd", "off")
+        self.packs = (
+            str(mode) if mode != "off" else ""
+        )  # how its streams are compressed; "" where they are not
         self.fence = Fence.of(options)  # None: whoever comes is let in as far as its user's rule goes
         self.quotas: Allotment | None = None  # None: nobody has one
         self.pools: list[Among] = []  # whose member it is: the first one is the mux's
@@ -285,6 +289,8 @@ class Mapping:
     def joined(self, stream: Stream | Flow) -> None:
         """Counts a stream or a flow to this target; ``left`` ends it."""
         self.tally.joined(stream)
+        if self.packs and isinstance(stream, Stream):
+            stream.pack(self.packs)
 
     def left(self, stream: Stream | Flow) -> None:
         """A stream or a flow to this target is over."""

@@ -6,6 +6,7 @@ not in `HONOURED` is one of a later version, and is not repeated in ``registered
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Callable
 
 from aero.address import NAME, TCP, UDP
@@ -18,13 +19,16 @@ from aero.server.policy.balance import BALANCES
 from aero.server.registry.admission import networks
 
 
-def read(wanted: Options, proto: str = TCP) -> Options:
-    """The options that count, of those that a worker asked for. Raises ConfigError for a value that cannot be."""
+def read(wanted: Options, proto: str = TCP, lacks: Container[str] = ()) -> Options:
+    """The options that count, of those that a worker asked for; ``lacks``: those that this host cannot honour.
+
+    Raises ConfigError for a value that cannot be.
+    """
     honoured = HONOURED_BY_UDP if proto == UDP else HONOURED
     found: dict[str, Option] = {}
     for key, value in wanted.items():
         reader = honoured.get(key)
-        if reader is None:
+        if reader is None or key in lacks:
             continue
         try:
             found[key] = reader(value)
@@ -122,6 +126,7 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
     "visitor-streams": number(1, 100_000),
     "visitors": networks_text,
     "weight": number(1, 100),
+    "zstd": word("off", "auto", "on"),
 }
 #: The same of a UDP target.
 HONOURED_BY_UDP: dict[str, Callable[[Option], Option]] = {

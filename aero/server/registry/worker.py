@@ -73,6 +73,7 @@ class Home(Protocol):
     registrar: Registrar
     rates: ServerRates
     permits: Permits | None  # None: nobody is asked
+    lacks: tuple[str, ...]  # options of targets that this host cannot honour
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
@@ -280,7 +281,7 @@ class Worker:
         target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
         try:
-            options = terms.read(wanted.options, wanted.proto)
+            options = terms.read(wanted.options, wanted.proto, self._home.lacks)
         except ConfigError as error:
             return Answer(target_id, name, error=INVALID, text=str(error))
         if wanted.proto == UDP and all(each.flows is None for each in self.sessions):

@@ -44,7 +44,12 @@ class Lab:
 
     def __init__(self) -> None:
         self.counters, self.events = Counters(), Events()
-        ground: Any = SimpleNamespace(counters=self.counters, events=self.events, backend=choose(""))
+        ground: Any = SimpleNamespace(
+            memory=SimpleNamespace(packer=None),
+            counters=self.counters,
+            events=self.events,
+            backend=choose(""),
+        )
         codes: Any = SimpleNamespace(
             verifier=find_verifier, counts=lambda verifier: verifier is VERIFIER, refusal=Close.AUTH
         )

@@ -77,6 +77,7 @@ class Home:
         self.registrar: Any = None
         self.rates: Any = SimpleNamespace(of=lambda *_: None)
         self.permits: Any = None
+        self.lacks: tuple[str, ...] = ()
         self.timer = SimpleNamespace(start=lambda *_: None, stop=lambda: None, close=lambda: None)
         self.loop: Any = SimpleNamespace(timer=lambda *_: self.timer)
         self.refusal: PortError | None = None
@@ -325,3 +326,12 @@ def test_a_target_is_asked_for_once_everything_else_is_right(home: Home) -> None
     refused = some.register_one(other, False)
     assert isinstance(refused, Answer) and refused.error == TOO_MANY, "nor what no answer could help"
     assert some.ask(other) == Answer(2, "ssh", error=DENIED, text="not today")
+
+
+def test_compression_is_honoured_only_where_this_host_has_it(home: Home) -> None:
+    for lacks, answered in (((), {"zstd": "auto"}), (("zstd",), {})):
+        home.lacks = lacks
+        worker = Worker(cast(Any, home), "", "tag", "host", "identity", "192.0.2.1:1")
+        answer = worker.register_one(Wanted(1, "web", "h:1", options={"zstd": "auto"}), last=True)
+        assert isinstance(answer, Answer)
+        assert answer.options == answered
