@@ -12,6 +12,7 @@ import gevent
 from aero.address import Address
 from aero.endpoint import TCP, WS
 from aero.errors import DialError, LinkClosed, PassageError, UpgradeError
+from aero.logs import clean
 from aero.net.dial import DIAL_TIMEOUT_S, addresses_of, dial
 from aero.net.lookup import Names
 from aero.net.transport import Transport
@@ -95,7 +96,7 @@ def refusal(error: UpgradeError, way: WayOut) -> str:
     if status in (0, 101):
         return f"what answers at {where} is no WebSocket: {error}"
     if status == 511 or status == 200 or (300 <= status < 400 and way.endpoint.scheme == WS):
-        place = error.headers.get("location", "").partition("?")[0][:80]
+        place = clean(error.headers.get("location", "").partition("?")[0][:80])
         if place.startswith(f"https://{way.endpoint.host}"):
             return f"{where} wants TLS ({said}): write wss:// in place of ws://"
         at = f" at {place}" if place else ""

@@ -22,7 +22,7 @@ from aero.proxies import Proxy
 from aero.server.httpmux import doorman
 from aero.server.policy import passwords, permission
 from tests.core.joined import PLAIN, SCRATCH
-from tests.fuzz import carriage, mux
+from tests.fuzz import carriage, mux, passage
 from tests.fuzz.guided import Target
 
 PASSWORD = spake2plus.Password(0x1234567, 0x89ABCDE)
@@ -448,4 +448,5 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
         [b'"allow"', b'"why"', b'"port"', b"true", b"false"],
     ),
     **carriage.TARGETS,
+    **passage.TARGETS,
 }
