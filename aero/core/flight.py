@@ -34,11 +34,17 @@ DRAINED_BYTES = 4096  # the least while DRAIN lasts: something must be on its wa
 # running dry. It is also the queue that bulk makes where the path is the bottleneck. More of it where the longest pause
 # between two acknowledgements shows that the hosts are busy, or where a long path lets expect more jitter.
 LEAST_SLACK_S, MOST_SLACK_S = 0.003, 0.012
-# Beside datagrams, which wait behind all that the kernel holds, no more slack than the receiver keeps acknowledgements
-# back for (BULK_DELAY_S), however busy the hosts are; for so long after the last one.
-BRISK_SLACK_S = 0.0025
-BRISK_S = 1.0
-JITTER = 8  # an eighth of the round trip
+# The same while light streams or datagrams share the link: each of their messages waits for it. Two of the pauses that the receiver
+# makes between acknowledgements are the least that keeps a path busy.
+LEAST_SHARED_S, MOST_SHARED_S = 0.001, 0.002
+# But where the hosts themselves take longer than that, less on the way is a lower rate, and that again less on the way.
+# So the shared slack goes down step by step, and up again when the rate is below that part of what it was with more.
+SHARED_RATE = 0.7
+TIGHTER, LOOSER = 0.8, 1.5
+MEAN = 0.2  # what the latest round counts in the mean rate, which is compared
+RATE_FADES = 0.995  # with each round: what it was is forgotten in some seconds, as the path may have shrunk
+SHARED_S = 1.0  # how long a link counts as shared: people and programs pause between two calls
+JITTER, MOST_JITTER_S = 8, 0.009  # an eighth of the round trip, up to so much
 PAUSE_FADES = 0.75  # with each round
 # A bulk stream goes on when so much time's worth is free, and sends twice that at once: no crumbs, and no lumps whose
 # last byte comes later than the slack allows for.
@@ -74,6 +80,7 @@ class Flight:
         "_from_at",
         "_full",
         "_heard_at",
+        "_mean_rate",
         "_measured_at",
         "_measured_rate",
         "_pause_s",
@@ -83,12 +90,15 @@ class Flight:
         "_rates",
         "_round_trips",
         "_rounds",
+        "_shared_until",
+        "_tight_s",
+        "_usual_rate",
         "bound_bytes",
-        "datagram_at",
         "held_back",
         "phase",
         "rate",
         "round_trip_s",
+        "shared",
         "step_bytes",
     )
 
@@ -98,7 +108,7 @@ class Flight:
         self.bound_bytes = FIRST_BYTES
         self.step_bytes = FIRST_STEP_BYTES  # so much must be free before bulk goes on
         self.held_back = False  # somebody waited for the bound in this round: the session says so
-        self.datagram_at = float("-inf")  # when datagrams left beside the bulk: whoever sends them says so
+        self.shared = False  # datagrams or a light stream left in this round: who sends them says so
         self.rate = 0.0  # bytes a second; 0 before the first round
         self.round_trip_s = round_trip_s  # the least of late; 0 for none
         self._rates: deque[float] = deque(maxlen=RATES)
@@ -114,6 +124,9 @@ class Flight:
         self._best = 0.0  # the rate that START has to beat
         self._full = 0
         self._rounds = 0  # in CRUISE
+        self._shared_until = 0.0  # bulk and light streams were seen in one round, SHARED_S before
+        self._tight_s = MOST_SLACK_S  # the slack while it is shared, and the rate to measure it by
+        self._mean_rate = self._usual_rate = 0.0
         self._drain_until = 0.0
         self._measured_at = now  # when the least round trip was measured, and the bandwidth at that time
         self._measured_rate = 0.0
@@ -175,6 +188,11 @@ class Flight:
 
     def _end_round(self, rate: float, now: float) -> None:
         held_back, self.held_back = self.held_back, False
+        if self.shared:
+            self._shared_until = now + SHARED_S
+            self.shared = False
+        self._mean_rate += MEAN * (rate - self._mean_rate)
+        self._usual_rate = max(self._mean_rate, RATE_FADES * self._usual_rate)
         self._round_trips = 0
         self._pause_s *= PAUSE_FADES
         if self.phase == DRAIN:
@@ -217,12 +235,21 @@ class Flight:
             self._set(GROWTH if self._rounds % PROBE_ROUNDS == 0 else 1.0, now)
 
     def _set(self, gain: float, now: float) -> None:
-        brisk = now - self.datagram_at < BRISK_S
-        slack_s = BRISK_SLACK_S if brisk else LEAST_SLACK_S + self._pause_s
-        slack_s = min(slack_s + self.round_trip_s / JITTER, MOST_SLACK_S)
+        slack_s = min(LEAST_SLACK_S + self._pause_s + self.round_trip_s / JITTER, MOST_SLACK_S)
+        step_s = STEP_S
+        if now < self._shared_until:
+            if self._mean_rate < SHARED_RATE * self._usual_rate:
+                self._tight_s = min(LOOSER * self._tight_s, MOST_SLACK_S)
+            else:
+                least_s = min(LEAST_SHARED_S + self._pause_s, MOST_SHARED_S)
+                self._tight_s = max(TIGHTER * self._tight_s, least_s)
+            slack_s = min(slack_s, self._tight_s + min(self.round_trip_s / JITTER, MOST_JITTER_S))
+            step_s = STEP_S / 2
+        else:
+            self._tight_s = slack_s
         holds = int(gain * self.rate * (self.round_trip_s + slack_s))
         self.bound_bytes = min(max(holds, LEAST_BYTES), MOST_BYTES)
-        self.step_bytes = min(max(int(self.rate * STEP_S), LEAST_STEP_BYTES), MOST_STEP_BYTES)
+        self.step_bytes = min(max(int(self.rate * step_s), LEAST_STEP_BYTES), MOST_STEP_BYTES)
 
 
 class _Unbounded(Flight):

@@ -283,7 +283,7 @@ class LinkMachine:
             datagrams = session.flows.take() if session.flows.waiting else b""
             if datagrams:
                 self._after_datagrams = True
-                session.flight.datagram_at = session.flows.now
+                session.flight.shared = True
                 return self._writer.seal(record.DATAGRAMS, memoryview(datagrams), out)
             piece = session.next_piece()
         if piece is None:

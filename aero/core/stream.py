@@ -39,6 +39,10 @@ _DATA, _HEADER_BYTES, _pack_header = frames.DATA << 24, frames.HEADER_BYTES, fra
 _ROOM_BYTES = 64 * 1024
 _SHORT_ROOM_BYTES = 4 * 1024  # the same while memory runs short, when blocks are smaller (core/blocks.py)
 
+# After so many messages in a row that were all it had, none of them larger, a stream is no bulk that has emptied its
+# socket for a moment, or that others leave little to send.
+LIGHT_MESSAGES, LIGHT_BYTES = 8, 16 * 1024
+
 TRANSITIONS = {
     (OPEN, OUR_FIN): OURS_ENDED,
     (OPEN, THEIR_FIN): THEIRS_ENDED,
@@ -99,6 +103,7 @@ class Stream:
         "held",
         "id",
         "limit",
+        "messages",
         "packing",
         "rates",
         "receiver",
@@ -134,6 +139,7 @@ class Stream:
             now  # when we said so: of two that hold much, the one with the older time is stuck
         )
         self.heavy = False  # it used all that it might send last time, so it probably has more
+        self.messages = LIGHT_MESSAGES  # since it sent more at once; what comes first counts as light
         self.starved = False  # waits for credit, or stands in a bucket's line
         self.held = False  # stands in a bucket's line (core/buckets.py)
         self.rates: Rates | None = None  # how fast it may send; None: as fast as it can
@@ -217,13 +223,21 @@ class Stream:
             self.rates.spend(count)
         block.end += size  # Outbox.wrote, without the call
         outbox.written += size
-        self.heavy = more
         if more:
-            session.sends_bulk = True
+            self.heavy = session.sends_bulk = True
+            self.messages = 0
             if not session.dirty:
                 session.dirty = True
                 session.on_output()
-        elif not session.dirty:
+            return
+        self.heavy = False
+        if count > LIGHT_BYTES:
+            self.messages = 0
+        else:
+            self.messages += 1
+            if self.messages > LIGHT_MESSAGES:
+                session.flight.shared = True
+        if not session.dirty:
             session.dirty = True
             session.on_message()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from typing import Callable
@@ -55,6 +56,7 @@ class Path:
         self.queue_s = queue_s
         self.loss = loss
         self.jitter_s = jitter_s
+        self.turn_s = 0.0  # the receiver has a core only once in so long
         self.lost = 0
         self._free_at = time.now
         self._random = random.Random(1)
@@ -71,7 +73,8 @@ class Path:
             self.lost += 1
             late += self.round_trip_s
         self._free_at = self.time.now + self.waits_s + count / self.rate
-        return self._free_at + self.round_trip_s / 2 + late
+        there = self._free_at + self.round_trip_s / 2 + late
+        return math.ceil(there / self.turn_s) * self.turn_s if self.turn_s else there
 
 
 class Bulk:
@@ -83,6 +86,7 @@ class Bulk:
         self.flight = Flight(self.time.now + after_s, path.round_trip_s)
         self.acks = Acks()
         self.paused = False
+        self.shared = False  # light streams send on it as well
         self.sent = self.acked = self.received = 0
         self._last_arrival = 0.0
         self.time.at(self.time.now + after_s, self.send)
@@ -97,6 +101,7 @@ class Bulk:
                 return
             count = min(free, 2 * flight.step_bytes, MOST_RECORD_BYTES)
             self.sent += count
+            flight.shared = self.shared
             if count >= BULK_BYTES:
                 flight.sent(self.sent, self.acked, self.time.now)
             self._last_arrival = max(self._last_arrival, self.path.arrival(count))

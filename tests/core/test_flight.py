@@ -7,8 +7,6 @@ import pytest
 from aero.core.flight import (
     ACK_BYTES,
     ACK_DELAY_S,
-    BRISK_S,
-    BRISK_SLACK_S,
     BULK_ACK_S,
     BULK_BYTES,
     BULK_DELAY_S,
@@ -18,10 +16,12 @@ from aero.core.flight import (
     FRESH_S,
     LEAST_BYTES,
     MOST_BYTES,
+    SHARED_S,
     START,
     Acks,
     Flight,
 )
+from aero.core.stream import LIGHT_MESSAGES
 from tests.core.joined import Joined, bulk
 from tests.core.simulated import Bulk, Path, Time, run
 
@@ -53,20 +53,6 @@ def test_bulk_fills_the_path_and_little_waits(
     (share,), waited_s = run([link], 4)
     assert share >= 0.98
     assert waited_s <= waits_s
-
-
-def test_beside_datagrams_less_waits_and_bulk_still_fills_the_path(time: Time) -> None:
-    link = Bulk(Path(time, 1000 * MBIT, 0.0003))
-    run([link], 1)
-    before = link.flight.bound_bytes
-    link.flight.datagram_at = time.now
-    run([link], BRISK_S / 2)
-    beside = link.flight.bound_bytes
-    (share,), waited_s = run([link], BRISK_S / 4)
-    assert beside < before and share >= 0.98
-    assert waited_s <= 1.25 * BRISK_SLACK_S + 0.001
-    run([link], BRISK_S)
-    assert link.flight.bound_bytes > beside
 
 
 def test_the_start_doubles_with_every_round(time: Time) -> None:
@@ -126,6 +112,41 @@ def test_many_links_do_not_drive_each_others_queue_up(time: Time) -> None:
     shares, waited_s = run(links, 10)
     assert sum(shares) >= 0.97
     assert waited_s <= 0.15
+
+
+@pytest.mark.parametrize(
+    ("rate", "waits_s"), [(100 * MBIT, 0.004), (1000 * MBIT, 0.003), (5600 * MBIT, 0.003)]
+)
+def test_beside_light_streams_bulk_keeps_less_on_its_way(time: Time, rate: float, waits_s: float) -> None:
+    path = Path(time, rate, 0.0003)
+    link = Bulk(path)
+    run([link], 2)
+    alone = link.flight.bound_bytes
+    link.shared = True
+    run([link], 1)
+    (share,), waited_s = run([link], 4)
+    assert share >= 0.97
+    assert waited_s <= waits_s
+    assert link.flight.bound_bytes < alone
+    link.shared = False
+    run([link], SHARED_S / 2)
+    assert link.flight.bound_bytes < alone  # the next call may come after a pause
+    run([link], SHARED_S)
+    assert link.flight.bound_bytes == pytest.approx(alone, rel=0.3)
+
+
+@pytest.mark.parametrize("turn_s", [0.004, 0.008])
+def test_beside_light_streams_hosts_that_wait_for_a_core_are_not_starved(time: Time, turn_s: float) -> None:
+    """There the rate is what the bound allows: were that less with each round, nothing would be left."""
+    path = Path(time, 5600 * MBIT, 0.0003)
+    path.turn_s = turn_s
+    link = Bulk(path)
+    run([link], 2)
+    (alone,), _ = run([link], 2)
+    link.shared = True
+    run([link], 2)
+    (share,), _ = run([link], 8)
+    assert share >= 0.6 * alone
 
 
 def test_a_path_that_grows_is_found_by_probes(time: Time) -> None:
@@ -301,6 +322,58 @@ def test_a_short_message_passes_bulk_that_is_held_back() -> None:
     joined.run()
     assert light.stream is not None
     assert bytes(joined.worker.sinks[light.stream.id].got) == b"hello"
+
+
+def test_a_light_stream_beside_bulk_shares_the_link_and_bulk_alone_does_not() -> None:
+    joined = Joined(bounded=True)
+    heavy = joined.server.open()
+    heavy.push(bulk(2_000_000))
+    flight = joined.server.session.flight
+    for _ in range(20):
+        joined.run()
+        joined.tick(0.0001)
+    assert flight.held_back
+    assert not flight.shared
+    joined.server.open(first=b"hello")
+    assert flight.shared
+
+
+def test_bulk_that_empties_its_socket_for_a_moment_is_no_light_stream() -> None:
+    joined = Joined(bounded=True)
+    sink = joined.server.open()
+    sink.push(bulk(1_000_000))
+    stream, flight = sink.stream, joined.server.session.flight
+    assert stream is not None
+    assert stream.messages == 0
+    for number in range(2 * LIGHT_MESSAGES):
+        flight.shared = False
+        room = stream.reserve(10)
+        if room is None:
+            joined.run()
+            joined.tick(0.01)
+            continue
+        stream.commit(len(room), more=False)
+        assert flight.shared == (stream.messages > LIGHT_MESSAGES), number
+    assert stream.messages
+
+
+def test_bulk_leaves_in_whole_steps() -> None:
+    """No crumbs of what an acknowledgement has made free, and no lump that fills the bound again at once."""
+    joined = Joined(bounded=True)
+    joined.worker.out.stalled = True
+    heavy = joined.server.open()
+    heavy.push(bulk(8_000_000))
+    joined.run()
+    session, stream = joined.server.session, heavy.stream
+    assert stream is not None
+    assert stream.heavy
+    stream.send_limit = 1 << 30
+    on_its_way = session.outbox.written - session.outbox.acked
+    flight = session.flight
+    flight.step_bytes = 10_000
+    for free, allowed in ((0, 0), (9_999, 0), (10_000, 10_000), (15_000, 15_000), (500_000, 20_000)):
+        flight.bound_bytes = on_its_way + free
+        assert session.allowance(stream) == allowed
 
 
 def test_a_new_link_measures_its_own_path() -> None:

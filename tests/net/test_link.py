@@ -14,6 +14,7 @@ import pytest
 from aero.core import features, frames, messages, record
 from aero.core.aead.choose import choose
 from aero.core.datagrams import Drops
+from aero.core.flight import BULK_BYTES
 from aero.core.flows import Flows
 from aero.core.memory import Memory, Room
 from aero.core.record import RecordReader, RecordWriter
@@ -299,6 +300,28 @@ def test_of_a_message_that_the_kernel_does_not_take_the_rest_leaves_later(
     assert transport.send_waits_for == READ
     peer.sock.send(said(RecordWriter(BACKEND, UP), frame(7)))
     until("the message", lambda: peer.read().endswith(b"late"))
+
+
+def test_bulk_that_no_record_follows_is_acknowledged_by_a_tick_that_then_stops(
+    joined: tuple[Link, Peer],
+) -> None:
+    link, peer = joined
+    heard = session(SimpleNamespace(stream_opened=lambda *_: None))
+    link.carry(heard)
+    writer = RecordWriter(BACKEND, UP)
+    first = frames.pack(frames.OPEN, 2, frames.pack_open(1 << 16, 1, ""))
+    first += frames.pack(frames.DATA, 2, bytes(BULK_BYTES))
+    more = frames.pack(frames.DATA, 2, bytes(BULK_BYTES))
+    acks = link.machine.acks
+    peer.sock.send(said(writer, first))
+    until("the first", lambda: acks.position == len(first))
+    acks.said(len(first), monotonic() + 60)  # the second comes too soon after that to be worth another
+    peer.sock.send(said(writer, more))
+    until("the tick", lambda: link._tick.active)
+    assert acks.position == len(first)
+    until("both", lambda: acks.position == len(first + more))
+    until("the end of the tick", lambda: not link._tick.active)
+    assert acks.at == 0
 
 
 def test_what_the_handshake_agreed_on_reaches_the_session() -> None:
