@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 OPEN_CREDIT_BYTES = 64 * 1024  # what the opener may send before the acceptor has said anything (PROTOCOL.md)
 MAX_WINDOW_BYTES = 16 * 1024 * 1024  # 1 Gbit/s at 130 ms
+LARGE_WINDOW_BYTES = (
+    64 * 1024 * 1024
+)  # where both ends have agreed on it (features.LARGE_WINDOWS): 1 Gbit/s at 0.5 s
 SERVER_FIRST_ID, WORKER_FIRST_ID = 1, 2
 # Ids go round after 2^31 streams (a week at 3,000 a second). No frame can be mistaken for one of the id's former
 # stream: it would have crossed 2^31 OPENs on its way, and a session keeps a few million frames at the most.
@@ -45,13 +48,13 @@ class SessionLimits(NamedTuple):
     window_bytes: int = 256 * 1024
     # What new streams get once the budget is spent: about what TCP itself begins with (RFC 6928).
     min_window_bytes: int = 16 * 1024
-    # All windows of a session together: four streams at their largest, or 256 that never grew.
-    windows_bytes: int = 64 * 1024 * 1024
+    # All windows of a session together: two streams at their largest, or 512 that never grew.
+    windows_bytes: int = 128 * 1024 * 1024
     # OPENs that the peer has not acknowledged. Opening one takes a worker some 150 us, and all else that was sent waits
     # behind them: 80 ms. A path of 200 ms still lets 2,500 streams a second be opened.
     rush_opens: int = 512
-    # Kept until acknowledged: 1 Gbit/s at 250 ms.
-    kept_bytes: int = 32 * 1024 * 1024
+    # Kept until acknowledged: what the largest window takes, 1 Gbit/s at 0.5 s.
+    kept_bytes: int = 64 * 1024 * 1024
     # Answers (windows, resets, control) may go past it by this much; a peer that takes none of them is cut off.
     kept_slack_bytes: int = 4 * 1024 * 1024
 
@@ -459,9 +462,9 @@ class Session:
             raise RemoteProtocolError(Close.STATE, f"stream {stream_id} may not be opened")
         if stream_id in self.streams:
             raise RemoteProtocolError(Close.STATE, f"stream {stream_id} is open")
-        if window > MAX_WINDOW_BYTES:
+        if window > self.max_window_bytes:
             raise RemoteProtocolError(
-                Close.CREDIT, f"a window of {window} bytes, allowed are {MAX_WINDOW_BYTES}"
+                Close.CREDIT, f"a window of {window} bytes, allowed are {self.max_window_bytes}"
             )
         if self.opens is not None and not self.opens.spend(self.now):
             raise RemoteProtocolError(Close.OVERLOAD, "streams are opened where nothing is to be reached")
@@ -519,7 +522,7 @@ class Session:
         if stream is None:
             return
         limit = consumed + window
-        if window > MAX_WINDOW_BYTES or consumed > stream.sent or limit < stream.send_limit:
+        if window > self.max_window_bytes or consumed > stream.sent or limit < stream.send_limit:
             raise RemoteProtocolError(
                 Close.CREDIT,
                 f"WINDOW {consumed}+{window} on stream {stream_id}, which sent {stream.sent} of {stream.send_limit}",
@@ -572,6 +575,11 @@ class Session:
                 self._leftovers.add(stream)
 
     @property
+    def max_window_bytes(self) -> int:
+        """The largest window of a stream, as the two ends have agreed."""
+        return LARGE_WINDOW_BYTES if self.features & features.LARGE_WINDOWS else MAX_WINDOW_BYTES
+
+    @property
     def held_bytes(self) -> int:
         """What has come and no receiver has taken. Looks at every stream."""
         return sum(each.received - each.consumed for each in (*self.streams.values(), *self._leftovers))
@@ -610,7 +618,7 @@ class Session:
 
     def grow(self, window: int) -> int:
         """By how many bytes a stream's window may grow: as much again, within its maximum and both budgets."""
-        more = min(window, MAX_WINDOW_BYTES - window, self.limits.windows_bytes - self._windows)
+        more = min(window, self.max_window_bytes - window, self.limits.windows_bytes - self._windows)
         first, windows = self.limits.window_bytes, self._all_windows
         grown = max(window - first, 0)
         more = min(more, max(first - window, 0) + windows.room(grown))

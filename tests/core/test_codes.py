@@ -16,4 +16,4 @@ def test_code_names_are_what_people_read() -> None:
 def test_features_are_bits_of_their_own_and_none_is_offered_before_it_has_a_meaning() -> None:
     bits = [features.DATAGRAMS, features.ZSTD, features.HEALTH, features.LARGE_WINDOWS]
     assert bits == [1, 2, 4, 8]
-    assert features.OFFERED == features.DATAGRAMS | features.HEALTH
+    assert features.OFFERED == features.DATAGRAMS | features.HEALTH | features.LARGE_WINDOWS

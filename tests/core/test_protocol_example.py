@@ -298,6 +298,7 @@ def test_the_page_names_every_code(section: str, names: dict[int, str]) -> None:
         ("Compressed data", packing.LONGEST_PAUSE_BYTES),
         ("Credit", session.OPEN_CREDIT_BYTES),
         ("Credit", session.MAX_WINDOW_BYTES),
+        ("Credit", session.LARGE_WINDOW_BYTES),
         ("Acknowledgement and takeover", link.ACK_OPENS),
         ("Acknowledgement and takeover", flight.ACK_BYTES),
         ("Acknowledgement and takeover", flight.ACK_DELAY_S),

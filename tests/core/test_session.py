@@ -6,13 +6,13 @@ import gc
 
 import pytest
 
-from aero.core import frames, messages
+from aero.core import features, frames, messages
 from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.link import STALLED_S
 from aero.core.memory import Incoming, Windows
-from aero.core.session import MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, Session, SessionLimits
+from aero.core.session import LARGE_WINDOW_BYTES, MAX_WINDOW_BYTES, OPEN_CREDIT_BYTES, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import LocalProtocolError, StreamError
 from tests.core.joined import End, Joined, Sink, bulk, refused
@@ -121,6 +121,15 @@ def test_open_with_a_window_that_is_too_large(joined: Joined) -> None:
     joined.worker.feed(open_frame(1, MAX_WINDOW_BYTES))
     with refused(Close.CREDIT, "a window of 16777217 bytes"):
         joined.worker.feed(open_frame(3, MAX_WINDOW_BYTES + 1))
+
+
+def test_where_both_ends_have_agreed_on_it_a_window_may_be_larger(joined: Joined) -> None:
+    joined.worker.session.features = features.LARGE_WINDOWS
+    joined.worker.feed(open_frame(1, LARGE_WINDOW_BYTES))
+    with refused(
+        Close.CREDIT, f"a window of {LARGE_WINDOW_BYTES + 1} bytes, allowed are {LARGE_WINDOW_BYTES}"
+    ):
+        joined.worker.feed(open_frame(3, LARGE_WINDOW_BYTES + 1))
 
 
 def test_open_without_any_window_waits_for_one(joined: Joined) -> None:

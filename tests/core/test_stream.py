@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aero.core import frames
+from aero.core import features, frames
 from aero.core import stream as streams
 from aero.core.codes import Close, Reset
-from aero.core.session import MAX_WINDOW_BYTES, MIN_ROUND_TRIP_S, OPEN_CREDIT_BYTES
+from aero.core.session import LARGE_WINDOW_BYTES, MAX_WINDOW_BYTES, MIN_ROUND_TRIP_S, OPEN_CREDIT_BYTES
 from aero.core.stream import CLOSED, OPEN, OUR_FIN, OURS_ENDED, OVER, RESET, THEIR_FIN, THEIRS_ENDED, Stream
 from aero.errors import LocalProtocolError
 from tests.core.joined import Joined, Sink, bulk, refused
@@ -479,6 +479,21 @@ def test_a_window_never_grows_past_its_maximum(joined: Joined) -> None:
         joined.run()
     assert stream_of(far).window == MAX_WINDOW_BYTES
     assert stream_of(far).limit == stream_of(near).send_limit
+
+
+def test_a_window_grows_four_times_as_far_where_both_ends_have_agreed_on_it(joined: Joined) -> None:
+    for end in joined.ends:
+        end.session.features = features.LARGE_WINDOWS
+    joined.worker.session.round_trip_s = 1e9
+    near, far = joined.pair()
+    for _ in range(8):
+        near.push(bytes(3 * MAX_WINDOW_BYTES))
+        joined.run()
+    assert stream_of(far).window == LARGE_WINDOW_BYTES
+    assert stream_of(far).limit == stream_of(near).send_limit
+    over = frames.pack_window(stream_of(near).sent, LARGE_WINDOW_BYTES + 1)
+    with refused(Close.CREDIT):
+        joined.server.feed(frames.pack(frames.WINDOW, 1, over))
 
 
 def test_on_one_machine_the_least_round_trip_counts(joined: Joined) -> None:
