@@ -65,6 +65,10 @@ class RoleOptions(Config):
         "link-path", "PATH", endpoint.path, endpoint.LINK_PATH,
         "Path that workers ask for by WebSocket, where their URL has none",
     )  # fmt: skip
+    congestion: str = option(
+        "congestion", "NAME", values.congestion, "",
+        "Congestion control that the kernel runs for links, cubic or bbr for example (default: the system's choice)",
+    )  # fmt: skip
     aead: str = option(
         "aead", "NAME", values.one_of(values.AEADS), "",
         "Encryption library, for diagnosis and benchmarks: cryptography, openssl or pycryptodome (default: the"

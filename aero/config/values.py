@@ -236,6 +236,13 @@ def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
+def congestion(text: str) -> str:
+    """A name as the kernel has them; whether there is one is known when it is needed."""
+    if not re.fullmatch(r"[a-z0-9_-]{1,15}", text):
+        raise ConfigError(f"{text!r} names no congestion control, write a name as cubic or bbr")
+    return text
+
+
 def user(text: str) -> str:
     """A name of a user of this host; whether there is one is known when it is needed."""
     if not USER.fullmatch(text):

@@ -34,8 +34,8 @@ DRAINED_BYTES = 4096  # the least while DRAIN lasts: something must be on its wa
 # running dry. It is also the queue that bulk makes where the path is the bottleneck. More of it where the longest pause
 # between two acknowledgements shows that the hosts are busy, or where a long path lets expect more jitter.
 LEAST_SLACK_S, MOST_SLACK_S = 0.003, 0.012
-# The same while light streams or datagrams share the link: each of their messages waits for it. Two of the pauses that the receiver
-# makes between acknowledgements are the least that keeps a path busy.
+# The same while light streams or datagrams share the link: each of their messages waits for it. Two of the pauses that
+# the receiver makes between acknowledgements are the least that keeps a path busy.
 LEAST_SHARED_S, MOST_SHARED_S = 0.001, 0.002
 # But where the hosts themselves take longer than that, less on the way is a lower rate, and that again less on the way.
 # So the shared slack goes down step by step, and up again when the rate is below that part of what it was with more.

@@ -7,8 +7,9 @@ turn of the loop leaves as one record when the turn ends.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from aero import logs
 from aero.core import messages, record
 from aero.core.blocks import BLOCK_BYTES, pages
 from aero.core.codes import Close
@@ -33,11 +34,31 @@ LINGER_S = 2.0  # how long a peer that was told why its link ends has to read th
 # How soon a session whose streams wait for memory that other sessions hold looks again.
 ROOM_RETRY_S = 0.05
 
+log = logs.get("link")
+
 _NO_BYTES = memoryview(b"")
 _ENDED = LinkClosed("closed")
 
 # A record is opened and all of its frames are handled within one call, so all links share the memory for that.
 _PLAIN = memoryview(pages(record.MAX_PLAIN_BYTES))
+
+
+class Figures(NamedTuple):
+    """How a link fares, for people who ask (docs/PERFORMANCE.md, "How much may be on its way")."""
+
+    transport: str  # "tcp", "tls", "ws" or "wss"
+    round_trip_ms: float  # the least of late; 0 before the first
+    bytes_per_s: int  # what the peer has acknowledged at best of late; 0 before the first bulk
+    in_flight_bytes: int  # written and not acknowledged
+    bound_bytes: int  # what may be; 0 where nothing is acknowledged (--resume 0)
+    congestion: str  # the kernel's own congestion control; "" where the system hides it
+
+    def __str__(self) -> str:
+        """As the log has it."""
+        return (
+            f"{self.transport} {self.round_trip_ms:g} ms {self.bytes_per_s / 1e6:.1f} MB/s"
+            f" {self.in_flight_bytes >> 10}/{self.bound_bytes >> 10} KiB {self.congestion or '-'}"
+        )
 
 
 class LinkOwner(LinkHandler, Protocol):
@@ -99,6 +120,33 @@ class Link:
     def open(self) -> bool:
         """True until the link has ended or is about to."""
         return not (self.ended or self._last_words)
+
+    @property
+    def figures(self) -> Figures:
+        """How it fares now."""
+        session, congestion = self.machine.session, self._transport.congestion
+        round_trip_s = self.machine.round_trip_s
+        if session is None or not session.resumable:
+            return Figures(self.kind, round(1000 * round_trip_s, 3), 0, 0, 0, congestion)
+        flight, (acked, written) = session.flight, session.positions
+        return Figures(
+            self.kind,
+            round(1000 * (flight.round_trip_s or round_trip_s), 3),
+            int(flight.rate),
+            written - acked,
+            flight.bound_bytes,
+            congestion,
+        )
+
+    def congest(self, name: str) -> None:
+        """Has the kernel run this congestion control; a line of the log where it does not, "" leaves it the choice."""
+        if name:
+            try:
+                self._transport.congest(name)
+            except OSError as error:
+                log.warning(
+                    "the link keeps the system's congestion control", wanted=name, why=error.strerror or error
+                )
 
     def start(self) -> None:
         """Begins to read; the owner may be called from here on."""

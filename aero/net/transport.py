@@ -15,6 +15,7 @@ from typing import Any, Callable, Protocol
 import gevent
 
 from aero.errors import LinkClosed
+from aero.net import congestion
 from aero.net.loop import READ, WRITE
 
 # A peer whose kernel takes nothing for so long is given up by ours, though its machine may live and only its program
@@ -54,6 +55,13 @@ class Transport(Protocol):
 
     def keep_unsent(self, count: int) -> None:
         """Asks the kernel to take no more than about ``count`` bytes that it cannot send yet. Never raises."""
+
+    def congest(self, name: str) -> None:
+        """Has the kernel run this congestion control. Raises OSError."""
+
+    @property
+    def congestion(self) -> str:
+        """The congestion control that the kernel runs, "" where the system hides that."""
 
     def in_flight(self) -> int:
         """Bytes that the peer's kernel has not acknowledged, unsent ones included; -1 where the system hides that."""
@@ -98,6 +106,15 @@ class TcpTransport:
         ):  # where it is missing the kernel's queue is longer, nothing else changes
             self._set(_NOTSENT_LOWAT, count)
 
+    def congest(self, name: str) -> None:
+        """See Transport."""
+        congestion.use(self.sock, name)
+
+    @property
+    def congestion(self) -> str:
+        """See Transport."""
+        return congestion.in_use(self.sock)
+
     def in_flight(self) -> int:
         """See Transport."""
         import fcntl
@@ -132,6 +149,7 @@ class Layer:
         self.under = under
         self.fileno = under.fileno
         self.keep_unsent = under.keep_unsent
+        self.congest = under.congest
         self.pending = 0  # see Transport
         self._unsent: memoryview = _NOTHING
         self._refused = False  # the last byte that was refused is among the unsent
@@ -177,6 +195,11 @@ class Layer:
         """Sends bytes of the layer's own, or has them wait behind others. Raises OSError."""
         self._unsent = memoryview(bytes(self._unsent) + made) if self._unsent else memoryview(made)
         self._clear()
+
+    @property
+    def congestion(self) -> str:
+        """See Transport."""
+        return self.under.congestion
 
     def in_flight(self) -> int:
         """See Transport."""

@@ -28,6 +28,7 @@ from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
 from aero.limits import Limits
+from aero.net import congestion
 from aero.net.announced import Announcers
 from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.lookup import Names
@@ -93,6 +94,7 @@ class Server:
         backend = (choose if config.run_as else choose_lazily)(config.aead)
         memory = Memory(config.memory or memory_share())
         self._no_zstd = _no_zstd(memory)
+        congestion.require(config.congestion)
         self._certificates = Certificates(_pairs(config), config.state)
         if config.tls_certs:
             self._certificates.load()  # what is wrong with them should be said now

@@ -59,6 +59,7 @@ def open_link(
             raise LinkClosed(failure.strerror or str(failure)) from failure
         raise
     link.machine.eager = True
+    link.congest(ground.config.congestion)
     return link
 
 

@@ -40,6 +40,7 @@ def dump(ground: Ground, crew: Crew, services: Services) -> None:
             session=session.id if session is not None else "",
             streams=len(session.core.streams) if session is not None else 0,
             kept_kib=session.core.outbox.kept_bytes >> 10 if session is not None else 0,
+            path=lane.link.figures if lane.link is not None else "",
         )
     for service in list(services):
         gevent.sleep(_PAUSE_S)

@@ -15,6 +15,7 @@ from aero.core.stretch import Stretch, stretch
 from aero.errors import HostError
 from aero.host.facts import memory_share
 from aero.limits import Limits
+from aero.net import congestion
 from aero.net.lookup import Names
 from aero.net.loop import event_loop
 from aero.worker.honoured import packs
@@ -31,10 +32,14 @@ class Ground:
     """
 
     def __init__(self, config: ClientConfig, stretch: Stretch = stretch) -> None:
-        """Stretches the auth code, which takes some 50 ms. Raises HostError where no AES-GCM works, and ConfigError."""
+        """Stretches the auth code, which takes some 50 ms.
+
+        Raises ConfigError, and HostError where no AES-GCM works or --congestion is not to be had.
+        """
         self.config = config
         self.password = Password(*stretch(config.auth, config.user))
         self.backend = choose_lazily(config.aead)
+        congestion.require(config.congestion)
         self.identity = ""  # from the start on: see identity.py
         self.memory = Memory(config.memory or memory_share())
         self.session_limits = SessionLimits()

@@ -144,6 +144,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8", "proxy-protocol": "::1",
             "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
+        "congestion": "cubic",
         "memory": "64M", "link-path": "/p", "tag": "nas", "user": "ci", "allow": "127.0.0.1:*", "users": "users.toml",
         "access-log": "/a", "listen-unix": "/s", "access-log-format": "json", "hook": "http://h/", "hook-secret": "s",
         "hook-lost": "3", "hook-asks": "http://h/ask", "hook-fails": "open",

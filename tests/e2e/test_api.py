@@ -82,6 +82,9 @@ def test_list_tells_everything_of_a_worker(api: ApiServer) -> None:
         assert 0 <= seconds_ago(found.pop("connected_at")) < 60
         assert 0 < found.pop("ping_ms") < 10_000
         assert found.pop("address").startswith(f"{LOOPBACK}:")
+        paths = found.pop("paths")
+        assert [path["transport"] for path in paths] == ["tcp", "tcp"]
+        assert all(0 < path["round_trip_ms"] < 10_000 and path["bound_bytes"] > 0 for path in paths)
         assert found == {
             "cid": cid,
             "tag": "whole",

@@ -40,7 +40,7 @@ class Narrow:
     def __init__(self, under: Transport, dice: random.Random, most: int = 3000) -> None:
         self._under, self._dice, self._most = under, dice, most
         self.fileno, self.keep_unsent, self.in_flight = under.fileno, under.keep_unsent, under.in_flight
-        self.shut, self.close = under.shut, under.close
+        self.shut, self.close, self.congest = under.shut, under.close, under.congest
 
     def _some(self) -> int:
         if self._dice.random() < 0.3:

@@ -120,6 +120,13 @@ class Layered:
     def keep_unsent(self, count: int) -> None:
         self._inner.keep_unsent(count)
 
+    def congest(self, name: str) -> None:
+        self._inner.congest(name)
+
+    @property
+    def congestion(self) -> str:
+        return self._inner.congestion
+
     def in_flight(self) -> int:
         return self._inner.in_flight()
 

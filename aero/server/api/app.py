@@ -299,6 +299,7 @@ class Api:
             "ping_ms": round(1000 * worker.ping_s, 3) if worker.ping_s else None,
             "links": worker.links,
             "transports": worker.transports,
+            "paths": [path._asdict() for path in worker.paths],
         }
 
     def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:

@@ -93,7 +93,25 @@ SCHEMAS: dict[str, Schema] = {
                 "items": {"enum": ["tcp", "tls", "ws", "wss"]},
                 "description": "What its links lie on, each once",
             },
+            "paths": {
+                "type": "array",
+                "items": _ref("Path"),
+                "description": "How its links fare, one for each that is up",
+            },
             "targets": {"type": "array", "items": _ref("Target")},
+        }
+    ),
+    "Path": _object(
+        {
+            "transport": {"enum": ["tcp", "tls", "ws", "wss"]},
+            "round_trip_ms": {**SECONDS, "description": "The least of late, 0 before the first"},
+            "bytes_per_s": {**COUNT, "description": "What the worker has acknowledged at best of late"},
+            "in_flight_bytes": {**COUNT, "description": "Written and not acknowledged"},
+            "bound_bytes": {**COUNT, "description": "What may be; 0 with --resume 0"},
+            "congestion": {
+                **TEXT,
+                "description": "The kernel's congestion control, empty where it hides that",
+            },
         }
     ),
     "Late": _object(

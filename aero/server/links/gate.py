@@ -246,6 +246,7 @@ class Gate:
             arrival.link = Link(
                 transport, arrival, keyed.writer, keyed.reader, PING_S, keyed.early, features=keyed.features
             )
+            arrival.link.congest(ground.present.config.congestion)
             guest.handed_over = True
             arrival.start()
         except SecurityError as error:

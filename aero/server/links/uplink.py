@@ -22,7 +22,7 @@ from aero.core.memory import Memory
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import AeroError, RemoteProtocolError
-from aero.net.link import Link
+from aero.net.link import Figures, Link
 from aero.net.loop import Loop
 from aero.server.registry.worker import Worker
 from aero.server.watch.counters import Counters
@@ -109,6 +109,11 @@ class Uplink:
     def transport(self) -> str:
         """What that link lies on: "tcp", "tls", "ws" or "wss"; "" while there is none."""
         return self.link.kind if self.link is not None else ""
+
+    @property
+    def figures(self) -> Figures | None:
+        """How that link fares; None while there is none."""
+        return self.link.figures if self.link is not None else None
 
     @property
     def doubtful(self) -> bool:

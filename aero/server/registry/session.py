@@ -8,6 +8,7 @@ from typing import Callable, Protocol
 from aero.core.flows import Flows
 from aero.core.messages import Answer
 from aero.core.session import Session
+from aero.net.link import Figures
 
 
 class WorkerSession(Protocol):
@@ -27,6 +28,10 @@ class WorkerSession(Protocol):
     @property
     def transport(self) -> str:
         """What that link lies on: "tcp", "tls", "ws" or "wss"; "" while there is none."""
+
+    @property
+    def figures(self) -> Figures | None:
+        """How that link fares; None while there is none."""
 
     @property
     def doubtful(self) -> bool:

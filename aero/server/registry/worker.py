@@ -28,6 +28,7 @@ from aero.core.messages import (
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
+from aero.net.link import Figures
 from aero.net.loop import Loop
 from aero.server.policy.permission import Permission
 from aero.server.policy.rules import Rule
@@ -154,6 +155,11 @@ class Worker:
         return sorted({each.transport for each in self.sessions} - {""})
 
     @property
+    def paths(self) -> list[Figures]:
+        """How its links fare, one for each that is up."""
+        return [found for each in self.sessions if (found := each.figures) is not None]
+
+    @property
     def streams(self) -> int:
         """Open streams."""
         return sum(len(each.session.streams) for each in self.sessions)
@@ -177,6 +183,7 @@ class Worker:
             "streams": self.streams,
             "waiting": len(self.lobby),
             "kept_kib": sum(each.session.outbox.kept_bytes for each in self.sessions) >> 10,
+            "paths": "; ".join(map(str, self.paths)),
             "targets": ",".join(f"{mapping.called}:{mapping.port}" for mapping in self.mappings.values()),
         }
 

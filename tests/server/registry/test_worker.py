@@ -24,6 +24,7 @@ from aero.core.messages import (
 )
 from aero.errors import PortError, StreamError
 from aero.limits import Limits
+from aero.net.link import Figures
 from aero.server.policy.permission import Permission
 from aero.server.registry import terms
 from aero.server.registry import worker as module
@@ -53,6 +54,7 @@ class Session:
         self.name, self.alive, self.doubtful, self.lived_at = name, alive, doubtful, float("-inf")
         self.flows: Any = None
         self.transport = transport if alive else ""
+        self.figures = Figures(transport, 0.25, 12_500_000, 2048, 65536, "cubic") if alive else None
         self.end: Any = None
         self.told: list[Answer] = []
         self.byes: list[int] = []
@@ -196,6 +198,8 @@ def test_what_it_says_of_itself(home: Home) -> None:
     state = some.state()
     assert (state["links"], state["sessions"], state["streams"]) == (3, 4, 3)
     assert some.transports == ["tcp", "wss"] and state["transports"] == "tcp,wss"
+    assert str(state["paths"]).split("; ")[0] == "wss 0.25 ms 12.5 MB/s 2/64 KiB cubic"
+    assert len(some.paths) == 3
     assert (state["kept_kib"], state["targets"]) == (11, "web:20001,ssh:20002")
 
 
