@@ -94,6 +94,8 @@ class Limits:
     # Lines of htpasswd that a target may have, and names of its own.
     TARGET_LOGINS = 64
     TARGET_DOMAINS = 8
+    # Names whose targets are away, remembered to say so: some 300 bytes each.
+    DOMAINS_AWAY = 4096
     # Passwords of visitors that are being looked at, one after the other, each for up to a third of a second, and how
     # many of them one address may have under way: a browser and a script. Digests of those that were right, 150 bytes
     # each: as many as people use within a day.

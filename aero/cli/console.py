@@ -129,7 +129,8 @@ def _rows(worker: dict[str, Any], now: datetime) -> list[list[str]]:
 def _listening(target: dict[str, Any]) -> str:
     if not target.get("open", True):
         return "closed"
-    where = target["listen"] or "the HTTP mux only"
+    places = [target["listen"], *target.get("domains", ())]
+    where = ", ".join(filter(None, places)) or "the HTTP mux only"
     return where if target.get("healthy", True) else f"{where} (down: {target['why']})"
 
 

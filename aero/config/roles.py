@@ -39,6 +39,13 @@ class ServerConfig(table.ServerOptions):
                 f"{given.place('tls-key')}: {len(config.tls_certs)} certificates and {len(config.tls_keys)} keys;"
                 " give one --tls-key for each --tls-cert, in the same order"
             )
+        wild = [glob for glob in config.target_domains if "*" in glob or "?" in glob]
+        if wild and not config.domain and not set(config.mux_hosts) - {"*"}:
+            warning = (
+                f"{given.place('target-domains')} {wild[0]} may match the name of this server itself, which a target"
+                " could claim then: name it by --mux-host"
+            )
+            config = config.replace(warnings=(*config.warnings, warning))
         if config.mux_tls and not config.tls_certs:
             raise ConfigError(f"{given.place('mux-tls')} needs a certificate, write --tls-cert FILE too")
         return config

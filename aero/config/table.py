@@ -193,6 +193,11 @@ class ServerOptions(RoleOptions):
         "Host names that a mux without --domain answers to, besides localhost, or * for any (default: any, but"
         " localhost only where the mux listens on this machine alone)", show=",".join, part="mux",
     )  # fmt: skip
+    target_domains: tuple[str, ...] = option(
+        "target-domains", "LIST", values.domain_globs, (),
+        "Host names that targets may have by ?domain=NAME, as in *.apps.example.org, where no user's rule says which"
+        " (default: none)", show=",".join, live=True, part="mux",
+    )  # fmt: skip
     mux_strict: bool = flag(
         "mux-strict",
         "By path, take tags and target names in lower case only, and no worker's ids: for rules of a proxy in front",

@@ -82,6 +82,13 @@ def header_host(text: str) -> str:
     return check_host(text)
 
 
+def domains(text: str) -> tuple[str, ...]:
+    """Host names, joined by +."""
+    from aero.domains import check_domain
+
+    return _some([check_domain(each) for each in text.split("+")], Limits.TARGET_DOMAINS)
+
+
 def header_lines(text: str) -> tuple[str, ...]:
     """``NAME:VALUE`` joined by +, or in ``@FILE`` one a line, where values may be secrets or have a + in them."""
     from aero.headers import check_line
@@ -193,6 +200,13 @@ OPTIONS: dict[str, TargetOption] = {
             group_key,
             "The group's key, the same at all its workers; needed where the server knows no users",
             needs="group",
+        ),
+        TargetOption(
+            "domain",
+            "NAMES",
+            domains,
+            "Host names, joined by +, under which the mux serves this target and nothing else, as far as the server"
+            " lets it have them",
         ),
         TargetOption("host", "NAME", header_host, "The mux writes this Host, in place of the visitor's"),
         TargetOption(

@@ -204,6 +204,13 @@ def mux_hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
+def domain_globs(text: str) -> tuple[str, ...]:
+    """Globs of host names, in lower case."""
+    from aero.domains import check_glob
+
+    return tuple(check_glob(part.strip()) for part in text.split(","))
+
+
 SAME = "same"  # the port that workers dial
 
 

@@ -44,6 +44,7 @@ from aero.server.links.roll import read as read_roll
 from aero.server.links.sessions import Sessions
 from aero.server.policy.proxies import Trust
 from aero.server.present import Present
+from aero.server.registry.domains import Domains, Reserved
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.ports import Ports
 from aero.server.registry.quotas import Quotas
@@ -139,7 +140,12 @@ class Server:
         if config.hooks or config.hook_asks:
             self._start_hooks(config)
         self.registry.keep_access(self._access)
-        self.registry.by_http = bool(mux_socks or mux_tls_socks or SAME in config.mux)
+        if mux_socks or mux_tls_socks or SAME in config.mux:
+            self.registry.domains = Domains(
+                config.target_domains,
+                Reserved(config.mux_hosts, config.domain),
+                self._certificates.covers if config.tls_certs else None,
+            )
         if config.listen_unix:
             from aero.server.registry.doors import sockets
 
@@ -302,6 +308,9 @@ class Server:
             if config.users and "users" not in changed:
                 changed.append(f"users ({config.users})")
         present.config = config
+        if self.registry.domains is not None and self.registry.domains.globs != config.target_domains:
+            self.registry.domains.globs = config.target_domains
+            self.registry.enforce()
         if self._access is not None:
             self._access.reopen()
         if certificates:

@@ -127,7 +127,9 @@ def run(
         host = app.ground.outlets.last.endpoint.host
         host = "localhost" if host in EVERYWHERE else host  # dialled so, it is this machine
         where = f"the HTTP mux of {host} only" if target.setting("auth") else str(Address(host, port))
-        log.info("target mapped", target=target, at=where)
+        names = target.setting("domain")
+        own = {"domain": ", ".join(names)} if isinstance(names, tuple) else {}
+        log.info("target mapped", target=target, at=where, **own)
         try:
             print(f"{target.name}@{target.where} -> {where}", flush=True)
         except OSError:

@@ -142,7 +142,7 @@ def test_every_long_option_works_with_one_dash(roles: Roles, command: str, tmp_p
         "tls-cert": "/c.pem", "tls-key": "/k.pem",
         "domain": "d.org", "resume": "7", "drain": "3", "lease-days": "9", "run-as": "nobody",
         "api-token": "token", "auth-next": "code-2", "trust-proxy": "10.0.0.0/8", "proxy-protocol": "::1",
-            "mux-head": "16K", "mux-host": "a.org", "mux-idle": "9",
+            "mux-head": "16K", "mux-host": "a.org", "target-domains": "b.org", "mux-idle": "9",
         "state": "/s", "log": "/l", "log-format": "json", "log-size": "1M", "aead": "openssl",
         "congestion": "cubic",
         "memory": "64M", "link-path": "/p", "tag": "nas", "user": "ci", "allow": "127.0.0.1:*", "users": "users.toml",

@@ -16,11 +16,13 @@ from aero.core.packing import Packer
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
+from aero.domains import check_domain, check_glob
 from aero.errors import ConfigError, DialError, LinkClosed, Rejected, RemoteProtocolError, SecurityError
 from aero.net import proxy as proxies
 from aero.proxies import Proxy
 from aero.server.httpmux import doorman
 from aero.server.policy import passwords, permission
+from aero.server.registry import domains
 from tests.core.joined import PLAIN, SCRATCH
 from tests.fuzz import carriage, mux, passage
 from tests.fuzz.guided import Target
@@ -271,6 +273,18 @@ def fuzz_basic(data: bytes) -> None:
     assert logins is not None and len(logins.proofs) == 1
 
 
+def fuzz_domain(data: bytes) -> None:
+    """A target's own host name, as a worker says it, and the Host of who asks for one."""
+    try:
+        name = check_domain(data.decode("utf-8", "surrogateescape"))
+    except ConfigError:
+        name = ""
+    if name:
+        assert check_domain(name) == check_glob(name) == name and domains.bare(name.encode()) == name.encode()
+        assert domains.bare(name.upper().encode() + b".:80") == name.encode()
+    domains.bare(data)
+
+
 def fuzz_proxy(data: bytes) -> None:
     """What a proxy says, in pieces: each kind of proxy, with a login and without."""
     proxy = _PROXIES[data[0] % len(_PROXIES)] if data else _PROXIES[0]
@@ -429,6 +443,11 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
             b"\3\5\2\1\0\5\0\0\3\1x\0\0",
         ],
         _PROXY_WORDS,
+    ),
+    "domain": (
+        fuzz_domain,
+        [b"app.example.org", b"xn--bcher-kva.example", "bücher.example".encode(), b"A-b.c."],
+        [b".", b"-", b"xn--", b":80", b"localhost", b"127.0.0.1", b"\xc3\xbc", b"\xe3\x80\x82", b"[::1]"],
     ),
     "basic": (
         fuzz_basic,

@@ -304,6 +304,7 @@ class Api:
 
     def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:
         mux, tag, access = self._mux, worker.tag, mapping.access
+        names = [each.decode() for each in mapping.domains]
         counts: dict[str, Any] = {"streams": mapping.streams}
         if mapping.owner.proto == UDP:
             counts = {"flows": mapping.streams, "drops": mapping.drops.counts}
@@ -314,6 +315,7 @@ class Api:
             "listen": ", ".join(mapping.addresses),
             **({"open": access.is_open(monotonic())} if access is not None else {}),
             **({"auth": True} if mapping.logins is not None else {}),
+            **({"domains": names} if names else {}),
             "healthy": mapping.health is None or mapping.health.in_order,
             "why": logs.clean(mapping.health.why)
             if mapping.health is not None and not mapping.health.in_order
@@ -321,7 +323,7 @@ class Api:
             **counts,
             "bytes_in": mapping.bytes_in,
             "bytes_out": mapping.bytes_out,
-            "url": target_url(mux, self._ground.present.config.domain, tag, mapping.name, seen_as)
+            "url": target_url(mux, self._ground.present.config.domain, tag, mapping.name, seen_as, *names[:1])
             if mux and mapping.owner.proto == TCP
             else None,
         }

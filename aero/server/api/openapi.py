@@ -57,6 +57,7 @@ SCHEMAS: dict[str, Schema] = {
                 "type": "boolean",
                 "description": "True where the mux asks visitors for a password, and nothing else leads there",
             },
+            "domains": {"type": "array", "items": TEXT, "description": "Host names of its own at the mux"},
             "healthy": {
                 "type": "boolean",
                 "description": "False while its worker sees that it does not work",
@@ -73,7 +74,7 @@ SCHEMAS: dict[str, Schema] = {
             "bytes_out": {**COUNT, "description": "From the target to visitors"},
             "url": {"type": ["string", "null"], "description": "Its HTTP address, null when the mux is off"},
         },
-        optional=("streams", "flows", "drops", "open", "auth"),
+        optional=("streams", "flows", "drops", "open", "auth", "domains"),
     ),
     "Worker": _object(
         {

@@ -19,6 +19,7 @@ from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
 from aero.server.policy.balance import COOKIE, HASH
 from aero.server.registry.claims import SILENCE_S
+from aero.server.registry.domains import bare
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.pool import Pool
@@ -35,12 +36,12 @@ _STRICTLY_BY_PATH = re.compile(rb"/([0-9a-z-]{1,63})()/([0-9a-z-]{1,63})(?:(/.*)
 _BY_HOST = re.compile(rb"([0-9a-z-]{1,63})(@|%40|%23)?\.([0-9a-z-]{1,63})\.")
 #: Names of this machine that no other can have (RFC 6761, section 6.3).
 _LOOPBACK = re.compile(rb"(?:.+\.)?localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
-_PORT = re.compile(rb":[0-9]*\Z")
 
 
 class Destination(NamedTuple):
     """What a request asks for. ``who``: a tag or a cid, ``name``: a target's; ``prefix``: what is taken off the
-    path, as the visitor wrote it, which leaves ``path``; ``host``: what the target gets to see as Host.
+    path, as the visitor wrote it, which leaves ``path``; ``host``: what the target gets to see as Host; ``domain``: the
+    target's own name by which it was asked for.
     """
 
     who: str
@@ -49,6 +50,7 @@ class Destination(NamedTuple):
     prefix: bytes
     path: bytes
     host: bytes
+    domain: bytes = b""
 
     def said(self, why: str = "") -> dict[str, str]:
         """What a page says of it."""
@@ -104,6 +106,12 @@ class Router:
 
         ``vouched``: a trusted proxy says which host the visitor asked for.
         """
+        domains = self._registry.domains
+        claimed = domains.find(request.host) if domains is not None and domains.names else None
+        if claimed is not None:
+            return Destination(
+                claimed.tag, False, claimed.name, b"", request.target, request.host, claimed.host
+            )
         if not self._domain:
             by_path = _by_path if len(request.target) <= CACHED_BYTES else _by_path.__wrapped__
             found = by_path(request.target, request.host, self._strict, None if vouched else self._hosts)
@@ -128,10 +136,13 @@ class Router:
 
     def is_targets(self, host: bytes) -> bool:
         """Whether a host name is that of one target, all of whose paths are its own."""
+        domains = self._registry.domains
+        if domains is not None and domains.find(host) is not None:
+            return True
         return bool(self._domain) and self._host_match(host) is not None
 
     def _host_match(self, host: bytes) -> re.Match[bytes] | None:
-        host = _PORT.sub(b"", host).rstrip(b".").lower()
+        host = bare(host)
         return _BY_HOST.fullmatch(host[: 1 - len(self._ending)]) if host.endswith(self._ending) else None
 
     def mappings(self, wanted: Destination, request: Request, visitor: str) -> list[Mapping] | Page:
@@ -147,6 +158,8 @@ class Router:
         else:
             pool = self._registry.pool(wanted.who, wanted.name)
             ready = self._pooled(pool, request, visitor) if pool is not None else []
+            if wanted.domain:
+                ready = [each for each in ready if wanted.domain in each.domains]
             closed = (
                 pool is not None
                 and pool.guarded
@@ -272,7 +285,7 @@ def _sickness(mapping: Mapping | None) -> str:
 
 def _is_own(host: bytes, hosts: frozenset[bytes]) -> bool:
     """Whether a request was meant for this mux: a web page whose name was made to lead here asks for that name."""
-    name = _PORT.sub(b"", host).rstrip(b".").lower()
+    name = bare(host)
     return not name or name in hosts or _LOOPBACK.fullmatch(name) is not None
 
 

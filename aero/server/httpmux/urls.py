@@ -16,13 +16,17 @@ class Face(NamedTuple):
     scheme: str = "http"
 
 
-def target_url(mux: Face, domain: str, tag: str, target: str, seen_as: str = "localhost") -> str:
-    """Where a browser finds a target: by path, or with ``domain`` by host name.
+def target_url(
+    mux: Face, domain: str, tag: str, target: str, seen_as: str = "localhost", own: str = ""
+) -> str:
+    """Where a browser finds a target: by path, with ``domain`` by host name, or by a name of its ``own``.
 
     ``seen_as``: the server's name for visitors, where ``mux`` names none.
     """
     (host, number), scheme = mux
     port = "" if number == _PORTS[scheme] else f":{number}"
+    if own:
+        return f"{scheme}://{own}{port}/"
     if domain:
         return f"{scheme}://{tag}.{target}.{domain}{port}/"
     host = seen_as if host in EVERYWHERE else host

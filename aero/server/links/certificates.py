@@ -108,6 +108,10 @@ class Certificates:
             self._look()
         return self._loaded[0].context
 
+    def covers(self, name: str) -> bool:
+        """Whether one of those that were read is for a name, in lower case."""
+        return any(each.covers(name) for each in self._loaded)
+
     def pin(self) -> str:
         """The first one's. Raises NetworkError."""
         self.context()

@@ -6,9 +6,10 @@ import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Callable
 
-from aero.address import HOST_CHARS, NAME_CHARS
+from aero.address import NAME_CHARS
 from aero.config import values
 from aero.config.hints import instead
+from aero.domains import check_glob
 from aero.errors import ConfigError
 from aero.server.policy.rules import DAY, MONTH, PROTOCOLS, Quota
 
@@ -57,18 +58,7 @@ def _name_globs(value: Any) -> tuple[str, ...]:
 
 
 def _domain_globs(value: Any) -> tuple[str, ...]:
-    found = []
-    for glob in _items(value):
-        lower = glob.lower().rstrip(".")
-        labels = lower.split(".")
-        good = all(re.fullmatch(r"[a-z0-9*?](?:[a-z0-9*?-]*[a-z0-9*?])?", label) for label in labels)
-        if not good or len(lower.replace("*", "")) > HOST_CHARS:
-            raise ConfigError(
-                f"{glob!r} matches nothing: host names are letters, digits and hyphens between dots,"
-                " as in *.ci.example.org"
-            )
-        found.append(lower)
-    return tuple(found)
+    return tuple(check_glob(each) for each in _items(value))
 
 
 def _protocols(value: Any) -> tuple[str, ...]:

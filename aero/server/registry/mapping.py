@@ -89,6 +89,12 @@ class Provider(Protocol):
 CLOSED = "closed"
 
 
+def names_in(options: Options) -> list[str]:
+    """The host names that a target's options ask for."""
+    found = options.get("domain", [])
+    return found if isinstance(found, list) else []
+
+
 class Among(Protocol):
     """Mappings of which one is chosen (registry/pool.py)."""
 
@@ -148,6 +154,7 @@ class Mapping:
         self.access = Access() if options.get("access") == CLOSED else None
         self.alteration = Alteration.of(options)  # None: the mux passes requests as they came
         self.health = Health(options) if "check" in options else None
+        self.domains = tuple(each.encode() for each in names_in(options))  # its own at the mux
         self.logins = Logins.of(options)  # None: nobody has to say who he is
         self.door: Door
         self._give_way = give_way

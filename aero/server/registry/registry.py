@@ -15,7 +15,7 @@ import gevent
 from aero import logs
 from aero.address import TCP, UDP, Address
 from aero.core.codes import Close
-from aero.core.messages import Wanted
+from aero.core.messages import Options, Wanted
 from aero.errors import ConfigError, PortError, Rejected
 from aero.host.holder import port_holder
 from aero.limits import Limits
@@ -45,6 +45,7 @@ from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
 
 if TYPE_CHECKING:
+    from aero.server.registry.domains import Domains
     from aero.server.registry.doors.sockets import Sockets
 
 log = logs.get("registry")
@@ -73,7 +74,9 @@ class Registry:
         for each in ports.values():
             each.reserve(self.tenants.users.named_ports())
         self.workers: dict[str, Worker] = {}  # by cid
-        self.by_http = False  # a mux leads to targets: the app's to say, before the first worker comes
+        self.domains: Domains | None = (
+            None  # the app's to set, before the first worker comes; None: there is no mux
+        )
         self.leaving = False  # the server is going down: no target is mapped any more
         self.events = events
         self.counters = counters
@@ -124,10 +127,16 @@ class Registry:
 
     def enforce(self) -> None:
         """Ends what the rules forbid of what is here."""
-        enforce(self.tenants, self.workers.values(), self._may_keep)
+        enforce(self.tenants, self.workers.values(), self._why_not_kept)
 
-    def _may_keep(self, worker: Lodger, mapping: Mapping) -> bool:
-        return self._ports[mapping.owner.proto].may_have(mapping.port, worker.tenant.ports)
+    def _why_not_kept(self, worker: Lodger, mapping: Mapping) -> str:
+        if not self._ports[mapping.owner.proto].may_have(mapping.port, worker.tenant.ports):
+            return f"port {mapping.port} is not for this target any more"
+        return self.may_claim(worker, mapping.options)
+
+    def may_claim(self, worker: Lodger, options: Options) -> str:
+        """Why a target of a worker may not have the host names that it asks for; "" where it may."""
+        return self.domains.why_not(worker.tenant.rule, options) if self.domains is not None else ""
 
     def add(self, user: str, tag: str, host: str, identity: str, address: str, login: str = "") -> Worker:
         """A new worker with a cid of its own; ``login``: the name under which it has proved itself.
@@ -204,9 +213,11 @@ class Registry:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
         if self.leaving:  # a registration that was under way, or on its way
             raise PortError("the server is going down", final=False)
-        if "auth" in wanted.options and not self.by_http:
-            raise ConfigError("auth: the server has no HTTP mux (--mux off), which would ask for passwords")
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
+        if self.domains is not None:
+            self.domains.check(owner, wanted.options)
+        elif {"auth", "domain"} & wanted.options.keys():
+            raise ConfigError("auth= and domain= need the server's HTTP mux, which is off (--mux off)")
         whose, identity = owner, worker.identity
         if "group" in wanted.options:
             if wanted.options.get("access") == CLOSED:
@@ -323,6 +334,7 @@ class Registry:
             local=mapping.local,
             listen=", ".join(mapping.addresses),
             **({"group": group.owner.name} if group is not None else {}),
+            **({"domains": b", ".join(mapping.domains).decode()} if mapping.domains else {}),
         )
 
     def _leads_back(self, worker: Worker, local: str, proto: str) -> bool:
@@ -365,6 +377,8 @@ class Registry:
             pool = self._pools.setdefault((tag, name), Pool())
             pool.add(mapping)
             mapping.pools.append(pool)
+            if self.domains is not None:
+                self.domains.add(mapping)
             if self.sockets is not None and len(pool.members) == 1:
                 self.sockets.open(self._tcp, tag, name, pool)
         group = _group(mapping)
@@ -376,6 +390,8 @@ class Registry:
         if group is not None:
             group.pool.remove(mapping)
         pool = self.pool(mapping.worker.tag, mapping.name)
+        if self.domains is not None:
+            self.domains.remove(mapping, withdrawn=mapping.worker.cid in self.workers and not self.leaving)
         if pool is not None and mapping in pool.members:
             pool.remove(mapping)
             if not pool.members:

@@ -148,10 +148,12 @@ class Tenants:
         return any(rule and rule.expires for rule in (self.users.default, *self.users.rules.values()))
 
 
-def enforce(tenants: Tenants, workers: Iterable[Lodger], in_range: Callable[[Lodger, Mapping], bool]) -> None:
+def enforce(
+    tenants: Tenants, workers: Iterable[Lodger], why_not_kept: Callable[[Lodger, Mapping], str]
+) -> None:
     """Ends what the present rules forbid of what is here: whole workers, or single targets with their streams.
 
-    ``in_range``: whether a mapping's port may still be its user's.
+    ``why_not_kept``: why a mapping's port or names may not be its user's any more; "" where they may.
     """
     for worker in list(workers):
         tenant = worker.tenant
@@ -164,8 +166,7 @@ def enforce(tenants: Tenants, workers: Iterable[Lodger], in_range: Callable[[Lod
             continue
         for mapping in list(worker.mappings.values()):
             why = tenant.may_offer(mapping.name, mapping.owner.proto, mapping.options)
-            if not why and not in_range(worker, mapping):
-                why = f"port {mapping.port} is not for this target any more"
+            why = why or why_not_kept(worker, mapping)
             if not why and tenant.rule.max_targets:
                 before = [each for one in tenant.workers.values() for each in one.mappings.values()]
                 if mapping not in before[: tenant.rule.max_targets]:

@@ -11,6 +11,7 @@ from typing import Callable
 
 from aero.address import NAME, TCP, UDP
 from aero.core.messages import MAX_RATE, Option, Options
+from aero.domains import check_domain
 from aero.errors import ConfigError
 from aero.headers import check_field, check_host, check_line
 from aero.htpasswd import check_line as check_login
@@ -99,6 +100,13 @@ def one_text(check: Callable[[str], str]) -> Callable[[Option], Option]:
     return read_one
 
 
+def domain(text: str) -> str:
+    """A host name as it is written here. Raises ConfigError."""
+    if check_domain(text) != text:
+        raise ConfigError(f"{text[:60]!r} is not written as names are: in lower case, as DNS has them")
+    return text
+
+
 def networks_text(value: Option) -> Option:
     """Networks that visitors come from, as they are written."""
     networks(value)
@@ -112,6 +120,7 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
     "auth": texts(check_login, Limits.TARGET_LOGINS),
     "balance": word(*BALANCES),
     "check": text("tcp|http:/[!-~]{0,255}", "tcp or http:/path"),
+    "domain": texts(domain, Limits.TARGET_DOMAINS),
     "every": number(1, 3600),
     "fails": number(1, 20),
     "passes": number(1, 20),

@@ -23,6 +23,7 @@ from aero.core.messages import (
     Answer,
     Decline,
     Look,
+    Options,
     Wanted,
 )
 from aero.core.stream import Receiver, Stream
@@ -75,6 +76,9 @@ class Home(Protocol):
     rates: ServerRates
     permits: Permits | None  # None: nobody is asked
     lacks: tuple[str, ...]  # options of targets that this host cannot honour
+
+    def may_claim(self, worker: Worker, options: Options) -> str:
+        """Why a target may not have the host names that it asks for; "" where it may."""
 
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
         """Listens for a target's visitors, or says what to wait for. Raises PortError."""
@@ -299,7 +303,11 @@ class Worker:
             return Answer(
                 target_id, name, known.port, tuple(known.addresses), known.told
             )  # our first answer was lost
-        denied = self.tenant.may_offer(name, wanted.proto, options) or self._out_of_bounds(local)
+        denied = (
+            self.tenant.may_offer(name, wanted.proto, options)
+            or self._out_of_bounds(local)
+            or self._home.may_claim(self, options)
+        )
         if denied:
             return Answer(target_id, name, error=DENIED, text=denied)
         if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:

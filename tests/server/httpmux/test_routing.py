@@ -36,6 +36,8 @@ class Registry:
     def tagged(self, tag: str) -> list[Any]:
         return [worker for worker in self.workers.values() if worker.tag == tag]
 
+    domains: Any = None
+
     def pool(self, tag: str, name: str) -> Pool | None:
         pool = Pool()
         for worker in self.tagged(tag):

@@ -24,6 +24,14 @@ def test_addresses(mux: Address, domain: str, url: str) -> None:
     assert target_url(Face(mux), domain, "nas", "web", "seen.example") == url
 
 
+def test_a_name_of_its_own() -> None:
+    assert (
+        target_url(Face(Address("::", 443), "https"), "d.org", "nas", "web", own="app.org")
+        == "https://app.org/"
+    )
+    assert target_url(Face(Address("::", 81)), "", "nas", "web", "seen", "app.org") == "http://app.org:81/"
+
+
 def test_a_server_that_was_reached_by_its_ipv6_address() -> None:
     assert (
         target_url(Face(Address("::", 4000)), "", "nas", "web", "2001:db8::1")

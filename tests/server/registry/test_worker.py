@@ -85,6 +85,9 @@ class Home:
         self.refusal: PortError | None = None
         self.removed: list[str] = []
 
+    def may_claim(self, worker: Worker, options: Options) -> str:
+        return ""
+
     def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Any:
         if self.refusal is not None:
             raise self.refusal

@@ -78,7 +78,7 @@ class TargetRow {
     write(this.local, target.local);
     this.target = target;
     const closed = target.open === false;
-    const where = closed ? words.closed : target.listen || words.muxOnly;
+    const where = closed ? words.closed : [target.listen, ...(target.domains || [])].filter(Boolean).join(", ") || words.muxOnly;
     write(this.where, target.healthy === false ? `${where} – ${words.down(target.why)}` : where);
     this.switch.hidden = target.open === undefined;
     write(this.switch, closed ? words.openIt : words.closeIt);
