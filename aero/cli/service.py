@@ -223,8 +223,7 @@ def systemd(role: Role, start: Sequence[str]) -> Plan:
             _check_readable(path)
     given = {option: value for option, value in role.given.items() if option not in SYSTEMD_OWN}
     loaded = {secret.option: secret.file for secret in role.secrets}
-    if "config" in given:
-        loaded["config"] = str(given.pop("config"))
+    loaded.update({name: values.path(str(given.pop(name))) for name in ("config", "users") if name in given})
     folder = f"/run/{role.name}.d"
     words = [*start, role.word, *_argv(given, {})]
     words += [f"--{name}={'@' if name in SECRETS else ''}{folder}/{name}" for name in loaded]

@@ -162,6 +162,16 @@ def test_a_code_from_a_file(host: Host, capsys: pytest.CaptureFixture[str]) -> N
     assert "--auth=@/run/aero-client-nas.d/auth" in unit_words(unit)
 
 
+def test_the_unit_of_a_server_carries_the_users(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    unit = install(capsys, "--systemd", "server", "--users", "/etc/aero/users.toml", "--port", "8443")
+    folder = "/run/aero-server.d"
+    assert copies(unit) == {"/etc/aero/users.toml": f"{folder}/users"}
+    assert f"--users={folder}/users" in unit_words(unit)
+    assert "--users=/etc/aero/users.toml" in cron_words(
+        install(capsys, "--cron", "server", "--users", "/etc/aero/users.toml")
+    )
+
+
 def test_a_configuration_file_keeps_what_stands_in_it(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     code, file = host.folder / "code", host.folder / "worker.toml"
     code.write_text("geheim\n")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
+import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +198,111 @@ def test_a_worker_bounds_where_its_own_targets_may_be(lab: Lab, echo: int) -> No
     assert echoes(worker.port("near"))
     assert is_reset(worker.port("named"))
     worker.says(f"no address of {name} is allowed here|does not resolve")
+
+
+def status(mux: int, path: str) -> int:
+    """What the mux answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{mux}{path}") as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def answers_http(connection: socket.socket) -> None:
+    """A service that answers one request."""
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+
+def came(sock: socket.socket) -> bool:
+    """Whether a datagram has come."""
+    return bool(select.select([sock], [], [], 0.1)[0])
+
+
+def test_a_rule_says_which_way_its_targets_are_reached(lab: Lab, users: Users, echo: int) -> None:
+    users.write(ci='protocols = "http"', nas='protocols = "tcp,udp"\nmax-streams = 2')
+    mux = free_ports(1)[0]
+    server = lab.server("--users", str(users.file), "--mux", f"127.0.0.1:{mux}", code="")
+    web = services.serve(lab, answers_http)
+    ci = lab.worker(server, *users.options("ci"), code="", tag="", targets={"web": web})
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("127.0.0.1", 0))
+    datagrams.settimeout(10)
+    udp_port = datagrams.getsockname()[1]
+    nas = lab.worker(
+        server, *users.options("nas", "--target", f"dns@127.0.0.1:{udp_port}/udp"),
+        code="", tag="", targets={"web": web, "db": echo},
+    )  # fmt: skip
+    assert ci.port("web") and nas.port("db")
+    assert status(mux, "/ci/web/") == 200 and status(mux, "/nas/web/") == 403
+    assert is_reset(ci.port("web"))
+
+    # Of two streams at once one may be a flow.
+    first = connect(nas.port("db"))
+    assert exchange(first)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as visitor, first:
+        visitor.connect(("127.0.0.1", nas.port("dns")))
+        visitor.settimeout(10)
+        poll("the flow", lambda: visitor.send(b"ping") and came(datagrams))
+        assert is_reset(nas.port("db")), "the second stream would be the third"
+    users.write(ci='protocols = "http,tcp"', nas="")
+    server.send(signal.SIGHUP)
+    poll("the rules to be others", lambda: status(mux, "/nas/web/") == 200)
+    with connect(ci.port("web")) as visitor:
+        visitor.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert visitor.recv(100).startswith(b"HTTP/1.1 200")
+    datagrams.close()
+
+
+ROUNDS = 6
+
+
+def test_rules_that_change_under_load_disturb_nobody_else(lab: Lab, users: Users, echo: int) -> None:
+    """Six reloads while both workers' streams are in full swing: one user's targets go one by one, with their streams;
+    his other one's and the other user's do not miss a byte.
+    """
+    users.write(ci="", nas="")
+    server = lab.server("--users", str(users.file), code="")
+    ci = lab.worker(server, *users.options("ci"), code="", tag="",
+                    targets={"web": echo, **{f"t{number}": echo for number in range(ROUNDS)}})  # fmt: skip
+    nas = lab.worker(server, *users.options("nas"), code="", tag="", targets={"db": echo})
+    going, moved = threading.Event(), [0] * 4
+    going.set()
+
+    def pump(number: int, port: int) -> None:
+        with connect(port) as visitor:
+            chunk = bytes(range(256)) * 64
+            while going.is_set():
+                visitor.sendall(chunk)
+                got = b""
+                while len(got) < len(chunk):
+                    more = visitor.recv(65536)
+                    assert more, "the stream of somebody else ended"
+                    got += more
+                assert got == chunk
+                moved[number] += len(chunk)
+
+    ports = [ci.port("web"), nas.port("db"), nas.port("db"), nas.port("db")]
+    with ThreadPoolExecutor(len(ports)) as pool:
+        pumps = [pool.submit(pump, number, port) for number, port in enumerate(ports)]
+        try:
+            poll("all to move", lambda: all(moved))
+            for number in range(ROUNDS):
+                before = list(moved)
+                left = ",".join(f"t{each}" for each in range(number + 1, ROUNDS))
+                with connect(ci.port(f"t{number}")) as visitor:
+                    assert exchange(visitor)
+                    users.write(
+                        ci=f'targets = "web,{left or "none"}"\nlimit = "{50 + number}MB"',
+                        nas=f'limit = "{60 + number}MB"',
+                    )
+                    server.send(signal.SIGHUP)
+                    assert ended(visitor), "the stream to what is forbidden has ended"
+                poll("all to go on", lambda before=before: all(a > b for a, b in zip(moved, before)))  # type: ignore[misc]
+        finally:
+            going.clear()
+    for each in pumps:
+        each.result()
+    assert min(moved) >= (ROUNDS + 1) * 16_384

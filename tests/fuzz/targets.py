@@ -24,7 +24,7 @@ from aero.server.httpmux import doorman
 from aero.server.policy import passwords, permission
 from aero.server.registry import domains
 from tests.core.joined import PLAIN, SCRATCH
-from tests.fuzz import carriage, mux, passage
+from tests.fuzz import carriage, mux, operator, passage
 from tests.fuzz.guided import Target
 
 PASSWORD = spake2plus.Password(0x1234567, 0x89ABCDE)
@@ -334,6 +334,8 @@ _CONTROLS = [
     messages.Registered(_ANSWERS),
     messages.Unregister((1, 2)),
     messages.Seen((messages.Look(1, "no"), messages.Look(2))),
+    messages.AddedTargets((messages.Added("db", "h:5432"), messages.Added("dns", "unix:/c", "udp", 53))),
+    messages.Declined((messages.Decline("db", "tcp", "no"),)),
     messages.Unknown("x"),
 ]
 _PACKED = [
@@ -365,8 +367,13 @@ _JOINS = [
     messages.JoinNew("1", 60, "i", "t", "h"),
     messages.JoinBeside("1", 60, "s", "x"),
     messages.JoinTakeOver("1", 60, "s", "x", 2, 7),
+    messages.JoinInvited("1", "h", "abcd", "spake2plus$A"),
 ]
-_JOINEDS = [messages.JoinedNew("1", "c", "s", "x", 60), messages.JoinedAgain("1", "s", 7)]
+_JOINEDS = [
+    messages.JoinedNew("1", "c", "s", "x", 60),
+    messages.JoinedAgain("1", "s", 7),
+    messages.Welcome("1", "ci+abcd", "t", "h:1"),
+]
 _LINK_FRAMES = [
     frames.pack(frames.PING, 0, bytes(8)),
     frames.pack(frames.PONG, 0, b"\0" * 7 + b"\1"),
@@ -468,4 +475,5 @@ TARGETS: dict[str, tuple[Target, list[bytes], list[bytes]]] = {
     ),
     **carriage.TARGETS,
     **passage.TARGETS,
+    **operator.TARGETS,
 }

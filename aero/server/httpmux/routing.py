@@ -18,6 +18,7 @@ from aero.server.httpmux import sticky
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
 from aero.server.policy.balance import COOKIE, HASH
+from aero.server.policy.rules import HTTP
 from aero.server.registry.claims import SILENCE_S
 from aero.server.registry.domains import bare
 from aero.server.registry.lobby import Lobby
@@ -318,13 +319,13 @@ def _by_path(
 
 
 #: The page for a refusal, by its reason (registry/admission.py).
-_REFUSALS = {"visitors": "not let in", "quota": "quota"}
+_REFUSALS = {"visitors": "not let in", "protocol": "not let in", "quota": "quota"}
 
 
 def admitted(mappings: list[Mapping], visitor: str, wanted: Destination) -> list[Mapping] | Page:
     """Those of some mappings that let a visitor in now; the page that says why none does. ``visitor``: ip:port."""
     ip = address_in(visitor)
-    reasons = [mapping.why_not(ip) for mapping in mappings]
+    reasons = [mapping.why_not(ip, HTTP) for mapping in mappings]
     if not any(reasons):
         return mappings
     left = [mapping for mapping, refused in zip(mappings, reasons) if refused is None]

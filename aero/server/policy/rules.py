@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Networks = tuple[Union[IPv4Network, IPv6Network], ...]
     PortRange = tuple[int, int]  # first and last port, both included
 
-PROTOCOLS = ("tcp", "http", "udp")
+HTTP = "http"  # being reached through the mux
+PROTOCOLS = ("tcp", HTTP, "udp")
 DAY, MONTH = "day", "month"
 
 
@@ -121,6 +122,38 @@ def _compiled(glob: str) -> re.Pattern[str]:
 EVERYBODY = Rule()
 
 
+class Claims:
+    """Which tags users' rules claim. A question costs the same for one user and for ten thousand, unless their globs
+    have ``*`` and ``?`` within.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        """``rules``: of users, by name."""
+        self._exact: dict[str, tuple[int, str]] = {}  # each with its place among the rules
+        self._begin: dict[str, tuple[int, str]] = {}
+        self._other: list[tuple[int, str, str]] = []
+        for place, rule in enumerate(rules.values()):
+            for glob in rule.tags or ():
+                bare = glob.rstrip("*")
+                if "*" in bare or "?" in bare:
+                    self._other.append((place, rule.user, glob))
+                else:
+                    (self._exact if bare == glob else self._begin).setdefault(bare, (place, rule.user))
+
+    def owner(self, tag: str) -> str:
+        """The first user whose rule claims a tag; "" for none."""
+        found = [self._exact[tag]] if tag in self._exact else []
+        found += [self._begin[tag[:n]] for n in range(len(tag) + 1) if tag[:n] in self._begin]
+        best = min(found, default=None)
+        for place, user, glob in self._other:
+            if best is not None and place >= best[0]:
+                break
+            if matches((glob,), tag):
+                best = place, user
+                break
+        return best[1] if best is not None else ""
+
+
 class Proof(NamedTuple):
     """How a user proves itself: a ``verifier`` as text, or the code in ``file``. One of them is ""."""
 
@@ -140,14 +173,17 @@ class Users(NamedTuple):
         """The rule of a user, or of those who have the plain code ("")."""
         return self.rules.get(user) if user else self.default
 
-    def may_use_tag(self, rule: Rule, tag: str) -> str:
-        """Why workers under a rule may not have a tag, "" where they may; [default] has what no user claims."""
+    def may_use_tag(self, rule: Rule, tag: str, claims: Claims | None = None) -> str:
+        """Why workers under a rule may not have a tag, "" where they may; [default] has what no user claims.
+
+        ``claims``: of these rules, where somebody has made them already.
+        """
         if rule.tags is not None and not matches(rule.tags, tag):
             return f'{rule.name} allow no tag {tag} (tags = "{",".join(rule.tags)}")'
         if not rule.user:
-            for other in self.rules.values():
-                if matches(other.tags or (), tag):
-                    return f"the tag {tag} is for user {other.user}"
+            owner = (claims or Claims(self.rules)).owner(tag)
+            if owner:
+                return f"the tag {tag} is for user {owner}"
         return ""
 
     def named_ports(self) -> tuple[PortRange, ...]:

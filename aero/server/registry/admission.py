@@ -30,6 +30,7 @@ class NotAdmitted(NamedTuple):
 
 
 NOT_FROM_THERE = NotAdmitted("visitors", "the target does not let in visitors from this address")
+NOT_THIS_WAY = NotAdmitted("protocol", "the target is not served this way")
 
 
 def networks(texts: object) -> Networks:

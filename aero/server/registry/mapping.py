@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Callable, Protocol
 
-from aero.address import TCP, authority
+from aero.address import TCP, UDP, authority
 from aero.core.buckets import Rates
 from aero.core.codes import Reset
 from aero.core.datagrams import Drops
@@ -20,7 +20,7 @@ from aero.server.policy.health import Health
 from aero.server.policy.passwords import Logins
 from aero.server.policy.rules import EVERYBODY, Rule
 from aero.server.policy.shares import Shares
-from aero.server.registry.admission import NOT_FROM_THERE, Fence, NotAdmitted, address_of
+from aero.server.registry.admission import NOT_FROM_THERE, NOT_THIS_WAY, Fence, NotAdmitted, address_of
 from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.route import Route
@@ -68,6 +68,10 @@ class Provider(Protocol):
     @property
     def rushed(self) -> bool:
         """True while visitors had better wait in front of the doors: its sessions have enough streams to open."""
+
+    @property
+    def full(self) -> str:
+        """Why its user may have no further stream or flow; "" where he may."""
 
     def holder(self) -> Holder:
         """How it is."""
@@ -278,11 +282,18 @@ class Mapping:
         """Bytes from the target to visitors."""
         return self.tally.bytes_out
 
-    def why_not(self, ip: str) -> NotAdmitted | None:
-        """Why a visitor from an address is not let in now; None where he is. Every list must allow, and deny wins."""
+    def why_not(self, ip: str, by: str = TCP) -> NotAdmitted | None:
+        """Why a visitor from an address is not let in now; None where he is. Every list must allow, and deny wins.
+
+        ``by``: TCP, UDP, or HTTP for the mux.
+        """
         rule = self.worker.rule
         if self.fence is None and rule is EVERYBODY:
             return None
+        if by not in rule.protocols:
+            return NOT_THIS_WAY
+        if by == UDP and rule.max_streams and self.worker.full:
+            return NotAdmitted("streams", self.worker.full)
         if rule.visitors or rule.deny_visitors:
             address = address_of(ip)
             if address is None or not rule.may_visit(address):

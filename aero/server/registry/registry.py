@@ -106,7 +106,7 @@ class Registry:
         for ports in self._ports.values():
             ports.look_after()
         if self.tenants.bounded:
-            self.enforce()
+            gevent.spawn(self.enforce)
 
     def keep_access(self, access: AccessLog | None) -> None:
         """Where streams, flows and requests are written down from now on."""
@@ -126,8 +126,8 @@ class Registry:
                 self.quotas.watch(worker.rule)
 
     def enforce(self) -> None:
-        """Ends what the rules forbid of what is here."""
-        enforce(self.tenants, self.workers.values(), self._why_not_kept)
+        """Ends what the rules forbid of what is here, some workers a turn of the loop; blocks its greenlet."""
+        self.registrar.do(enforce(self.tenants, self.workers.values(), self._why_not_kept))
 
     def _why_not_kept(self, worker: Lodger, mapping: Mapping) -> str:
         if not self._ports[mapping.owner.proto].may_have(mapping.port, worker.tenant.ports):

@@ -7,13 +7,15 @@ what a changed rule forbids of what is there already, `enforce` ends. Without a 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from itertools import islice
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from aero.core.codes import Close
 from aero.core.messages import DENIED, Answer, Options
 from aero.errors import Rejected
-from aero.server.policy.rules import EVERYBODY, NO_USERS, Rule, Users
+from aero.server.policy.rules import EVERYBODY, NO_USERS, Claims, Rule, Users
 from aero.server.registry.mapping import Mapping
 from aero.server.store.credentials import Credential
 
@@ -32,6 +34,10 @@ class Lodger(Protocol):
     @property
     def streams(self) -> int:
         """Open streams."""
+
+    @property
+    def flows(self) -> int:
+        """Open flows, of UDP targets."""
 
     def end(self, code: int, text: str) -> None:
         """Ends every session."""
@@ -65,9 +71,9 @@ class Tenant:
 
     @property
     def full(self) -> str:
-        """Why he may have no further stream; "" where he may. Costs nothing where no rule bounds them."""
+        """Why he may have no further stream or flow; "" where he may. Costs nothing where no rule bounds them."""
         most = self.rule.max_streams
-        if not most or sum(worker.streams for worker in self.workers.values()) < most:
+        if not most or sum(worker.streams + worker.flows for worker in self.workers.values()) < most:
             return ""
         return f"{self.rule.name} allow {most} streams at once"
 
@@ -85,16 +91,29 @@ class Tenant:
             return ""
         return f"{self.rule.name} allow {most} targets"
 
+    @property
+    def granted(self) -> set[Mapping] | None:
+        """Of more targets than he may have, those that came first; None where he has no more than he may."""
+        most = self.rule.max_targets
+        if not most or sum(len(worker.mappings) for worker in self.workers.values()) <= most:
+            return None
+        return set(islice((each for one in self.workers.values() for each in one.mappings.values()), most))
+
 
 class Tenants:
     """All users who are here or have been."""
 
     def __init__(self, users: Users = NO_USERS, clock: Callable[[], float] = time) -> None:
         """``users``: their rules; ``clock`` gives Unix seconds."""
-        self.users = users
+        self._users, self._claims = users, Claims(users.rules)
         self._clock = clock
         self._tenants: dict[str, Tenant] = {}
         self.credentials: Granted | None = None  # those of workers that were invited; None: there are none
+
+    @property
+    def users(self) -> Users:
+        """Their rules."""
+        return self._users
 
     def admit(self, user: str, tag: str, login: str = "") -> Tenant:
         """The tenant of a user whose worker has arrived; ``login``: the name under which it has proved itself.
@@ -126,7 +145,7 @@ class Tenants:
             return "the server has no rules for this user any more"
         if rule.expired(self._clock()):
             return f"{rule.name} ended on {strftime('%Y-%m-%d %H:%M:%S', localtime(rule.expires))}"
-        return self.users.may_use_tag(rule, tag)
+        return self.users.may_use_tag(rule, tag, self._claims)
 
     def granted(self, login: str) -> Credential | None:
         """The credential that was proved under a name; None: something else was."""
@@ -134,7 +153,7 @@ class Tenants:
 
     def change(self, users: Users) -> None:
         """Other rules from now on; `enforce` ends what they forbid."""
-        self.users = users
+        self._users, self._claims = users, Claims(users.rules)
         for name, tenant in list(self._tenants.items()):
             rule = users.rule(name)
             if rule is not None:
@@ -150,29 +169,34 @@ class Tenants:
 
 def enforce(
     tenants: Tenants, workers: Iterable[Lodger], why_not_kept: Callable[[Lodger, Mapping], str]
-) -> None:
-    """Ends what the present rules forbid of what is here: whole workers, or single targets with their streams.
+) -> list[Callable[[], None]]:
+    """Steps, one a worker, that end what the present rules forbid of it: the whole worker, or single targets with
+    their streams. Each looks at the rules as they are by then.
 
     ``why_not_kept``: why a mapping's port or names may not be its user's any more; "" where they may.
     """
-    for worker in list(workers):
-        tenant = worker.tenant
-        why = tenants.why_not(tenants.users.rule(tenant.name), worker.tag)
-        most = tenant.rule.max_workers
-        if not why and most and worker.cid not in list(tenant.workers)[:most]:
-            why = f"{tenant.rule.name} allow {most} workers at once"
+    return [partial(_enforce, tenants, worker, why_not_kept) for worker in workers]
+
+
+def _enforce(tenants: Tenants, worker: Lodger, why_not_kept: Callable[[Lodger, Mapping], str]) -> None:
+    tenant = worker.tenant
+    if worker.cid not in tenant.workers:
+        return  # it has gone in the meantime
+    why = tenants.why_not(tenants.users.rule(tenant.name), worker.tag)
+    most = tenant.rule.max_workers
+    if not why and most and worker.cid not in islice(tenant.workers, most):
+        why = f"{tenant.rule.name} allow {most} workers at once"
+    if why:
+        worker.end(Close.DENIED, why)
+        return
+    granted = tenant.granted
+    for mapping in list(worker.mappings.values()):
+        why = tenant.may_offer(mapping.name, mapping.owner.proto, mapping.options)
+        why = why or why_not_kept(worker, mapping)
+        if not why and granted is not None and mapping not in granted:
+            why = f"{tenant.rule.name} allow {tenant.rule.max_targets} targets"
         if why:
-            worker.end(Close.DENIED, why)
-            continue
-        for mapping in list(worker.mappings.values()):
-            why = tenant.may_offer(mapping.name, mapping.owner.proto, mapping.options)
-            why = why or why_not_kept(worker, mapping)
-            if not why and tenant.rule.max_targets:
-                before = [each for one in tenant.workers.values() for each in one.mappings.values()]
-                if mapping not in before[: tenant.rule.max_targets]:
-                    why = f"{tenant.rule.name} allow {tenant.rule.max_targets} targets"
-            if why:
-                worker.deny(mapping, why)
+            worker.deny(mapping, why)
 
 
 def denial(mapping: Mapping, why: str) -> Answer:

@@ -168,6 +168,16 @@ class Worker:
         """Open streams."""
         return sum(len(each.session.streams) for each in self.sessions)
 
+    @property
+    def flows(self) -> int:
+        """Open flows, of its UDP targets."""
+        return sum(each.streams for each in self.mappings.values() if each.owner.proto == UDP)
+
+    @property
+    def full(self) -> str:
+        """Why its user may have no further stream or flow; "" where he may."""
+        return self.tenant.full
+
     def leave(self, session: WorkerSession, why: str) -> None:
         """A session is over; with the last one the worker is gone."""
         self.sessions.remove(session)

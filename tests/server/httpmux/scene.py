@@ -174,7 +174,7 @@ class Scene:
     def route(self, target_id: int) -> LocalRoute:
         return LocalRoute(self.carried, target_id)
 
-    def why_not(self, _: str) -> Any:
+    def why_not(self, _: str, by: str) -> Any:
         return self.unwelcome
 
     def joined(self, stream: Stream) -> None:

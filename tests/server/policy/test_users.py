@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aero.errors import ConfigError, SourceError
 from aero.server.policy import users
-from aero.server.policy.rules import Proof, Quota, Rule, Users
+from aero.server.policy.keys import KEYS
+from aero.server.policy.rules import Claims, Proof, Quota, Rule, Users, matches
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc).timestamp()
 VERIFIER = "spake2plus$" + "A" * 130
@@ -71,43 +72,43 @@ def test_byte_order_mark_and_carriage_returns_change_nothing() -> None:
     assert read(b"\xef\xbb\xbf" + FULL.replace("\n", "\r\n").encode()) == read(FULL)
 
 
-@pytest.mark.parametrize(
-    ("line", "about"),
-    [
-        ('verifer = "x"', "unknown key verifer, did you mean verifier?"),
-        ('max_workers = "x"', "unknown key max_workers, did you mean max-workers?"),
-        ('tags = ""', "tags: an item is empty"),
-        ('tags = "CI-*"', "tags: 'CI-*' matches nothing: "),
-        ('tags = "ci_*"', "tags: 'ci_*' matches nothing: "),
-        ('targets = "-web"', "targets: '-web' matches nothing: "),
-        ("targets = 7", "targets: write one text with commas, or a list of texts"),
-        ('groups = "[a-z]*"', "groups: '[a-z]*' matches nothing: "),
-        ('domains = "*..org"', "domains: '*..org' matches nothing: "),
-        ('protocols = "tcp,htp"', "protocols: 'htp' is unknown, did you mean http?"),
-        ('ports = "30099-30000"', "ports: '30099-30000' is upside down, write 30000-30099"),
-        ('ports = "0-99999"', "ports: '0-99999' is no port or range"),
-        ('max-workers = "4"', "max-workers: write a number from 1"),
-        ("max-targets = 0", "max-targets: write a number from 1"),
-        ("max-streams = true", "max-streams: write a number from 1"),
-        ('limit = "2mb"', "limit: '2mb' is not a size, write bytes, or K M G"),
-        ('target-limit = "2 MB/s"', "target-limit: '2 MB/s' is not a size"),
-        ("visitor-limit = 1.5", 'visitor-limit: write a text, as in "2MB"'),
-        ('quota = "50GB"', "quota: '50GB' is no quota, write an amount a day or a month"),
-        ('quota = "5gb/day"', "quota: '5gb' is not a size"),
-        ('quota = "5GB/day,6GB/day"', "quota: there are two quotas a day, write one"),
-        ('quota-grace = "half"', "quota-grace: write in percent"),
-        ('visitors = "10.0.0.0/33"', "visitors: '10.0.0.0/33' is not a network"),
-        ('visitors = "10.0.0.1/8"', "the network of that address is 10.0.0.0/8"),
-        ('deny-visitors = "nobody"', "deny-visitors: 'nobody' is not a network"),
-        ("expires = 20270101", "expires: that is no date"),
-        ('expires = "soon"', "expires: that is no date"),
-        ("expires = 2026-01-01", "expires: that is past, nobody is let in"),
-        ('auth = "secret"', "auth: a code does not stand here itself"),
-        ('verifier = "spake2plus$short"', "verifier: that is none, aero users add ci writes one"),
-        (f'verifier = "{VERIFIER}"', "write verifier or auth, not both"),
-        ("ports = 30099-30000", "this is not TOML: "),
-    ],
+WRONG = (
+    ('verifer = "x"', "unknown key verifer, did you mean verifier?"),
+    ('max_workers = "x"', "unknown key max_workers, did you mean max-workers?"),
+    ('tags = ""', "tags: an item is empty"),
+    ('tags = "CI-*"', "tags: 'CI-*' matches nothing: "),
+    ('tags = "ci_*"', "tags: 'ci_*' matches nothing: "),
+    ('targets = "-web"', "targets: '-web' matches nothing: "),
+    ("targets = 7", "targets: write one text with commas, or a list of texts"),
+    ('groups = "[a-z]*"', "groups: '[a-z]*' matches nothing: "),
+    ('domains = "*..org"', "domains: '*..org' matches nothing: "),
+    ('protocols = "tcp,htp"', "protocols: 'htp' is unknown, did you mean http?"),
+    ('ports = "30099-30000"', "ports: '30099-30000' is upside down, write 30000-30099"),
+    ('ports = "0-99999"', "ports: '0-99999' is no port or range"),
+    ('max-workers = "4"', "max-workers: write a number from 1"),
+    ("max-targets = 0", "max-targets: write a number from 1"),
+    ("max-streams = true", "max-streams: write a number from 1"),
+    ('limit = "2mb"', "limit: '2mb' is not a size, write bytes, or K M G"),
+    ('target-limit = "2 MB/s"', "target-limit: '2 MB/s' is not a size"),
+    ("visitor-limit = 1.5", 'visitor-limit: write a text, as in "2MB"'),
+    ('quota = "50GB"', "quota: '50GB' is no quota, write an amount a day or a month"),
+    ('quota = "5gb/day"', "quota: '5gb' is not a size"),
+    ('quota = "5GB/day,6GB/day"', "quota: there are two quotas a day, write one"),
+    ('quota-grace = "half"', "quota-grace: write in percent"),
+    ('visitors = "10.0.0.0/33"', "visitors: '10.0.0.0/33' is not a network"),
+    ('visitors = "10.0.0.1/8"', "the network of that address is 10.0.0.0/8"),
+    ('deny-visitors = "nobody"', "deny-visitors: 'nobody' is not a network"),
+    ("expires = 20270101", "expires: that is no date"),
+    ('expires = "soon"', "expires: that is no date"),
+    ("expires = 2026-01-01", "expires: that is past, nobody is let in"),
+    ('auth = "secret"', "auth: a code does not stand here itself"),
+    ('verifier = "spake2plus$short"', "verifier: that is none, aero users add ci writes one"),
+    (f'verifier = "{VERIFIER}"', "write verifier or auth, not both"),
+    ("ports = 30099-30000", "this is not TOML: "),
 )
+
+
+@pytest.mark.parametrize(("line", "about"), WRONG)
 def test_what_is_wrong_is_said_with_its_line(line: str, about: str) -> None:
     proof = 'auth = "@/x"\n' if not line.startswith(("auth", f'verifier = "{VERIFIER[:-9]}x')) else ""
     text = f"\n[user.ci]\n{line}\n{proof}limit = '1MB'\n"
@@ -194,6 +195,21 @@ def test_a_rule_says_what_may_be_offered_and_who_may_visit() -> None:
     assert "domains" in rule.may_claim("example.org") and "groups" in rule.may_join("db")
     assert rule.may_visit(ip_address("10.1.2.3"))
     assert not rule.may_visit(ip_address("10.9.2.3")) and not rule.may_visit(ip_address("11.1.2.3"))
+
+
+GLOB = st.text(alphabet="ab-*?", min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(GLOB, GLOB), max_size=8), st.text(alphabet="ab-", min_size=1, max_size=5))
+def test_who_claims_a_tag_is_found_at_once_and_is_the_first(globs: list[tuple[str, str]], tag: str) -> None:
+    rules = {f"u{n}": Rule(f"u{n}", tags=both) for n, both in enumerate(globs)}
+    first = next((name for name, rule in rules.items() if matches(rule.tags or (), tag)), "")
+    assert Claims(rules).owner(tag) == first
+
+
+def test_every_key_was_tried_with_something_wrong() -> None:
+    tried = {line.partition(" ")[0] for line, _ in WRONG}
+    assert tried >= {*KEYS, "verifier", "auth"}
 
 
 @given(

@@ -119,6 +119,24 @@ def scene() -> Iterator[Scene]:
     made.quotas.close()
 
 
+@pytest.mark.parametrize(
+    ("protocols", "by", "reason"),
+    [(("tcp",), "tcp", ""), (("tcp",), "http", "protocol"), (("http",), "tcp", "protocol"), (("http",), "http", ""),
+     (("tcp", "http"), "udp", "protocol"), (("udp",), "udp", "")],
+)  # fmt: skip
+def test_a_rule_says_which_way_a_target_is_reached(protocols: tuple[str, ...], by: str, reason: str) -> None:
+    refused = mapping(Rule("ci", protocols=protocols)).why_not("192.0.2.1", by)
+    assert (refused.reason if refused else "") == reason
+
+
+def test_a_flow_is_a_stream_of_its_user() -> None:
+    one = mapping(Rule("ci", max_streams=1))
+    cast(Any, one.worker).full = "the rules of user ci allow 1 streams at once"
+    refused = one.why_not("192.0.2.1", "udp")
+    assert refused is not None and (refused.reason, refused.text) == ("streams", one.worker.full)
+    assert one.why_not("192.0.2.1", "tcp") is None, "the session itself says no to a stream"
+
+
 def test_a_quota_warns_refuses_and_ends_in_turn(scene: Scene) -> None:
     assert (scene.move(799), scene.told) == ("", [])
     assert (scene.move(1), scene.told) == ("", ["quota nearly used up"])

@@ -11,7 +11,7 @@ import socket
 from time import monotonic
 
 from aero import logs
-from aero.address import Address
+from aero.address import UDP, Address
 from aero.core import datagrams
 from aero.core.buckets import Rates
 from aero.core.codes import Reset
@@ -154,7 +154,7 @@ class UdpDoor:
                 mapping.drops.add(datagrams.CROWD)
                 return None
             arrivals.spend(1)
-        refused = mapping.why_not(ip)
+        refused = mapping.why_not(ip, UDP)
         if refused is not None:
             mapping.refuse(refused.reason)
             mapping.drops.add(datagrams.CROWD)

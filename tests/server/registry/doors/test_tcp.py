@@ -61,7 +61,7 @@ class Lab:
             options={},
             worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
             choose=lambda ip: self.chosen, outcome=lambda served: self.outcomes.append(served),
-            refuse=self.refused.append, fence=None, why_not=lambda ip: None,
+            refuse=self.refused.append, fence=None, why_not=lambda *_: None,
         )  # fmt: skip
         self.chosen: Any = mapping
         self.mapping = cast(Any, mapping)

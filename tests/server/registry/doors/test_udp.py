@@ -53,7 +53,7 @@ class House:
         self.cid = "c1"
         self.tally = SimpleNamespace(datagrams_in=0, datagrams_out=0)
         mapping = SimpleNamespace(
-            why_not=lambda ip: None,
+            why_not=lambda *_: None,
             worker=self, name="dns", target_id=5, options=options, drops=self.drops, tally=self.tally,
             joined=self.joined.add, left=self.joined.discard,
         )  # fmt: skip
