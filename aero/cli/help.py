@@ -267,7 +267,7 @@ code, who are not let in without it. All keys but the first are optional.
   protocols = "tcp,http,udp"
   ports = "30000-30099,443"      # in place of --ports, and nobody else's
   max-workers = 4                # and max-targets, max-streams
-  limit = "2MB"                  # a second; and target-limit, visitor-limit
+  limit = "2MB"                  # a second; and worker-, target-, visitor-limit
   quota = "50GB/month"           # or /day; quota-grace = "5%"
   visitors = "10.0.0.0/8"        # who may visit; and deny-visitors
   expires = 2027-01-01

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 from typing import Callable, Protocol
+from weakref import WeakSet
 
 #: What small messages may overdraw: a screen full of text, a page's head, and less than 10 ms at 2 MB a second.
 SMALL_BYTES = 16 * 1024
@@ -45,6 +46,9 @@ class RatedStream(Protocol):
 
     def abort(self, code: int, text: str = "") -> None:
         """Ends it."""
+
+    def let_on(self, now: float) -> None:
+        """Gives the peer credit that was held back."""
 
 
 class Bucket:
@@ -100,15 +104,49 @@ class Bucket:
             self.jumped += count
 
 
+class Inlet:
+    """The backstop at the receiving end: holds back credit from a peer that sends faster than it was told to.
+
+    Whoever counts what really came says from time to time how much more may (``count``). Credit that falls due beyond
+    that waits until there is room again; so a peer gets ahead by a window for each stream, and pays that back.
+    """
+
+    __slots__ = ("_held", "room")
+
+    def __init__(self) -> None:
+        """Gives credit to all until somebody has counted."""
+        self.room = float("inf")
+        self._held: WeakSet[RatedStream] = WeakSet()
+
+    def holds(self, stream: RatedStream, count: int) -> bool:
+        """Whether a stream's credit for ``count`` bytes has to wait; then it is given later by ``count``."""
+        if stream in self._held:
+            return True
+        self.room -= count
+        if self.room >= 0:
+            return False
+        self._held.add(stream)
+        return True
+
+    def count(self, room: float, now: float) -> None:
+        """So many bytes more may come from now on; negative: as many came too fast."""
+        self.room = room
+        if room >= 0 and self._held:
+            held, self._held = self._held, WeakSet()
+            for stream in held:
+                stream.let_on(now)
+
+
 class Rates:
     """The buckets that hold for one stream, or for one flow of datagrams."""
 
-    __slots__ = ("_pace", "buckets")
+    __slots__ = ("_pace", "buckets", "inlet")
 
-    def __init__(self, pace: Pace, buckets: tuple[Bucket, ...]) -> None:
-        """``pace``: where those wait who find one of ``buckets`` empty."""
+    def __init__(self, pace: Pace, buckets: tuple[Bucket, ...], inlet: Inlet | None = None) -> None:
+        """``pace``: where those wait who find one of ``buckets`` empty; ``inlet``: what holds the peer to its rates."""
         self._pace = pace
         self.buckets = buckets
+        self.inlet = inlet
 
     def allowed(self, stream: RatedStream) -> int:
         """How many bytes a stream may send now. 0: its receiver's ``resume`` will be called."""

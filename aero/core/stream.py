@@ -151,6 +151,9 @@ class Stream:
         self.consumed = consumed = self.consumed + count
         used = consumed - self._announced
         if used >= self.window >> 1 and self.state < THEIRS_ENDED:
+            rates = self.rates
+            if rates is not None and rates.inlet is not None and rates.inlet.holds(self, used):
+                return
             # The receiver holds next to nothing, and the sender used half a window or more in each round trip: so the
             # window is what limits the stream. (Where a whole window comes in one piece, that takes one round trip and
             # a bit.) A receiver that lags holds more, and its window stays as it is.
@@ -168,6 +171,11 @@ class Stream:
         self.announced_at = now
         self.limit = self.consumed + self.window
         self.session.put(frames.WINDOW, self.id, frames.pack_window(self.consumed, self.window))
+
+    def let_on(self, now: float) -> None:
+        """Gives credit that was held back (core/buckets.py, Inlet)."""
+        if self.state < THEIRS_ENDED:
+            self.announce(now)
 
     # From a socket into the session: every byte of data that this end sends goes through ``reserve`` and ``commit``,
     # whoever it comes from. So this is the place where a rate or a quota says how much, and where bytes are compressed.

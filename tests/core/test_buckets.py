@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from aero.core.buckets import SMALL_BYTES, Bucket, Pace, Rates
+from aero.core.buckets import SMALL_BYTES, Bucket, Inlet, Pace, Rates
 
 MB = 1_000_000
 PIECE = 64 * 1024
@@ -191,3 +191,27 @@ def test_datagrams_are_let_through_at_the_rate_and_others_dropped() -> None:
 
     world.run(10, each=burst)
     assert passed == pytest.approx(10 * MB, rel=0.05)
+
+
+class Creditor:
+    """A stream as an inlet sees it."""
+
+    def __init__(self) -> None:
+        self.given: list[float] = []
+
+    def let_on(self, now: float) -> None:
+        self.given.append(now)
+
+
+def test_credit_waits_for_whoever_is_ahead_of_his_rate() -> None:
+    inlet, stream, other = Inlet(), cast(Any, Creditor()), cast(Any, Creditor())
+    assert not inlet.holds(stream, 1 << 40), "nobody is held before anybody has counted"
+    inlet.count(1000.0, 1.0)
+    assert not inlet.holds(stream, 1000) and inlet.holds(stream, 1)
+    assert inlet.holds(stream, 5) and inlet.holds(other, 1), "once each, whatever else is consumed meanwhile"
+    inlet.count(-1.0, 2.0)
+    assert stream.given == other.given == []
+    inlet.count(0.0, 3.0)
+    assert stream.given == other.given == [3.0]
+    inlet.count(10.0, 4.0)
+    assert stream.given == [3.0]

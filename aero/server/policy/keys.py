@@ -156,6 +156,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "max-targets": _number(1, 1_000_000),
     "max-streams": _number(1, 1_000_000),
     "limit": _rate,
+    "worker-limit": _rate,
     "target-limit": _rate,
     "visitor-limit": _rate,
     "quota": _quota,

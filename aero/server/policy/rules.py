@@ -36,10 +36,10 @@ class Rule(NamedTuple):
     ``tags``, ``targets``, ``groups`` and ``domains`` are globs (`matches`); None: any. ``protocols``: of PROTOCOLS;
     "http" is being reached through the mux. ``ports``: in place of ``--ports``, nobody else's but those of users whose
     rules name them too; None: as everybody. ``max_…``: 0 for no bound of the rule's.
-    Rates are in bytes a second, each direction by itself: ``limit`` of the user with all workers, ``target_limit`` of
-    each target, ``visitor_limit`` of each visitor's address; 0 for none. ``quota_grace``: how far over a quota what is
-    open may go on, in percent. ``visitors``, ``deny_visitors``: networks; no ``visitors``: all. ``expires``: Unix
-    seconds from which on the user is not let in; 0: never.
+    Rates are in bytes a second, each direction by itself: ``limit`` of the user with all workers, ``worker_limit`` of
+    each worker, ``target_limit`` of each target, ``visitor_limit`` of each visitor's address; 0 for none.
+    ``quota_grace``: how far over a quota what is open may go on, in percent. ``visitors``, ``deny_visitors``: networks;
+    no ``visitors``: all. ``expires``: Unix seconds from which on the user is not let in; 0: never.
     """
 
     user: str = ""
@@ -53,6 +53,7 @@ class Rule(NamedTuple):
     max_targets: int = 0
     max_streams: int = 0
     limit: int = 0
+    worker_limit: int = 0
     target_limit: int = 0
     visitor_limit: int = 0
     quota: tuple[Quota, ...] = ()

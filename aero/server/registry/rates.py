@@ -2,7 +2,8 @@
 told to workers, who have the buckets of the other direction (PROTOCOL.md, "Limits of rate").
 
 A user's limit is one for all his workers. What the server sends debits one bucket; of what his workers send each gets a
-share, looked at once a second: who uses less than its share leaves the rest to the others.
+share, looked at once a second: who uses less than its share leaves the rest to the others. A worker that does not keep
+to what it was told, or is too old to be told, is held back by credit (arrears.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aero.net.loop import Loop, Watcher, stopped
 from aero.net.throttle import Throttle
 from aero.server.policy.origin import key_of
 from aero.server.policy.rules import Rule
+from aero.server.registry.arrears import Arrears, target_limit
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.session import WorkerSession
 
@@ -46,13 +48,6 @@ class RatedWorker(Protocol):
     @property
     def rule(self) -> Rule:
         """What holds for its user now."""
-
-
-def target_limit(rule: Rule, mapping: Mapping) -> int:
-    """The rate of a target: the smaller of what its user's rule and the target's own option say; 0 for none."""
-    asked = mapping.options.get("limit", 0)
-    own = asked if isinstance(asked, int) else 0
-    return min(own or rule.target_limit, rule.target_limit or own)
 
 
 def shared(limit: int, used: dict[str, float], before: dict[str, int]) -> dict[str, int]:
@@ -88,6 +83,7 @@ class ServerRates:
         self._loop = loop
         self._throttle = Throttle(loop)
         self._users: dict[str, Bucket] = {}
+        self._workers: dict[str, Bucket] = {}  # by cid
         self._targets: dict[Mapping, Bucket] = {}
         self._visitors: OrderedDict[tuple[str, bytes], Bucket] = OrderedDict()
         self._untold: dict[str, RatedWorker] = {}  # by cid
@@ -97,6 +93,7 @@ class ServerRates:
         self._sent: dict[str, int] = {}  # bytes that each worker had sent at the last look, by cid
         self._looked_at = monotonic()
         self._timer: Watcher | None = None
+        self._arrears = Arrears(loop)
 
     # For streams
 
@@ -105,11 +102,13 @@ class ServerRates:
         rule = worker.rule
         mapping = worker.mappings.get(target_id)
         rate = target_limit(rule, mapping) if mapping is not None else 0
-        if not (rate or rule.limit or rule.visitor_limit):
+        if not (rate or rule.limit or rule.worker_limit or rule.visitor_limit):
             return None
         buckets = []
         if rule.limit:
             buckets.append(self._bucket(self._users, worker.user, rule.limit))
+        if rule.worker_limit:
+            buckets.append(self._bucket(self._workers, worker.cid, rule.worker_limit))
         if rate and mapping is not None:
             buckets.append(self._bucket(self._targets, mapping, rate))
         if rule.visitor_limit:
@@ -118,7 +117,8 @@ class ServerRates:
             self._visitors.move_to_end(key)
             if len(self._visitors) > VISITORS:
                 self._visitors.popitem(last=False)
-        return Rates(self._throttle, tuple(buckets))
+        inlet = self._arrears.inlet(worker, mapping) if mapping is not None else None
+        return Rates(self._throttle, tuple(buckets), inlet)
 
     def _bucket(self, buckets: dict, key: object, rate: int) -> Bucket:  # type: ignore[type-arg]
         bucket: Bucket | None = buckets.get(key)
@@ -139,10 +139,11 @@ class ServerRates:
     def gone(self, mapping: Mapping) -> None:
         """A mapping is closed; its open streams keep their buckets."""
         self._targets.pop(mapping, None)
+        self._arrears.gone(mapping)
 
     def left(self, worker: RatedWorker) -> None:
         """A worker is gone."""
-        for table in (self._told, self._untold, self._shares, self._sent):
+        for table in (self._told, self._untold, self._shares, self._sent, self._workers):
             table.pop(worker.cid, None)
         name = worker.user
         others = self._limited.get(name)
@@ -185,7 +186,9 @@ class ServerRates:
             for rate in (target_limit(rule, mapping),)
             if rate
         }
-        limits = RateLimits(self._shares.get(worker.cid, 0), rule.visitor_limit, targets)
+        share = self._shares.get(worker.cid, 0)
+        mine = min(share or rule.worker_limit, rule.worker_limit or share)
+        limits = RateLimits(mine, rule.visitor_limit, targets)
         if self._told.get(worker.cid, RateLimits()) == limits:
             return
         for each in worker.sessions:
@@ -228,3 +231,4 @@ class ServerRates:
         stopped(self._timer)
         self._timer = None
         self._throttle.close()
+        self._arrears.close()

@@ -12,7 +12,7 @@ import pytest
 from aero.core.features import HEALTH
 from aero.core.messages import RateLimits
 from aero.server.policy.rules import Rule
-from aero.server.registry import rates
+from aero.server.registry import arrears, rates
 from aero.server.registry.rates import ServerRates, shared
 
 MB = 1_000_000
@@ -147,3 +147,48 @@ def test_shares_are_never_more_than_the_limit_and_never_nothing(
     assert found.keys() == used.keys()
     assert min(found.values()) > 0
     assert sum(found.values()) <= 1000 * 1.1
+
+
+def test_a_workers_own_limit_is_the_smallest_that_it_is_told(server: ServerRates) -> None:
+    one = FakeWorker("c1", "ci", Rule(limit=5 * MB, worker_limit=2 * MB))
+    one.offer(1)
+    server.look_at(one)
+    settle()
+    assert one.told[-1].all == 2 * MB
+    buckets = cast(Any, server.of(one, 1, "192.0.2.1:5")).buckets
+    assert [bucket.rate for bucket in buckets] == [5 * MB, 2 * MB]
+    alone = FakeWorker("c2", "eva", Rule(worker_limit=3 * MB))
+    alone.offer(1)
+    server.look_at(alone)
+    settle()
+    assert alone.told == [RateLimits(3 * MB)]
+
+
+def test_who_is_ahead_of_his_rates_is_in_arrears_until_time_has_caught_up(
+    server: ServerRates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(arrears, "monotonic", lambda: now[0])
+    worker = FakeWorker("c1", "ci", Rule(limit=2 * MB))
+    fast, quiet = worker.offer(1, limit=MB), worker.offer(2)
+    inlets = [cast(Any, server.of(worker, number, "192.0.2.1:5")).inlet for number in (1, 2)]
+
+    def look(seconds: float, moved: int) -> list[bool]:
+        """Whose credit is held back."""
+        now[0] += seconds
+        fast.bytes_out += moved
+        server._arrears.look()
+        return [inlet.room < 0 for inlet in inlets]
+
+    assert look(1.0, MB) == look(1.0, MB) == [False, False], "who keeps to it is never held"
+    assert look(0.25, 3 * MB) == [True, False], "the target's rate, not yet the user's"
+    assert look(0.25, 4 * MB) == [True, True], "now his user's too"
+    assert look(1.5, 0) == [True, False]
+    assert look(5.0, 0) == [False, False]
+    worker.rule = Rule()
+    look(1.0, 100 * MB)
+    fast.options = {}
+    assert look(1.0, 100 * MB) == [False, False], "a limit that is lifted holds nobody any more"
+    server.gone(fast)
+    server.gone(quiet)
+    assert server._arrears._timer is None
