@@ -48,14 +48,17 @@ class Packer:
     def __init__(self, codec: Codec, set_aside: Callable[[int], None]) -> None:
         """``set_aside``: told at the first use how many bytes this holds from then on (Incoming.set_aside)."""
         self.codec = codec
-        self.plain_bytes = self.packed_bytes = 0  # of what was packed here: before and after
+        self._sent, self._received = [0, 0], [0, 0]  # packed bytes, and what they were or became
         self._set_aside = set_aside
         self._plain = self._packed = self._unpacked = memoryview(b"")
 
     @property
-    def used(self) -> bool:
-        """Whether anything was packed or unpacked."""
-        return bool(self._plain)
+    def summary(self) -> str:
+        """What has come of it, for people; "" before its first use."""
+        if not self._plain:
+            return ""
+        (sent, plain), (received, unpacked) = self._sent, self._received
+        return f"sent {sent >> 10} for {plain >> 10} KiB, received {received >> 10} for {unpacked >> 10} KiB"
 
     def _begin(self) -> None:
         self._plain = memoryview(bytearray(PIECE_BYTES))
@@ -77,8 +80,8 @@ class Packer:
         size = self.codec.pack(self._plain[:count], self._packed[: count - count // _SHRINKS])
         if not size:
             return None
-        self.plain_bytes += count
-        self.packed_bytes += size
+        self._sent[0] += size
+        self._sent[1] += count
         return self._packed[:size]
 
     def unpack(self, packed: memoryview, count: int) -> memoryview:
@@ -88,6 +91,8 @@ class Packer:
         plain = self._unpacked[:count]
         if packed[: len(zstd.MAGIC)] != zstd.MAGIC or not self.codec.unpack(packed, plain):
             raise RemoteProtocolError(Close.FRAME, f"PACKED is not one zstd frame of {count} bytes")
+        self._received[0] += len(packed)
+        self._received[1] += count
         return plain
 
 

@@ -357,6 +357,9 @@ class Server:
         parts = (self.registry, self.sessions, self.gate)
         state = {key: value for part in parts for key, value in part.state().items()}
         state["kept_kib"] = self.ground.memory.blocks.taken_bytes >> 10
+        packer = self.ground.memory.packer
+        if packer is not None and packer.summary:
+            state["zstd"] = packer.summary
         dump(state, (worker.state() for worker in list(self.registry.workers.values())))
 
     def close(self, code: int = Close.RESTART) -> None:

@@ -19,6 +19,7 @@ _PAUSE_S = 0.001  # before each line: streams come first
 def dump(ground: Ground, crew: Crew, services: Services) -> None:
     """One line for the process, one for each lane, one for each target."""
     sessions = crew.sessions()
+    packer = ground.memory.packer
     log.info(
         "worker",
         cid=crew.cid,
@@ -27,6 +28,7 @@ def dump(ground: Ground, crew: Crew, services: Services) -> None:
         sessions=len(sessions),
         streams=sum(len(session.core.streams) for session in sessions),
         kept_kib=ground.memory.blocks.taken_bytes >> 10,
+        **({"zstd": packer.summary} if packer is not None and packer.summary else {}),
         **facts(),
     )
     for lane in crew.lanes:

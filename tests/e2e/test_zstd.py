@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
 import threading
 import time
@@ -68,6 +69,9 @@ def test_text_takes_a_fraction_both_ways_and_noise_no_more_than_before(lab: Lab,
     worker, relay = path(lab, server, services.serve(lab, both_ways), f"?zstd={mode}")
     exchange(worker.port("web"))
     assert relay.carried < len(TEXT) / 2  # a quarter of the two
+    for each in (server, worker):
+        each.send(signal.SIGUSR1)
+        each.says(r'zstd="sent \d+ for \d{4} KiB, received \d+ for \d{4} KiB"')
     worker, relay = path(lab, server, services.serve(lab, lambda sock: sock.sendall(NOISE)), f"?zstd={mode}")
     with connect(worker.port("web")) as visitor:
         assert read_all(visitor) == NOISE
