@@ -49,7 +49,7 @@ class Note:
                 monotonic() - self._began_at,
                 self.end or end,
                 request.method.decode("latin-1"),
-                request.target.partition(b"?")[0].decode("latin-1"),
+                request.target,
                 self.status,
             )
         )

@@ -8,12 +8,12 @@ What a peer wrote is escaped. A file that cannot be written costs lines, never a
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from functools import lru_cache
+from collections.abc import Iterable
+from json.encoder import encode_basestring_ascii
 from time import gmtime, localtime, monotonic, strftime, time
-from typing import NamedTuple
+from typing import Callable, NamedTuple, TypeVar
 
 from aero import logs
 from aero.net.loop import Loop, Watcher, stopped
@@ -21,10 +21,11 @@ from aero.net.loop import Loop, Watcher, stopped
 log = logs.get("access")
 
 COMBINED, JSON_LINES = "combined", "json"
+K = TypeVar("K")
 STREAM, FLOW = "TCP", "UDP"
-#: How long a line waits at the most, and how many bytes of lines: 200 bytes each.
+#: How long a line waits at the most, and how many of them: as many take half a millisecond.
 FLUSH_S = 0.25
-FLUSH_BYTES = 64 * 1024
+FLUSH_LINES = 250
 #: A file that cannot be written is tried again this often; meanwhile lines are counted and lost.
 RETRY_S = 10.0
 PATH_CHARS = 500
@@ -36,7 +37,8 @@ _KINDS = {STREAM: "stream", FLOW: "flow"}
 class Entry(NamedTuple):
     """One line. ``visitor``: ip:port; ``bytes_in`` from the visitor; ``end``: "ok", or how else it ended.
 
-    ``method``: a request's, or STREAM or FLOW; ``path`` (without query) and ``status``: a request's, else "" and 0.
+    ``method``: a request's, or STREAM or FLOW; ``target_path``: as the request has it, of which the query is left out,
+    and ``status``: a request's, else nothing.
     """
 
     user: str
@@ -49,37 +51,65 @@ class Entry(NamedTuple):
     duration_s: float
     end: str
     method: str = STREAM
-    path: str = ""
+    target_path: bytes = b""
     status: int = 0
 
 
-def json_line(entry: Entry, at: float) -> str:
-    """The line as JSON; ``at``: Unix seconds."""
-    kind = _KINDS.get(entry.method, "request")
-    said = {"time": _rfc3339(at), "kind": kind, **entry._asdict(), "duration_s": round(entry.duration_s, 3)}
-    if entry.method in _KINDS:
-        del said["method"], said["path"], said["status"]
-    else:
-        said["path"] = logs.clean(entry.path, PATH_CHARS)
-    return json.dumps(said, ensure_ascii=True) + "\n"
+Timed = tuple[float, Entry]
 
 
-def combined_line(entry: Entry, at: float) -> str:
-    """The line as web servers have it (NCSA combined, referrer and browser left out), ours behind it; a stream's
+class _Known(dict[K, str]):
+    """What was worked out already of the lines of one batch, most of which are alike."""
+
+    def __init__(self, work_out: Callable[[K], str]) -> None:
+        self._work_out = work_out
+
+    def __missing__(self, key: K) -> str:
+        text = self[key] = self._work_out(key)
+        return text
+
+
+def json_lines(entries: Iterable[Timed]) -> str:
+    """A line for each as JSON; times in Unix seconds."""
+    quoted: _Known[str] = _Known(encode_basestring_ascii)
+    paths: _Known[bytes] = _Known(lambda raw: encode_basestring_ascii(logs.clean(_path(raw), PATH_CHARS)))
+    seconds: _Known[int] = _Known(lambda second: strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)))
+    lines = []
+    for at, (user, tag, target, cid, visitor, into, out, lasted_s, end, method, path, status) in entries:
+        kind = _KINDS.get(method)
+        if kind is None:
+            asked = f', "method": {quoted[method]}, "path": {paths[path]}, "status": {status}'
+        else:
+            asked = ""
+        lines.append(
+            f'{{"time": "{seconds[int(at)]}.{int(at % 1 * 1000):03d}Z", "kind": "{kind or "request"}",'
+            f' "user": {quoted[user]}, "tag": {quoted[tag]}, "target": {quoted[target]}, "cid": "{cid}",'
+            f' "visitor": "{visitor}", "bytes_in": {into}, "bytes_out": {out}, "duration_s": {round(lasted_s, 3)},'
+            f' "end": {quoted[end]}{asked}}}\n'
+        )
+    return "".join(lines)
+
+
+def combined_lines(entries: Iterable[Timed]) -> str:
+    """A line for each as web servers have it (NCSA combined, referrer and browser left out), ours behind it; a stream's
     request line is ``TCP TAG/TARGET``, a flow's ``UDP TAG/TARGET``.
     """
-    ip = entry.visitor.rpartition(":")[0].strip("[]") or "-"
-    if entry.method in _KINDS:
-        asked = f"{entry.method} {entry.tag}/{entry.target}"
-    else:
-        asked = f"{entry.method} {_quoted(entry.path)}"
-    when = _when(int(at))
-    user = entry.user or "-"
-    return (
-        f'{ip} - {user} [{when}] "{asked}" {entry.status or "-"} {entry.bytes_out} "-" "-"'
-        f" in={entry.bytes_in} s={entry.duration_s:.3f} tag={entry.tag} target={entry.target} cid={entry.cid}"
-        f' end="{_quoted(entry.end)}"\n'
-    )
+    ips: _Known[str] = _Known(lambda visitor: visitor.rpartition(":")[0].strip("[]") or "-")
+    paths: _Known[bytes] = _Known(lambda raw: _quoted(_path(raw)))
+    seconds: _Known[int] = _Known(lambda second: strftime("%d/%b/%Y:%H:%M:%S %z", localtime(second)))
+    ends: _Known[str] = _Known(_quoted)
+    lines = []
+    for at, (user, tag, target, cid, visitor, into, out, lasted_s, end, method, path, status) in entries:
+        asked = f"{tag}/{target}" if method in _KINDS else paths[path]
+        lines.append(
+            f'{ips[visitor]} - {user or "-"} [{seconds[int(at)]}] "{method} {asked}" {status or "-"} {out} "-" "-"'
+            f' in={into} s={lasted_s:.3f} tag={tag} target={target} cid={cid} end="{ends[end]}"\n'
+        )
+    return "".join(lines)
+
+
+def _path(raw: bytes) -> str:
+    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def _quoted(text: str) -> str:
@@ -89,15 +119,6 @@ def _quoted(text: str) -> str:
     return logs.clean(text, PATH_CHARS, also='"')
 
 
-@lru_cache(2)
-def _when(second: int) -> str:
-    return strftime("%d/%b/%Y:%H:%M:%S %z", localtime(second))
-
-
-def _rfc3339(at: float) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
-
-
 class AccessLog:
     """The file."""
 
@@ -105,24 +126,22 @@ class AccessLog:
         """``form``: COMBINED or JSON_LINES; ``size``: bytes after which a new file begins."""
         self._loop = loop
         self._path = path
-        self._line = json_line if form == JSON_LINES else combined_line
+        self._lines = json_lines if form == JSON_LINES else combined_lines
         self._size = size
         self._descriptor = -1
         self._written = 0
         self._limited = False
-        self._waiting: list[str] = []
-        self._waiting_bytes = 0
+        self._waiting: list[Timed] = []
         self._lost = 0
         self._retry_at = 0.0
         self._timer: Watcher | None = None
         self.reopen()
 
     def add(self, entry: Entry) -> None:
-        """Something is over, or was turned away."""
-        line = self._line(entry, time())
-        self._waiting.append(line)
-        self._waiting_bytes += len(line)
-        if self._waiting_bytes >= FLUSH_BYTES:
+        """Something is over, or was turned away. What its line says is written together with others' later."""
+        waiting = self._waiting
+        waiting.append((time(), entry))
+        if len(waiting) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.timer(FLUSH_S)
@@ -132,15 +151,15 @@ class AccessLog:
         """Writes what waits."""
         stopped(self._timer)
         self._timer = None
-        lines, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        if not lines:
+        entries, self._waiting = self._waiting, []
+        if not entries:
             return
         if self._descriptor < 0 and monotonic() >= self._retry_at:
             self.reopen()
         if self._descriptor < 0:
-            self._lost += len(lines)
+            self._lost += len(entries)
             return
-        data = "".join(lines).encode("utf-8", "replace")
+        data = self._lines(entries).encode("utf-8", "replace")
         try:
             if self._limited and self._written and self._written + len(data) > self._size:
                 os.replace(self._path, self._path + ".1")
@@ -148,7 +167,7 @@ class AccessLog:
             os.write(self._descriptor, data)
             self._written += len(data)
         except OSError as error:
-            self._lost += len(lines)
+            self._lost += len(entries)
             self._cannot(error)
             return
         if self._lost:

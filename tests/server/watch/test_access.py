@@ -7,35 +7,37 @@ import re
 from pathlib import Path
 
 import gevent
+import pytest
 
-from aero.server.watch.access import COMBINED, FLOW, JSON_LINES, AccessLog, Entry, combined_line, json_line
+from aero.server.watch import access
+from aero.server.watch.access import COMBINED, FLOW, JSON_LINES, AccessLog, Entry, combined_lines, json_lines
 
 AT = 1_772_366_400.25
 STREAM = Entry("ci", "nas", "ssh", "c1", "192.0.2.7:4000", 10, 20, 1.5, "ok")
-REQUEST = Entry("", "nas", "web", "c2", "[2001:db8::1]:9", 1, 2, 0.25, "ok", "GET", '/a"b\n', 200)
+REQUEST = Entry("", "nas", "web", "c2", "[2001:db8::1]:9", 1, 2, 0.25, "ok", "GET", b'/a"b\n?c', 200)
 
 
 def test_lines_as_web_servers_have_them() -> None:
     assert re.fullmatch(
         r'192\.0\.2\.7 - ci \[\d\d/\w{3}/2026:\d\d:\d\d:\d\d [+-]\d{4}\] "TCP nas/ssh" - 20 "-" "-"'
         r' in=10 s=1\.500 tag=nas target=ssh cid=c1 end="ok"\n',
-        combined_line(STREAM, AT),
+        combined_lines([(AT, STREAM)]),
     )
-    assert '"UDP nas/ssh" - 20 ' in combined_line(STREAM._replace(method=FLOW), AT)
-    line = combined_line(REQUEST, AT)
+    assert '"UDP nas/ssh" - 20 ' in combined_lines([(AT, STREAM._replace(method=FLOW))])
+    line = combined_lines([(AT, REQUEST)])
     assert line.startswith("2001:db8::1 - - [")
     assert r'] "GET /a\"b\n" 200 2 "-" "-" in=1 ' in line
     assert line.count("\n") == 1, "nobody forges a line"
 
 
 def test_lines_as_json() -> None:
-    said = json.loads(json_line(STREAM, AT))
+    said = json.loads(json_lines([(AT, STREAM)]))
     assert said == {
         "time": "2026-03-01T12:00:00.250Z", "kind": "stream", "user": "ci", "tag": "nas", "target": "ssh", "cid": "c1",
         "visitor": "192.0.2.7:4000", "bytes_in": 10, "bytes_out": 20, "duration_s": 1.5, "end": "ok",
     }  # fmt: skip
-    assert json.loads(json_line(STREAM._replace(method=FLOW), AT)) == {**said, "kind": "flow"}
-    said = json.loads(json_line(REQUEST, AT))
+    assert json.loads(json_lines([(AT, STREAM._replace(method=FLOW))])) == {**said, "kind": "flow"}
+    said = json.loads(json_lines([(AT, REQUEST)]))
     assert (said["kind"], said["method"], said["path"], said["status"]) == ("request", "GET", r'/a"b\n', 200)
 
 
@@ -64,3 +66,26 @@ def test_what_cannot_be_written_is_lost_and_counted(tmp_path: Path) -> None:
     log.add(STREAM)
     log.close()
     assert len((tmp_path / "none" / "access").read_text().splitlines()) == 1
+
+
+def test_a_crowd_of_lines_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "FLUSH_LINES", 3)
+    path = tmp_path / "access"
+    log = AccessLog(gevent.get_hub().loop, str(path), COMBINED, 1 << 20)
+    for number in range(4):
+        log.add(REQUEST._replace(target_path=b"/%d" % number, visitor=f"192.0.2.{number}:7"))
+    found = [line.split()[0] + " " + line.split()[6].strip('"') for line in path.read_text().splitlines()]
+    assert found == ["192.0.2.0 /0", "192.0.2.1 /1", "192.0.2.2 /2"]
+    log.close()
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_hostile_words_stay_in_their_places() -> None:
+    hostile = REQUEST._replace(
+        end='x" end="ok', target_path=b'/" 200 1 "-"\x00\xff' + b"a" * 2000, method="GET"
+    )
+    line = combined_lines([(AT, hostile)])
+    assert (line.count("\n") == 1 and line.isascii() is False) or "\x00" not in line
+    assert len(line) < 1200 and 'end="x\\" end=\\"ok"' in line
+    said = json.loads(json_lines([(AT, hostile)]))
+    assert said["end"] == 'x" end="ok' and len(said["path"]) < 600
