@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -57,12 +58,22 @@ def lab(shared: tuple[Inside, Any]) -> Iterator[Inside]:
 # ----------------------------------------------------------------------------
 
 
+def _client_hello() -> bytes:
+    """TLS's first message, whole: the server answers it with a key exchange and a signature, and hears no more."""
+    out = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="aero.test")
+    with suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return out.read()
+
+
 #: Beginnings of everything that the port speaks: a link's, TLS's, a request's.
 HALF = (
-    b"",
-    b"AeRO\x02\x01",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    b"GET /_aero/link HTTP/1.1\r\nHo",
+    pytest.param(b"", id="nothing"),
+    pytest.param(b"AeRO\x02\x01", id="link"),
+    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="half-tls"),
+    pytest.param(_client_hello(), id="tls"),
+    pytest.param(b"GET /_aero/link HTTP/1.1\r\nHo", id="http"),
 )
 
 
