@@ -47,8 +47,7 @@ def connect(names: Names, way: WayOut, connected: Callable[[], None]) -> Transpo
             with _patience(f"the proxy {proxy}", f"; is it {kind} proxy?"):
                 _through_proxy(names, proxy, endpoint.address, transport)
         if endpoint.by_tls:
-            from aero.net.trust import secure
-
+            secure = _tls()
             with _patience(f"{endpoint.address}, asked for TLS,"):
                 transport = secure(transport, way)
         if endpoint.by_websocket:
@@ -58,6 +57,17 @@ def connect(names: Names, way: WayOut, connected: Callable[[], None]) -> Transpo
         transport.close()
         raise
     return transport
+
+
+def _tls() -> Callable[[Transport, WayOut], Transport]:
+    """What puts TLS on a connection. Raises PassageError where this Python was built without OpenSSL."""
+    try:
+        from aero.net.trust import secure
+    except ImportError as error:
+        raise PassageError(
+            f"this Python has no TLS ({error}); links by tcp:// and ws:// need none"
+        ) from error
+    return secure
 
 
 def _patience(who: str, hint: str = "") -> gevent.Timeout:

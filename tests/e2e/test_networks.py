@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from tests.e2e.harness import LOOPBACK, Lab, Server, address, connect, exchange,
 from tests.e2e.proxies import PASSWORD
 from tests.faults.outside import relay_to
 
+#: What runs aero in a Python that has no module ssl.
+WITHOUT_SSL = f"""
+import runpy, sys
+sys.modules.update(ssl=None, _ssl=None)
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.argv[0] = "aero"
+runpy.run_module("aero", run_name="__main__")
+"""
 SCHEMES = ("tls", "ws", "wss")
 
 
@@ -215,6 +224,22 @@ def test_a_server_whose_certificate_is_past_early_or_somebody_elses(lab: Lab) ->
     )
     with connect(worker.port("x")) as visitor:
         exchange(visitor, b"trusted")
+
+
+def test_a_python_without_tls_says_so_and_goes_another_way(lab: Lab) -> None:
+    """As some small systems build it."""
+    command = [sys.executable, "-c", WITHOUT_SSL]
+    server = lab.server(command=[*command, "server"])
+    where = address(server.link_port)
+    ways, port = f"tls://{where},{where}", services.echo(lab)
+    worker = lab.worker(server, targets={"x": port}, ways=ways, command=[*command, "client"])
+    with connect(worker.port("x")) as visitor:
+        exchange(visitor, b"by tcp")
+    assert re.search(r"no way to the server way=tls://\S+ why=\"this Python has no TLS \(", worker.stderr)
+    line = refused(lab, "--tls-insecure", ways=f"wss://{where}", server=server.link_port)
+    assert "hung up in the TLS handshake" in line, line
+    server.says(r"TLS has no certificate error=\"this Python has no TLS: ")
+    assert "please report" not in server.stderr
 
 
 @pytest.mark.programs

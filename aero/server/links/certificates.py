@@ -177,7 +177,10 @@ def pin_in(path: str, folder: str) -> str:
 
 def _load(pair: Pair) -> _Loaded:
     """Raises ConfigError, OSError."""
-    import ssl
+    try:
+        import ssl
+    except ImportError as error:  # a Python that was built without OpenSSL
+        raise ConfigError(f"this Python has no TLS: {error}") from error
 
     from aero.net.tls import ALPN
 
