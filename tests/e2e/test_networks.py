@@ -13,8 +13,20 @@ import pytest
 
 from tests.e2e import proxies, services
 from tests.e2e.certificates import Authority
-from tests.e2e.harness import LOOPBACK, Lab, Server, address, connect, exchange, free_port
+from tests.e2e.harness import (
+    LOOPBACK,
+    Lab,
+    Server,
+    address,
+    connect,
+    exchange,
+    free_port,
+    free_ports,
+    listening,
+    poll,
+)
 from tests.e2e.proxies import PASSWORD
+from tests.e2e.services import find
 from tests.faults.outside import relay_to
 
 #: What runs aero in a Python that has no module ssl.
@@ -261,3 +273,33 @@ def test_squid_with_basic(lab: Lab) -> None:
     assert "could not connect to" in refused(lab, "--proxy", proxy.url())
     rules = "acl web port 443\nhttp_access allow in web"
     assert "does not allow connections to" in refused(lab, "--proxy", proxies.squid(lab, rules).url())
+
+
+@pytest.mark.programs
+def test_stunnel_puts_tls_around_a_link_and_haproxy_takes_it_off(lab: Lab) -> None:
+    """Either end of TLS may be a program that knows nothing of links."""
+    authority = Authority(lab.new_folder("certificates"))
+    file = authority.issue("server.pem", LOOPBACK)
+    server = lab.server("--tls-cert", file)
+    around, before = free_ports(2)
+    conf = lab.path("stunnel.conf")
+    conf.write_text(
+        f"foreground = yes\npid =\n[link]\nclient = yes\naccept = {address(around)}\n"
+        f"connect = {address(server.link_port)}\nCAfile = {authority.file}\nverifyChain = yes\n"
+    )
+    stunnel = lab.start([find("stunnel"), str(conf)], name="stunnel")
+    conf = lab.path("haproxy.conf")
+    conf.write_text(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n"
+        f"listen link\n bind {address(before)} ssl crt {file}\n server aero {address(server.link_port)}\n"
+    )
+    haproxy = lab.start([find("haproxy"), "-f", str(conf)], name="haproxy")
+    for each, number in ((stunnel, around), (haproxy, before)):
+        poll(f"{each.name} to listen", lambda each=each, at=number: listening(at) or not each.running)
+    trusting, port = ("--ca", str(authority.file)), services.echo(lab)
+    for way, options in ((address(around), ()), (f"tls://{address(before)}", trusting)):
+        worker = lab.worker(server, *options, targets={"x": port}, ways=way)
+        with connect(worker.port("x")) as visitor:
+            exchange(visitor, bytes(range(256)) * 4096)
+        assert f"link up lane=1 server={way} " in worker.stderr
+        worker.stop()
