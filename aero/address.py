@@ -113,6 +113,27 @@ def port_number(text: str, lowest: int = 1) -> int:
     return int(text)
 
 
+#: Ports of one target in a row, at the most: what media servers take for their calls by default (10,000) and more.
+ROW_PORTS = 16_384
+
+
+def port_row(text: str) -> tuple[int, int]:
+    """The first port of ``PORT`` or ``LO-HI``, and how many they are."""
+    low, dash, high = text.partition("-")
+    first = port_number(low)
+    row = port_number(high) - first + 1 if dash else 1
+    if row < 1:
+        raise ConfigError(f"{text!r} ends before it begins, write {high}-{low}")
+    if row > ROW_PORTS:
+        raise ConfigError(f"{text!r} are {row} ports, write {ROW_PORTS} at the most")
+    return first, row
+
+
+def row_text(first: int, row: int) -> str:
+    """Ports as ``port_row`` reads them."""
+    return str(first) if row == 1 else f"{first}-{first + row - 1}"
+
+
 class UnixPath(NamedTuple):
     """A socket in the file system: where to listen, or what to ask, on this machine."""
 
@@ -177,9 +198,33 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def authority(local: str) -> str:
-    """What stands in a request's Host for a target that is there: ``host:port``, ``localhost`` for a socket."""
-    return "localhost" if local.startswith("unix:") else local
+class LocalPlace(NamedTuple):
+    """Where a target is on its worker's side: an address, with ``row`` ports in a row from its port on; or a socket."""
+
+    at: Address | UnixPath
+    row: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> LocalPlace:
+        """Reads ``HOST:PORT``, ``HOST:LO-HI`` or ``unix:/PATH``."""
+        sock = socket_path(text)
+        if sock is not None:
+            return cls(sock)
+        host, colon, ports = text.rpartition(":")
+        if not colon or not re.fullmatch(r"[0-9]+-[0-9]*", ports):
+            return cls(Address.parse(text))
+        first, row = port_row(ports)
+        return cls(Address.parse(f"{host}:{first}"), row)
+
+    def __str__(self) -> str:
+        if isinstance(self.at, UnixPath) or self.row == 1:
+            return str(self.at)
+        return f"{self.at}-{self.at.port + self.row - 1}"
+
+    @property
+    def authority(self) -> str:
+        """What stands in a request's Host for it: ``host:port``, ``localhost`` for a socket."""
+        return str(self.at) if isinstance(self.at, Address) else "localhost"
 
 
 class Setting(NamedTuple):
@@ -193,8 +238,9 @@ class Setting(NamedTuple):
 class Target(NamedTuple):
     """One named local service of a worker.
 
-    It is at ``host`` and ``port``, or at the socket ``path``: then those are "" and 0. ``remote`` is the listening port
-    that it asks for, 0 for any; ``proto`` is TCP or UDP; ``settings`` are its other options, sorted by name.
+    It is at ``host`` and ``port``, and has ``row`` ports in a row from there on; or at the socket ``path``: then those
+    are "" and 0. ``remote`` is the (first) listening port that it asks for, 0 for any; ``proto`` is TCP or UDP;
+    ``settings`` are its other options, sorted by name.
     """
 
     name: str
@@ -204,22 +250,23 @@ class Target(NamedTuple):
     proto: str = TCP
     settings: tuple[Setting, ...] = ()
     path: str = ""
+    row: int = 1
 
     @property
-    def local(self) -> str:
-        """Where the worker finds it: ``host:port`` or ``unix:/PATH``."""
-        return str(UnixPath(self.path) if self.path else Address(self.host, self.port))
+    def place(self) -> LocalPlace:
+        """Where the worker finds it."""
+        return LocalPlace(UnixPath(self.path) if self.path else Address(self.host, self.port), self.row)
 
     @property
     def where(self) -> str:
         """Where it is, as people write it: that, and the protocol where it is not TCP."""
-        return f"{self.local}/{self.proto}" if self.proto != TCP else self.local
+        return f"{self.place}/{self.proto}" if self.proto != TCP else str(self.place)
 
     def setting(self, key: str) -> str | int | bool | tuple[str, ...] | None:
         """The value of an option; None where it was not given."""
         return next((each.value for each in self.settings if each.key == key), None)
 
     def __str__(self) -> str:
-        options = [f"remote={self.remote}"] if self.remote else []
+        options = [f"remote={row_text(self.remote, self.row)}"] if self.remote else []
         options += [f"{each.key}={each.text}" for each in self.settings]
         return f"{self.name}@{self.where}" + ("?" + "&".join(options) if options else "")

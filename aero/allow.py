@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from aero.address import LOOPBACK, Address, host, is_ip, is_loopback, socket_path
+from aero.address import LOOPBACK, LocalPlace, UnixPath, host, is_ip, is_loopback, socket_path
 from aero.errors import ConfigError
 
 ITEMS = 256  # more is a mistake in a list
@@ -29,17 +29,23 @@ class Allow(NamedTuple):
     items: tuple[Item, ...]
     text: str
 
-    def names(self, name: str, port: int) -> bool:
-        """Whether a target's host name is allowed as it is written."""
-        return any(each.where == name.lower() and each.low <= port <= each.high for each in self.items)
+    def names(self, name: str, port: int, row: int = 1) -> bool:
+        """Whether a target's host name is allowed as it is written, for one port or ``row`` from there on."""
+        return any(
+            each.where == name.lower() and each.low <= port and port + row - 1 <= each.high
+            for each in self.items
+        )
 
-    def permits(self, ip: str, port: int) -> bool:
-        """Whether an address is in one of the networks. IPv4 written as IPv6 is IPv4."""
+    def permits(self, ip: str, port: int, row: int = 1) -> bool:
+        """Whether an address is in one of the networks, with all those ports. IPv4 written as IPv6 is IPv4."""
         address: IPv4Address | IPv6Address = ip_address(ip.partition("%")[0])
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(
-            not isinstance(each.where, str) and address in each.where and each.low <= port <= each.high
+            not isinstance(each.where, str)
+            and address in each.where
+            and each.low <= port
+            and port + row - 1 <= each.high
             for each in self.items
         )
 
@@ -55,15 +61,16 @@ class Allow(NamedTuple):
         )
 
     def covers(self, local: str) -> bool:
-        """Whether a target may be at ``host:port`` or ``unix:/path``, as far as can be told without a look-up: a
-        name that is not allowed as it is written is not. Raises ConfigError for another kind of address.
+        """Whether a target may be where it is (`LocalPlace`), as far as can be told without a look-up: a name that is
+        not allowed as it is written is not. Ports in a row have to be in one item all. Raises ConfigError for another
+        kind of address.
         """
-        sock = socket_path(local)
-        if sock is not None:
-            return self.socket(sock.path)
-        name, port = Address.parse(local)
+        place = LocalPlace.parse(local)
+        if isinstance(place.at, UnixPath):
+            return self.socket(place.at.path)
+        name, port = place.at
         known = (name,) if is_ip(name) else LOOPBACK if is_loopback(name) else ()
-        return self.names(name, port) or any(self.permits(ip, port) for ip in known)
+        return self.names(name, port, place.row) or any(self.permits(ip, port, place.row) for ip in known)
 
     def __str__(self) -> str:
         return self.text

@@ -92,6 +92,16 @@ class PortError(AeroError):
         self.final = final
 
 
+class BindError(AeroError):
+    """A port that cannot be listened on, of those that a mapping was to have."""
+
+    def __init__(self, port: int, error: OSError) -> None:
+        """``error``: why."""
+        super().__init__(str(error))
+        self.port = port
+        self.error = error
+
+
 class LinkClosed(AeroError):
     """The link ended, cleanly or not."""
 

@@ -22,6 +22,10 @@ class Limits:
     WORKERS = 4096
     # A registration (63 + 253 characters and about 80 of JSON per target) has to fit 64 KiB of control message.
     TARGETS_PER_WORKER = 128
+    # Ports of all targets of a worker: each has an id of 16 bits, and a change of targets needs free ones in a row.
+    PORTS_PER_WORKER = 32_768
+    # Ports that a worker's targets may have on the server, where no rule of a user's names ports: as if each had one.
+    PORTS_BY_DEFAULT = 128
     # Header fields that a target may have set, and removed: more than any program looks at.
     TARGET_HEADERS = 16
 
@@ -240,6 +244,8 @@ class Limits:
     # has visitors waiting in line, and leaves room for the others.
     CONNECTS = 1024
     CONNECTS_A_TARGET = 256
+    # Ways to single ports of a target with many that are kept for the next visitor, some 400 bytes each.
+    WAYS_A_TARGET = 256
     # How long the addresses behind a name are kept, or that there are none: shorter than any TTL that somebody waits
     # for. An address that does not answer is looked up anew when what is known of it is older than a second.
     NAME_KEPT_S = 5.0

@@ -30,6 +30,16 @@ def test_sockets_that_are_allowed() -> None:
     assert not rule.socket("/run/") and rule.names("unix.lan", 80) and not allow("a:1").socket("/a")
 
 
+def test_ports_in_a_row_have_to_be_in_one_item() -> None:
+    rule = allow("127.0.0.1:80-89+10.0.0.0/8:*+db.lan:1-5")
+    assert rule.covers("127.0.0.1:80-89") and rule.covers("10.1.2.3:1-16384") and rule.covers("db.lan:2-5")
+    assert (
+        not rule.covers("127.0.0.1:80-90")
+        and not rule.covers("db.lan:5-6")
+        and not rule.covers("[::1]:80-81")
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [

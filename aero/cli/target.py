@@ -21,7 +21,7 @@ def added(where: str, text: str, config: TargetConfig) -> str:
         raise ConfigError(
             f"a target that is added has no options but remote=, leave out {wanted.settings[0].key}="
         )
-    asked = {"to": where, "name": wanted.name, "local": wanted.local, "proto": wanted.proto}
+    asked = {"to": where, "name": wanted.name, "local": str(wanted.place), "proto": wanted.proto}
     asked |= {"remote": str(wanted.remote)} if wanted.remote else {}
     asked |= {"for": str(config.for_s)} if config.for_s else {}
     answer = ask(config, "POST", f"/targets?{urlencode(asked)}", secret_of(config))

@@ -198,7 +198,7 @@ def _check_allowed(config: ClientConfig) -> None:
     for target in config.targets:
         named = not target.path and not is_ip(target.host) and not is_loopback(target.host)
         somewhere = bool(target.path or target.port)
-        if not somewhere or not (named or config.allow.covers(target.local)):
+        if not somewhere or not (named or config.allow.covers(str(target.place))):
             raise ConfigError(f"target {target} is not in --allow {config.allow}")
 
 

@@ -1,6 +1,6 @@
 """The text of a target: ``NAME@ADDRESS[/udp]?key=value&key=value``, and the table of its options.
 
-The address is ``HOST:PORT``, or ``unix:/PATH`` for a socket on the worker's machine.
+The address is ``HOST:PORT``, ``HOST:LO-HI`` for ports in a row, or ``unix:/PATH`` for a socket on the worker's machine.
 
 ``+`` joins the items of a list inside a value. There are no escapes: what does not fit on a command line goes into the
 configuration file, as a table ``[client.targets.NAME]`` with ``address`` and the same keys. A secret is only ever given
@@ -18,7 +18,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NamedTuple
 
-from aero.address import TCP, UDP, Address, Setting, Target, check_name, port_number, socket_path
+from aero.address import (
+    TCP,
+    UDP,
+    LocalPlace,
+    Setting,
+    Target,
+    UnixPath,
+    check_name,
+    port_row,
+    row_text,
+    socket_path,
+)
 from aero.config import values
 from aero.config.hints import instead, shown
 from aero.config.option import entry
@@ -134,7 +145,11 @@ OPTIONS: dict[str, TargetOption] = {
     each.name: each
     for each in (
         TargetOption(
-            "remote", "PORT", port_number, "The port of the server that it asks for", protos=(TCP, UDP)
+            "remote",
+            "PORT",
+            port_row,
+            "The port of the server that it asks for, or as many in a row as it has: 30000-30100",
+            protos=(TCP, UDP),
         ),
         TargetOption(
             "access",
@@ -335,16 +350,21 @@ def target_list(given: Iterable[str | TargetTable]) -> tuple[Target, ...]:
     if len(targets) > Limits.TARGETS_PER_WORKER:
         raise ConfigError(f"{len(targets)} targets are too many, write at most {Limits.TARGETS_PER_WORKER}")
     names: dict[tuple[str, str], Target] = {}
-    remotes: dict[tuple[int, str], Target] = {}
+    asking: dict[str, list[Target]] = {TCP: [], UDP: []}
     for one in targets:
-        name, remote = (one.name, one.proto), (one.remote, one.proto)
+        name, others = (one.name, one.proto), asking[one.proto]
         if name in names:
             raise ConfigError(
                 f"the name {one.name!r} stands for both {names[name]} and {one}, choose another"
             )
-        if one.remote and remote in remotes:
-            raise ConfigError(f"{remotes[remote]} and {one} ask for the same port")
-        names[name] = remotes[remote] = one
+        for other in others:
+            if one.remote and one.remote < other.remote + other.row and other.remote < one.remote + one.row:
+                raise ConfigError(f"{other} and {one} ask for the same port")
+        names[name] = one
+        if one.remote:
+            others.append(one)
+    if sum(one.row for one in targets) > Limits.PORTS_PER_WORKER:
+        raise ConfigError(f"the targets have more than {Limits.PORTS_PER_WORKER} ports, write shorter ranges")
     return tuple(targets)
 
 
@@ -358,7 +378,7 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
             f"{shown(address)!r} has a path: a target is a port, its paths are all reached through it"
             " (/udp stands for the protocol)"
         )
-    where = Address.parse(main if slash else address) if sock is None else Address("", 0)
+    place = LocalPlace.parse(main if slash else address)
     found: dict[str, Any] = {}
     for key, value in options:
         if key not in OPTIONS:
@@ -384,10 +404,27 @@ def _target(name: str, address: str, options: Iterable[tuple[str, str]]) -> Targ
             raise ConfigError(f"{key} and {excludes} do not go together, leave one of them out")
     remote = found.pop("remote", None)
     settings = tuple(found[key] for key in sorted(found))
-    port = remote.value if remote is not None else 0
-    return Target(
-        called, where.host, where.port, port, proto, settings, sock.path if sock is not None else ""
-    )
+    port = _remote(remote.value, place, address) if remote is not None else 0
+    if isinstance(place.at, UnixPath):
+        return Target(called, "", 0, port, proto, settings, place.at.path)
+    if place.row > 1 and "access" in found and found["access"].value == "closed":
+        raise ConfigError("access: ports in a row cannot be closed, leave it out or write one port")
+    return Target(called, place.at.host, place.at.port, port, proto, settings, "", place.row)
+
+
+def _remote(ports: tuple[int, int], place: LocalPlace, address: str) -> int:
+    """The first of the ports that a target asks for, which are as many as it has."""
+    port, row = ports
+    if row != place.row:
+        raise ConfigError(
+            f"remote: {row_text(port, row)} has {_ports(row)} and {shown(address)} {_ports(place.row)}, write"
+            f" remote={row_text(port, place.row)}"
+        )
+    return port
+
+
+def _ports(row: int) -> str:
+    return "1 port" if row == 1 else f"{row} ports"
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, TypeVar, Union
 
-from aero.address import HOST_CHARS, Address, check_name, check_tag, host, socket_path
+from aero.address import HOST_CHARS, Address, LocalPlace, check_name, check_tag, host
 from aero.core import frames
 from aero.core.codes import Close
 from aero.errors import ConfigError, RemoteProtocolError
@@ -65,7 +65,7 @@ MAX_OPTION_ITEMS = 64
 
 #: "host:port" of a target, the host at its longest. Names in other scripts stand there as DNS has them (xn--...): to
 #: convert 128 of them takes a tenth of a second.
-MAX_LOCAL_CHARS = HOST_CHARS + len("[]:65535")
+MAX_LOCAL_CHARS = HOST_CHARS + len("[]:65535-65535")
 
 PROTOCOLS = ("tcp", "udp")
 
@@ -367,8 +367,9 @@ def parse_joined(payload: memoryview) -> Joined:
 class Wanted(NamedTuple):
     """One target that a worker registers.
 
-    ``local`` is where it is, ``host:port`` or ``unix:/PATH``, for people; ``remote`` the listening port that it asks
-    for and ``had`` the one that it had before, both 0 for none; ``options`` what else it wants.
+    ``local`` is where it is, as `LocalPlace` reads it, for people; ``remote`` the listening port that it asks for and
+    ``had`` the one that it had before, both 0 for none; ``options`` what else it wants. ``row``: it has so many ports
+    in a row: those numbers are the first ones, and so many ids from ``id`` on are its own.
     """
 
     id: int
@@ -378,6 +379,7 @@ class Wanted(NamedTuple):
     had: int = 0
     proto: str = "tcp"
     options: Options = NO_OPTIONS
+    row: int = 1
 
 
 class Answer(NamedTuple):
@@ -600,10 +602,13 @@ def _checked(number: int, data: dict[str, Any]) -> Wanted:
     remote, had = data.get("remote", 0), data.get("had", 0)
     if not all(type(port) is int and 0 <= port <= MAX_PORT for port in (remote, had)):
         raise ConfigError(f"a remote port is a number from 0 to {MAX_PORT}")
-    where = socket_path(local) or Address.parse(local)
-    if proto != "tcp" and not isinstance(where, Address):
+    place = LocalPlace.parse(local)
+    if proto != "tcp" and not isinstance(place.at, Address):
         raise ConfigError("a socket in the file system is for TCP targets only")
-    return Wanted(number, check_name(name), str(where), remote, had, proto, _options(data))
+    row = place.row
+    if number + row - 1 > MAX_ID or max(remote, had) + row - 1 > MAX_PORT:
+        raise ConfigError(f"{row} ports in a row have ids and ports of at most {MAX_ID}")
+    return Wanted(number, check_name(name), str(place), remote, had, proto, _options(data), row)
 
 
 def _parse_registered(data: dict[str, Any]) -> Registered:

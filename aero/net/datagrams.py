@@ -48,10 +48,14 @@ Local = Optional["tuple[int, int, bytes]"]
 
 
 class Whom(NamedTuple):
-    """A visitor: its address as the socket has it, and which of ours it asked; None where there is only one."""
+    """A visitor: its address as the socket has it, and which of ours it asked; None where there is only one.
+
+    ``port``: of ours, that it asked.
+    """
 
     address: Any
     local: Local
+    port: int
 
 
 def listen_all(ips: tuple[str, ...], port: int) -> list[socket.socket]:
@@ -138,7 +142,7 @@ class BoundSocket:
 
     def _on_readable(self) -> None:
         sock, scratch, tell = self._sock, _SCRATCH, self._on_datagram
-        now = monotonic()
+        now, port = monotonic(), self.address[1]
         alone = now - self._read_at > ALONE_S
         self._read_at = now
         local: Local = None
@@ -153,7 +157,7 @@ class BoundSocket:
                 return
             except OSError:
                 continue  # an error of some earlier datagram: those behind it can be read
-            tell(self, bytes(scratch[:count]), Whom(address, local), now, alone)
+            tell(self, bytes(scratch[:count]), Whom(address, local, port), now, alone)
             if alone or monotonic() - now > TURN_S:
                 return  # the kernel keeps the others for the next turn
 

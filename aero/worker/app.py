@@ -11,7 +11,7 @@ import gevent
 from gevent.event import AsyncResult
 
 from aero import __version__, logs
-from aero.address import EVERYWHERE, Address, Target
+from aero.address import EVERYWHERE, Address, LocalPlace, Target
 from aero.config.roles import ClientConfig, reloaded
 from aero.core.codes import Close
 from aero.core.spake2plus import Password
@@ -126,7 +126,8 @@ def run(
     def announce(target: Target, port: int) -> None:
         host = app.ground.outlets.last.endpoint.host
         host = "localhost" if host in EVERYWHERE else host  # dialled so, it is this machine
-        where = f"the HTTP mux of {host} only" if target.setting("auth") else str(Address(host, port))
+        place = LocalPlace(Address(host, port), target.row)
+        where = f"the HTTP mux of {host} only" if target.setting("auth") else str(place)
         names = target.setting("domain")
         own = {"domain": ", ".join(names)} if isinstance(names, tuple) else {}
         log.info("target mapped", target=target, at=where, **own)

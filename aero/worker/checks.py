@@ -15,7 +15,7 @@ import gevent
 import gevent.socket
 from gevent.event import AsyncResult
 
-from aero.address import Target, authority
+from aero.address import Target
 from aero.core.messages import MAX_WHY_CHARS, Look, Seen
 from aero.net.faults import report
 from aero.net.loop import Loop, Watcher, stopped
@@ -111,7 +111,7 @@ def look(target: Target, way: Way, timeout_s: int) -> str:
 
 def _asked(sock: gevent.socket.socket, path: str, target: Target) -> str:
     """Why an HTTP server is not well: its status, or that it has none."""
-    host = authority(target.local)
+    host = target.place.authority
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: aero-check\r\nConnection: close\r\n\r\n"
     sock.sendall(request.encode())
     data = b""

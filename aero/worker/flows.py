@@ -25,7 +25,7 @@ from aero.host.facts import descriptor_line
 from aero.limits import Limits
 from aero.net.datagrams import GONE, connected, read
 from aero.net.lookup import Found, Question, SockAddr
-from aero.net.loop import READ, Watcher, stopped
+from aero.net.loop import READ, Loop, Watcher, stopped
 from aero.worker.reach import Way
 
 log = logs.get("target")
@@ -50,9 +50,9 @@ class FlowPlaces:
 class Conversations:
     """The flows of one UDP target, the least recently used first."""
 
-    def __init__(self, way: Way, places: FlowPlaces, target: Target) -> None:
+    def __init__(self, loop: Loop, places: FlowPlaces, target: Target) -> None:
         """``places``: shared by all targets of the worker."""
-        self.way = way
+        self._loop = loop
         self.target = target
         self.places = places
         self.drops = Drops()
@@ -65,17 +65,17 @@ class Conversations:
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, flow: Flow) -> None:
-        """The server opened a flow: finds the way to the target, or ends it."""
+    def add(self, flow: Flow, way: Way) -> None:
+        """The server opened a flow: goes its way to the target, or ends it."""
         flow.drops = self.drops
         if self.places.taken >= Limits.FLOWS_PER_WORKER and not self._give_place():
             flow.end(Reset.LIMIT, "the worker has all the flows that it may have")
             return
-        conversation = Conversation(self, flow)
+        conversation = Conversation(self, flow, way)
         self.places.taken += 1
         self._all[conversation] = None
         if self._timer is None:
-            self._timer = self.way.loop.timer(_LOOK_S, _LOOK_S)
+            self._timer = self._loop.timer(_LOOK_S, _LOOK_S)
             self._timer.start(self._look)
         conversation.start()
 
@@ -140,12 +140,14 @@ class Conversation:
         "_read_at",
         "_reading",
         "_sock",
+        "_way",
         "used_at",
     )
 
-    def __init__(self, conversations: Conversations, flow: Flow) -> None:
+    def __init__(self, conversations: Conversations, flow: Flow, way: Way) -> None:
         """Begins without a socket."""
         self._all = conversations
+        self._way = way
         self._flow = flow
         self._sock: socket.socket | None = None
         self._reading: Watcher | None = None
@@ -159,7 +161,7 @@ class Conversation:
 
     def start(self) -> None:
         """Sets out for the target."""
-        way = self._all.way
+        way = self._way
         if way.barred:
             self.fail(Reset.UNREACHABLE, "its address is not allowed here: --allow", True)
         elif way.fixed:
@@ -170,11 +172,11 @@ class Conversation:
 
     def _found(self, found: Found) -> None:
         self._question = None
-        where = self._all.way.at(found.addresses)
+        where = self._way.at(found.addresses)
         if where:
             self._connect(where)
         else:
-            self.fail(Reset.UNREACHABLE, self._all.way.nowhere(found), True)
+            self.fail(Reset.UNREACHABLE, self._way.nowhere(found), True)
 
     def _connect(self, where: tuple[SockAddr, ...]) -> None:
         (family, address), self._others = where[0], where[1:]
@@ -183,7 +185,7 @@ class Conversation:
         except OSError as error:
             self._lost(error)
             return
-        self._reading = self._all.way.loop.io(self._sock.fileno(), READ)
+        self._reading = self._way.loop.io(self._sock.fileno(), READ)
         self._reading.start(self._on_readable)
         early, self._early = self._early, None
         for data in early or ():

@@ -129,6 +129,7 @@ class Way:
         self.places = places
         self.host = host
         self.port = port
+        self._allowed = allow
         # A name that is allowed as it is written may resolve to anything.
         self._allow = None if allow is None or allow.names(host, port) else allow
         if path:
@@ -137,6 +138,10 @@ class Way:
         else:
             self.fixed = self.at(fixed(host))  # () for a name
             self.barred = bool(fixed(host)) and not self.fixed
+
+    def beside(self, offset: int) -> Way:
+        """The way to another port of the same target."""
+        return Way(self.loop, self.names, self.places, self.host, self.port + offset, self._allowed)
 
     def at(self, addresses: tuple[SockAddr, ...]) -> tuple[SockAddr, ...]:
         """Where to connect, of a host's addresses: those that are allowed."""

@@ -323,11 +323,12 @@ class Registration:
             Wanted(
                 each.id,
                 each.target.name,
-                each.target.local,
+                str(each.target.place),
                 each.target.remote,
                 each.had,
                 each.target.proto,
                 options=asked(each.target),
+                row=each.target.row,
             )
             for each in sorted(
                 self._services, key=lambda each: each.target.proto != TCP

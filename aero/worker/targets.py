@@ -47,24 +47,38 @@ class Service:
         self._loop = way.loop
         self._packs = packs(target)
         self.way = way
+        self._ways: dict[int, Way] = {}  # to its other ports, those that were used of late
 
-    def connect(self, stream: Stream) -> None:
-        """Connects ``stream`` to the target; resets it where that cannot be done."""
+    def way_to(self, offset: int) -> Way:
+        """The way to one of its ports in a row."""
+        if not offset:
+            return self.way
+        way = self._ways.get(offset)
+        if way is None:
+            if len(self._ways) >= Limits.WAYS_A_TARGET:
+                self._ways.clear()  # those that are in use keep theirs
+            way = self._ways[offset] = self.way.beside(offset)
+        return way
+
+    def connect(self, stream: Stream, offset: int = 0) -> None:
+        """Connects ``stream`` to the target, by its ``offset``-th port; resets it where that cannot be done."""
         self.streams.add(stream)
-        approach = Approach(self.way, partial(self._arrived, stream))
+        approach = Approach(self.way_to(offset), partial(self._arrived, stream))
         approach.start()
         if not approach.over:
             stream.session.when_reset(stream, partial(self._left, stream, approach))
 
-    def converse(self, flow: Flow, places: flows.FlowPlaces, rates: SendingRates | None) -> None:
+    def converse(
+        self, flow: Flow, places: flows.FlowPlaces, rates: SendingRates | None, offset: int = 0
+    ) -> None:
         """Leads a flow to the target, or ends it."""
         if self.conversations is None:
             from aero.worker.flows import Conversations
 
-            self.conversations = Conversations(self.way, places, self.target)
+            self.conversations = Conversations(self._loop, places, self.target)
             if rates is not None:
                 self.conversations.rates = rates.of(self.id, "")
-        self.conversations.add(flow)
+        self.conversations.add(flow, self.way_to(offset))
 
     def _left(self, stream: Stream, approach: Approach) -> None:
         """The visitor has gone before the target answered."""
@@ -119,6 +133,7 @@ class Services:
         self._flow_places: flows.FlowPlaces | None = None
         self._last_id = 0
         self._by_id: dict[int, Service] = {}
+        self._rows: dict[int, int] = {}  # how many ids those have that have several, by the first
         self._rates: SendingRates | None = None  # what the server allows, once it has told any
         for target in targets:
             self._add(target, 0)
@@ -135,15 +150,41 @@ class Services:
         """The target with an id."""
         return self._by_id.get(number)
 
+    def _find(self, number: int) -> tuple[Service | None, int]:
+        """The target that has an id, and which of its ports that is."""
+        service = self._by_id.get(number)
+        if service is None and self._rows:
+            for first, row in self._rows.items():
+                if first < number < first + row:
+                    return self._by_id[first], number - first
+        return service, 0
+
+    def _free_id(self, row: int) -> int:
+        """The first of so many free ids in a row; 0 where there are none.
+
+        In turn: a visitor on his way to a target that is gone must not reach the one that came in its place.
+        """
+        taken = sorted((number, each.target.row) for number, each in self._by_id.items())
+        for start, end in ((self._last_id + 1, _LAST_ID), (1, min(self._last_id + row - 1, _LAST_ID))):
+            at = start
+            for number, others in taken:
+                if at + row <= number:
+                    break
+                at = max(at, number + others)
+            if at + row - 1 <= end:
+                return at
+        return 0
+
     def _add(self, target: Target, had: int) -> None:
-        # In turn: a visitor on his way to a target that is gone must not reach the one that came in its place.
-        self._last_id = next(
-            number
-            for number in (1 + (self._last_id + step) % _LAST_ID for step in range(_LAST_ID))
-            if number not in self._by_id
-        )
+        first = self._free_id(target.row)
+        if not first:
+            log.error("no ids in a row are left for a target, restart the worker", target=target)
+            return
+        self._last_id = first + target.row - 1
+        if target.row > 1:
+            self._rows[first] = target.row
         way = Way(self._loop, self._names, self._places, target.host, target.port, self.allow, target.path)
-        self._by_id[self._last_id] = service = Service(way, self._last_id, target)
+        self._by_id[first] = service = Service(way, first, target)
         service.had = had
 
     def replace(self, targets: tuple[Target, ...]) -> list[Service]:
@@ -153,6 +194,7 @@ class Services:
         wanted -= {service.target for service in self._by_id.values()}
         for service in gone:
             del self._by_id[service.id]
+            self._rows.pop(service.id, None)
         if self._rates is not None:
             self._rates.forget(service.id for service in gone)
         had = {
@@ -180,19 +222,19 @@ class Services:
 
     def connect(self, stream: Stream, target_id: int, visitor: str) -> None:
         """A visitor came."""
-        service = self._by_id.get(target_id)
+        service, offset = self._find(target_id)
         if service is None or service.withheld or service.target.proto == UDP:
             stream.abort(Reset.NO_TARGET, f"there is no target {target_id}")
             return
         if self._rates is not None:
-            stream.rates = self._rates.of(target_id, visitor)
+            stream.rates = self._rates.of(service.id, visitor)
         if log.debugging:
             log.debug("< visitor", target=service.target.name, visitor=visitor, stream=stream.id)
-        service.connect(stream)
+        service.connect(stream, offset)
 
     def converse(self, flow: Flow, target_id: int, visitor: str) -> None:
         """A visitor came by UDP."""
-        service = self._by_id.get(target_id)
+        service, offset = self._find(target_id)
         if service is None or service.withheld or service.target.proto != UDP:
             flow.end(Reset.NO_TARGET, f"there is no UDP target {target_id}")
             return
@@ -202,4 +244,4 @@ class Services:
             self._flow_places = FlowPlaces()
         if log.debugging:
             log.debug("< visitor", target=service.target.name, visitor=visitor, flow=flow.id)
-        service.converse(flow, self._flow_places, self._rates)
+        service.converse(flow, self._flow_places, self._rates, offset)

@@ -28,15 +28,40 @@ from aero.limits import Limits
 )
 def test_targets(text: str, expected: tuple[str, str, int, int]) -> None:
     parsed = targets.target(text)
-    assert parsed == (*expected, "tcp", (), "")
+    assert parsed == (*expected, "tcp", (), "", 1)
     assert targets.target(str(parsed)) == parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ftp@127.0.0.1:5000-5100?remote=30000-30100", ("127.0.0.1", 5000, 101, 30000)),
+        ("ftp@[::1]:5000-5001", ("::1", 5000, 2, 0)),
+        ("rtp@my-host:10000-19999/udp", ("my-host", 10000, 10000, 0)),
+        ("one@h:7-7?remote=8-8", ("h", 7, 1, 8)),
+    ],
+)
+def test_ports_in_a_row(text: str, expected: tuple[str, int, int, int]) -> None:
+    parsed = targets.target(text)
+    assert (parsed.host, parsed.port, parsed.row, parsed.remote) == expected
+    assert targets.target(str(parsed)) == parsed
+    table = TargetTable("x", {"address": text.partition("@")[2].partition("?")[0]})
+    assert targets.from_table(table).row == parsed.row
+
+
+def test_ports_in_a_row_that_meet_others() -> None:
+    with pytest.raises(ConfigError, match="ask for the same port"):
+        targets.target_list(["a@h:1-5?remote=10-14,b@h:1?remote=14"])
+    assert targets.target_list(["a@h:1-5?remote=10-14,b@h:1?remote=15,c@h:1/udp?remote=12"])
+    with pytest.raises(ConfigError, match="more than 32768 ports"):
+        targets.target_list(["a@h:1-16384,b@h:1-16384,c@h:1"])
 
 
 @pytest.mark.parametrize("text", ["app@unix:/run/app.sock", "app:unix:/run/app.sock?check=tcp&remote=9000"])
 def test_a_socket_in_the_file_system(text: str) -> None:
     parsed = targets.target(text)
     assert (parsed.name, parsed.host, parsed.port, parsed.path) == ("app", "", 0, "/run/app.sock")
-    assert parsed.local == parsed.where == "unix:/run/app.sock"
+    assert str(parsed.place) == parsed.where == "unix:/run/app.sock"
     assert targets.target(str(parsed)) == parsed
     table = TargetTable("app", {"address": "unix:/run/a,b?c.sock"})
     assert targets.from_table(table).path == "/run/a,b?c.sock", "a table has it as it is"
@@ -47,7 +72,7 @@ def test_udp_targets(text: str) -> None:
     parsed = targets.target(text)
     assert (parsed.name, parsed.port, parsed.proto) == ("dns", 53, "udp")
     assert targets.target(str(parsed)) == parsed
-    assert parsed.where == f"{parsed.local}/udp" and "/udp" in str(parsed)
+    assert parsed.where == f"{parsed.place}/udp" and "/udp" in str(parsed)
     if "?" in text:
         assert (parsed.remote, parsed.setting("idle"), parsed.setting("amplify")) == (5353, 180, 3)
 
@@ -91,6 +116,14 @@ def test_an_option_of_tcp_has_no_place_at_a_udp_target(monkeypatch: pytest.Monke
         ("web@127.0.0.1:80?remtoe=1", "unknown option 'remtoe', did you mean remote?"),
         ("web@127.0.0.1:80?remote=1+2", "remote: '1+2' is not a port"),
         ("web@127.0.0.1:80?remote=1&remote=2", "given twice"),
+        ("a@h:5-1", "'5-1' ends before it begins, write 1-5"),
+        ("a@h:1-70000", "'70000' is not a port"),
+        ("a@h:1-", "'' is not a port"),
+        ("a@h:0-5", "'0' is not a port"),
+        ("a@h:1-16385", "are 16385 ports, write 16384 at the most"),
+        ("a@h:1-5?remote=7", "remote: 7 has 1 port and h:1-5 5 ports, write remote=7-11"),
+        ("a@h:1?remote=7-8", "remote: 7-8 has 2 ports and h:1 1 port, write remote=7"),
+        ("a@h:1-5?access=closed", "ports in a row cannot be closed"),
         ("app@unix:run/app.sock", "'run/app.sock' is not an absolute path, write unix:/PATH"),
         ("app@unix:", "is not a target"),
         ("app@unix:/run/\u00fc.sock", "printable ASCII"),

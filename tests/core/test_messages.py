@@ -65,7 +65,14 @@ def test_every_joined_is_read_as_it_was_said(joined: messages.Joined) -> None:
 @pytest.mark.parametrize(
     "control",
     [
-        Register((WANTED, Wanted(2, "b", "[::1]:22"), Wanted(3, "c", "unix:/run/c.sock"))),
+        Register(
+            (
+                WANTED,
+                Wanted(2, "b", "[::1]:22"),
+                Wanted(3, "c", "unix:/run/c.sock"),
+                Wanted(4, "d", "h:5-9", row=5),
+            )
+        ),
         Registered((ANSWER, Answer(2, "b", error=TAKEN, text="port 1 is taken"))),
         Unregister((1, 65_535)),
         RateLimits(),
@@ -216,10 +223,15 @@ def test_versions_are_short_texts() -> None:
         ({"name": 5}, "needs a name"),
         ({"local": "nowhere"}, "not an address"),
         ({"local": "h:99999"}, "not a port"),
+        ({"local": "h:9-5"}, "ends before it begins"),
+        ({"local": "h:1-99999"}, "not a port"),
+        ({"local": "h:1-20000"}, "at the most"),
+        ({"local": "h:1-9", "id": 65530}, "ids and ports of at most 65535"),
+        ({"local": "h:1-9", "remote": 65530}, "ids and ports of at most 65535"),
         ({"local": "h:²"}, "ASCII"),
         ({"local": ["h", 1]}, "needs a name"),
         ({"local": "bücher.local:80"}, "ASCII"),
-        ({"local": "h" * 262 + ":1"}, "at most 261"),
+        ({"local": "h" * 266 + ":1"}, "at most 267"),
         ({"proto": "sctp"}, "protocol tcp or udp"),
         ({"proto": ["tcp"]}, "protocol tcp or udp"),
         ({"remote": -1}, "remote port"),

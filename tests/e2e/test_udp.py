@@ -29,10 +29,10 @@ from tests.e2e.harness import (
 class Echo:
     """A UDP service in this process: sends every datagram back, and remembers who asked."""
 
-    def __init__(self, lab: Lab, host: str = LOOPBACK) -> None:
+    def __init__(self, lab: Lab, host: str = LOOPBACK, port: int = 0) -> None:
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self.sock.bind((host, 0))
+        self.sock.bind((host, port))
         self.port = int(self.sock.getsockname()[1])
         self.visitors: set[object] = set()
         threading.Thread(target=self._serve, daemon=True).start()

@@ -324,6 +324,7 @@ _TARGETS = (
     messages.Wanted(1, "web", "h:80", 80, 81, options={"visitors": ["a"]}),
     messages.Wanted(2, "b", "[::1]:1"),
     messages.Wanted(3, "c", "unix:/c"),
+    messages.Wanted(4, "d", "h:5-9", row=5),
 )
 _ANSWERS = (
     messages.Answer(1, "web", 80, ("[::]:80",), {"a": 1}),

@@ -82,11 +82,11 @@ class Bench:
         self.wire = Wire()
         self.places = FlowPlaces()
         target = Target("dns", "svc.test", self.place.port, 0, "udp")
-        self.all = Conversations(cast(Any, self.place), self.places, target)
+        self.all = Conversations(cast(Any, self.place).loop, self.places, target)
 
     def flow(self, number: int, *first: bytes) -> Flow:
         flow = Flow(cast(Any, self.wire), number, b"", Drops())
-        self.all.add(flow)
+        self.all.add(flow, cast(Any, self.place))
         for data in first:
             if not flow.ended:
                 flow.receiver.datagram(memoryview(data))

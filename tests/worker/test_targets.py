@@ -71,3 +71,30 @@ def test_an_error_of_ours_while_a_stream_is_accepted_ends_that_stream() -> None:
         sock = socket.create_connection(listener.getsockname())
         service._arrived(stream, sock, 0, "")
         assert stream.aborted == [Reset.INTERNAL] and sock.fileno() == -1 and not service.streams
+
+
+def test_ports_in_a_row_have_ids_in_a_row() -> None:
+    wide = Target("wide", "127.0.0.1", 100, row=5)
+    table = services(A, wide, B)
+    assert ids(table) == {"a": 1, "wide": 2, "b": 7}
+    found = [table._find(number) for number in range(1, 9)]
+    assert [(each and each.target.name, offset) for each, offset in found] == [
+        ("a", 0), *(("wide", offset) for offset in range(5)), ("b", 0), (None, 0)
+    ]  # fmt: skip
+    wider = wide._replace(row=6)
+    table.replace((A, wider, B))
+    assert ids(table) == {"a": 1, "wide": 8, "b": 7} and table._find(3) == (None, 0)
+    service = table.get(8)
+    assert service is not None
+    assert (service.way_to(0).port, service.way_to(5).port) == (100, 105)
+    assert service.way_to(5) is service.way_to(5) and service.way_to(0) is service.way
+
+
+def test_ids_in_a_row_go_round_and_skip_those_in_use() -> None:
+    wide = Target("wide", "127.0.0.1", 100, row=16_000)
+    table = services(A)
+    for number in range(20):
+        table.replace((A, B._replace(port=1 + number), wide._replace(port=1 + number)))
+        taken = sorted((service.id, service.target.row) for service in table)
+        assert all(first + row <= then for (first, row), (then, _) in zip(taken, taken[1:]))
+        assert len(taken) == 3 and taken[-1][0] + taken[-1][1] - 1 <= 0xFFFF

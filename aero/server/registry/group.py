@@ -39,8 +39,14 @@ class Seat:
 class TargetGroup:
     """One port of several workers; the holder of its port."""
 
-    def __init__(self, owner: Owner, port: int, identity: str, drop: Callable[[Mapping], None]) -> None:
-        """``drop(mapping)``: takes a member away for another's sake. Whoever makes it owes it its ``door``."""
+    def __init__(
+        self, owner: Owner, port: int, identity: str, drop: Callable[[Mapping], None], row: int
+    ) -> None:
+        """``drop(mapping)``: takes a member away for another's sake. Whoever makes it owes it its ``door``.
+
+        ``row``: it has so many ports from ``port`` on.
+        """
+        self.row = row
         self.owner = owner
         self.port = port
         self.identity = identity
@@ -105,6 +111,8 @@ class TargetGroups:
             return None
         if group.identity != _identity(user, wanted):
             raise ConfigError(f"group {name} has another key")
+        if wanted.row != group.row:
+            raise ConfigError(f"group {name} has {group.row} ports, not {wanted.row}")
         if wanted.remote and wanted.remote != group.port:
             raise PortError(f"group {name} has port {group.port}, not {wanted.remote}", final=False)
         return group
@@ -112,7 +120,9 @@ class TargetGroups:
     def begin(self, user: str, wanted: Wanted, port: int, drop: Callable[[Mapping], None]) -> TargetGroup:
         """A group with its first member to come."""
         owner, identity = claimed_as(user, wanted)
-        group = self._groups[user, owner.name, wanted.proto] = TargetGroup(owner, port, identity, drop)
+        group = self._groups[user, owner.name, wanted.proto] = TargetGroup(
+            owner, port, identity, drop, wanted.row
+        )
         return group
 
     def end(self, group: TargetGroup) -> None:

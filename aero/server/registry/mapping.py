@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Callable, Protocol
 
-from aero.address import TCP, UDP, authority
+from aero.address import TCP, UDP, LocalPlace
 from aero.core.buckets import Rates
 from aero.core.codes import Reset
 from aero.core.datagrams import Drops
@@ -76,10 +76,14 @@ class Provider(Protocol):
     def holder(self) -> Holder:
         """How it is."""
 
-    def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
-        """A stream over one of its sessions. Raises StreamError when no session takes it."""
+    def open_stream(self, receiver: Receiver, target_id: int, visitor: str, offset: int = 0) -> Stream:
+        """A stream over one of its sessions, to the ``offset``-th port of a target. Raises StreamError when no session
+        takes it.
+        """
 
-    def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
+    def open_flow(
+        self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops, offset: int = 0
+    ) -> Flow | None:
         """A flow over one of its sessions; None where no link is up that carries datagrams."""
 
     def flow_rates(self, target_id: int, visitor: str) -> Rates | None:
@@ -142,8 +146,10 @@ class Mapping:
         self.target_id = target_id
         self.name = owner.name
         self.local = local
-        self.authority = authority(local).encode()  # what the mux writes as Host
+        place = LocalPlace.parse(local)
+        self.authority = place.authority.encode()  # what the mux writes as Host
         self.port = port
+        self.row = place.row  # how many ports in a row it has, from that on
         self.options = options
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
         self.keeps = False  # the mux has seen that the target keeps connections for a next request

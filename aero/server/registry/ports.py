@@ -1,8 +1,12 @@
-"""Which port of one protocol a mapping gets. Finds candidates and binds them; claims.py says who may have a leased one.
+"""Which port of one protocol a mapping gets, or which ports in a row. Finds candidates and binds them; claims.py says
+who may have a leased one.
 
 In turn: the port that was asked for; the one that the worker says it had; its owner's leases; the port that the
 owner's name hashes to, or the next one behind it that nobody has a lease of. The hash makes ports come back even
 where nothing can be kept. Nothing here searches: free ports are found in a map of bytes, leases in their indexes.
+
+Ports in a row are got all or none, and have one lease. They are bound a slice at a time, so a claim is a generator
+(gradually.py); while it is under way they count as held.
 """
 
 from __future__ import annotations
@@ -12,16 +16,19 @@ import hashlib
 import socket
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol, Union
+from typing import TYPE_CHECKING, Callable
 
-from aero.errors import PortError
-from aero.host.facts import outgoing_ports
+from aero.errors import BindError, PortError
+from aero.host.facts import descriptor_line, outgoing_ports
 from aero.limits import Limits
 from aero.net.listen import close_all
-from aero.server.registry.claims import SILENCE_S, Holder, Times, Verdict, judge
-from aero.server.registry.life import Mortal
-from aero.server.registry.ranges import around, count, shown, within, without
+from aero.server.registry.claims import SILENCE_S, Times, Verdict, judge
+from aero.server.registry.gradually import SLICE, Gradual, at_once
+from aero.server.registry.grants import Beginning, Claim, Grant, Holding, Outcome, Wait
+from aero.server.registry.portmap import PORTS, PortMap
+from aero.server.registry.ranges import count, shown, within, without
 from aero.server.store.leases import Lease, Leases, Owner
+from aero.server.store.spans import Spans
 
 if TYPE_CHECKING:
     from aero.server.policy.rules import PortRange
@@ -31,68 +38,9 @@ if TYPE_CHECKING:
 TRIES = 40
 # Leases of workers that were only here for a moment give way when all ports are leased; so many are looked at.
 _GOING_EARLY = 8
-_FREE, _TAKEN = b"\0", 1
-_ALL = 65536
-
-
-class Claim(NamedTuple):
-    """What is asked for, by a worker from ``address``, which is "" where its leases are not bounded by address.
-
-    ``remote``: a port by number; ``had``: the one it had; ``like``: its namesake's by another protocol; 0: none.
-    ``ranges``: the ports that are the user's own; none: he gets those that are everybody's.
-    """
-
-    owner: Owner
-    identity: str
-    address: str
-    remote: int = 0
-    had: int = 0
-    like: int = 0
-    ranges: tuple[PortRange, ...] = ()
-
-
-class Holding(Protocol):
-    """A mapping that has a port now."""
-
-    @property
-    def owner(self) -> Owner:
-        """Whose it is."""
-
-    @property
-    def identity(self) -> str:
-        """Its worker's identity."""
-
-    @property
-    def worker(self) -> Mortal:
-        """Its worker."""
-
-    def holder(self) -> Holder:
-        """How its worker is."""
-
-    def give_way(self) -> None:
-        """Stops listening at once: the port is another's."""
-
-
-class Grant(NamedTuple):
-    """Listening sockets on one port.
-
-    What people should hear of: ``before``, whose port it was, and ``busy``, leased ports that other programs use.
-    """
-
-    port: int
-    socks: list[socket.socket]
-    before: Owner | None = None
-    busy: tuple[int, ...] = ()
-
-
-class Wait(NamedTuple):
-    """Ask again: when those who have a port were asked for a sign of life, or in a moment, as other programs use it."""
-
-    holders: tuple[Holding, ...] = ()
-    busy: tuple[int, ...] = ()
-
-
-Outcome = Union[Grant, Wait]
+_KEPT = ": it is kept for a worker that is away"
+#: What a verdict on several ports is, of those on each: the first of these that is among them.
+_STRICTEST = (Verdict.REFUSE, Verdict.ASK, Verdict.TELL, Verdict.GIVE)
 
 
 class Ports:
@@ -123,22 +71,26 @@ class Ports:
         self._void_s = void_s
         self._clock = clock or leases.clock
         self._started = self._clock()
-        self._holders: dict[int, Holding] = {}
+        self._holders: Spans[Holding] = Spans()
+        # A descriptor from here on is not for ports in a row: the last quarter is for visitors.
+        self._line = descriptor_line() * 3 // 4
         self._named: tuple[PortRange, ...] = ()  # what users' rules name
         self._open: tuple[PortRange, ...] = ((low, high),) if low else ()  # what is everybody's
-        # A byte for each port: whether somebody has it or has a lease of it.
-        self._map = bytearray(_ALL)
+        self._map = PortMap()  # whether somebody has a port or a lease of it
         for lease in leases:
             if lease.owner.proto == proto:
-                self._mark(lease.port, True)
+                self._mark(lease, True)
 
     def reserve(self, named: Iterable[PortRange]) -> None:
         """These are for users whose rules name them, and for nobody else. What is held stays held."""
         self._named = tuple(named)
         self._open = without(((self._low, self._high),), self._named) if self._low else ()
 
-    def may_have(self, port: int, ranges: tuple[PortRange, ...]) -> bool:
-        """Whether a port is among somebody's own, or where he has none, among those that are everybody's."""
+    def may_have(self, port: int, ranges: tuple[PortRange, ...], row: int = 1) -> bool:
+        """Whether a port, or a row from there on, is among somebody's own, or where he has none, among everybody's."""
+        if row > 1:
+            mine = ranges or self._open
+            return bool(mine) and port + row <= PORTS and not without(((port, port + row - 1),), mine)
         if ranges:
             return within(port, ranges)
         return within(port, self._open) if self._low else not within(port, self._named)
@@ -146,48 +98,68 @@ class Ports:
     # Claiming
 
     def claim(self, claim: Claim, last: bool = False) -> Outcome:
+        """As ``claiming``, in one turn."""
+        return at_once(self.claiming(claim, last))
+
+    def claiming(self, claim: Claim, last: bool = False) -> Gradual[Outcome]:
         """A port for an owner's mapping, or what to wait for; ``last``: do without what would have to be waited for.
 
         Whoever is granted a port owes ``hold`` or ``release``. Raises PortError.
         """
+        if claim.row > 1 and not self._low and not claim.ranges:
+            text = "this server has no range to take ports in a row from (--ports 0)"
+            raise PortError(text, final=True)
         if claim.remote:
-            return self._claim_by_number(claim, last)
+            return (yield from self._claim_by_number(claim, last))
         holders: list[Holding] = []
         busy: list[int] = []
         for port in self._own(claim):
             verdict = self._judge(port, claim)
             if verdict == Verdict.ASK:
-                holders.append(self._holders[port])
+                holders += self._holders.over(port, claim.row)
             elif verdict == Verdict.GIVE:
                 try:
-                    return self._take(port, claim)
-                except OSError as error:
-                    _check(error)
-                    busy.append(port)
+                    return (yield from self._take(port, claim))
+                except BindError as failed:
+                    _check(failed)
+                    busy.append(failed.port)
         if not last and (holders or busy):
             return Wait(tuple(holders), () if holders else tuple(busy))
-        return self._claim_fresh(claim)._replace(busy=tuple(busy))
+        grant = yield from self._claim_fresh(claim, busy[:])
+        return grant._replace(busy=tuple(busy))
 
     def _own(self, claim: Claim) -> Iterator[int]:
         """The ports that the owner had, the likeliest to be this worker's first."""
-        if claim.had and self._may_have_had(claim.had, claim.ranges):
+        if claim.had and self._may_have_had(claim):
             yield claim.had
         mine = [lease for lease in self._leases.of_identity(claim.identity) if lease.owner == claim.owner]
         clones = (lease for lease in self._leases.of(claim.owner) if lease.identity != claim.identity)
         for leases in (mine, list(islice(clones, Limits.LEASES_A_CLAIM))):
             for lease in sorted(leases, key=lambda lease: lease.slot):
-                if lease.port != claim.had and self.may_have(lease.port, claim.ranges):
+                if lease.port != claim.had and self.may_have(lease.port, claim.ranges, claim.row):
                     yield lease.port
 
-    def _may_have_had(self, port: int, ranges: tuple[PortRange, ...]) -> bool:
+    def _may_have_had(self, claim: Claim) -> bool:
         """Without a range we have ourselves given out only what the system chooses from, or what is leased."""
-        if not self.may_have(port, ranges):
+        port = claim.had
+        if not self.may_have(port, claim.ranges, claim.row):
             return False
-        low, high = (0, _ALL) if ranges or self._low else outgoing_ports()
+        low, high = (0, PORTS) if claim.ranges or self._low else outgoing_ports()
         return low <= port <= high or self._leases.at(port, self._proto) is not None
 
     def _judge(self, port: int, claim: Claim) -> str:
-        holding = self._holders.get(port)
+        """The verdict on the claimed port, or the strictest of those on ports in a row."""
+        if claim.row == 1:
+            return self._judge_one(port, claim)
+        if self._map.is_free(port, claim.row):
+            return Verdict.GIVE
+        ports = {lease.port for lease in self._leases.over(port, self._proto, claim.row)}
+        ports.update(self._holders.begins(port, claim.row))
+        verdicts = {self._judge_one(each, claim) for each in ports}
+        return next((verdict for verdict in _STRICTEST if verdict in verdicts), Verdict.GIVE)
+
+    def _judge_one(self, port: int, claim: Claim) -> str:
+        holding = self._holders.at(port)
         lease = self._leases.at(port, self._proto)
         if lease is None and holding is not None:  # one that had a port without a lease
             lease = Lease(holding.owner, 0, port, holding.identity, "", 0, 0)
@@ -197,74 +169,89 @@ class Ports:
         holder = holding.holder() if holding is not None else None
         return judge(lease, holder, claim.owner, claim.identity, times)
 
-    def _claim_by_number(self, claim: Claim, last: bool) -> Outcome:
-        port = claim.remote
+    def _claim_by_number(self, claim: Claim, last: bool) -> Gradual[Outcome]:
+        port, row = claim.remote, claim.row
+        called = _called(port, row)
         if not self._low and not claim.ranges:
             raise PortError("this server lets nobody choose a port (--ports 0)", final=True)
-        if not self.may_have(port, claim.ranges):
-            raise PortError(f"port {port} is {self._whose(port, claim.ranges)}", final=True)
+        if not self.may_have(port, claim.ranges, row):
+            raise PortError(f"{called} {self._whose(port, row, claim.ranges)}", final=True)
         verdict = self._judge(port, claim)
         if verdict == Verdict.ASK and not last:
-            return Wait((self._holders[port],))
+            return Wait(tuple(self._holders.over(port, row)))
         if verdict not in (Verdict.GIVE, Verdict.TELL):
-            raise PortError(f"port {port} is taken{self._by_whom(port)}", final=False)
-        before = self._leases.at(port, self._proto) if verdict == Verdict.TELL else None
+            raise PortError(self._taken(claim), final=False)
+        before = self._before(claim) if verdict == Verdict.TELL else None
         try:
-            grant = self._take(port, claim)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                text = f"port {port} cannot be used: {error.strerror or error}"
-                raise PortError(text, final=False) from error
-            if not last and before is None and self._leases.at(port, self._proto) is not None:
-                return Wait(busy=(port,))
-            raise PortError(f"port {port} is taken", final=False) from error
-        return grant._replace(before=before.owner) if before is not None else grant
+            grant = yield from self._take(port, claim)
+        except BindError as failed:
+            one = f"port {failed.port}" + (f" of {port}-{port + row - 1}" if row > 1 else "")
+            if failed.error.errno != errno.EADDRINUSE:
+                text = f"{one} cannot be used: {failed.error.strerror or failed.error}"
+                raise PortError(text, final=False) from failed
+            if not last and before is None and self._leases.at(failed.port, self._proto) is not None:
+                return Wait(busy=(failed.port,))
+            raise PortError(f"{one} is taken", final=False) from failed
+        return grant._replace(before=before) if before is not None else grant
 
-    def _whose(self, port: int, ranges: tuple[PortRange, ...]) -> str:
+    def _whose(self, port: int, row: int, ranges: tuple[PortRange, ...]) -> str:
+        are = "is" if row == 1 else "are"
         if ranges:
-            return f"none of this user's own ({shown(ranges)})"
-        if within(port, self._named):
-            return "for other users: their rules name it"
-        return f"out of the server's range {self._low}-{self._high}"
+            return f"{are} none of this user's own ({shown(ranges)})"
+        if any(low < port + row and port <= high for low, high in self._named):
+            return f"{are} for other users: their rules name {'it' if row == 1 else 'some of them'}"
+        return f"{are} out of the server's range {self._low}-{self._high}"
 
-    def _by_whom(self, port: int) -> str:
-        return "" if port in self._holders else ": it is kept for a worker that is away"
+    def _taken(self, claim: Claim) -> str:
+        """Why a claim by number is refused: which port is somebody's, and whether he is here."""
+        port, row = claim.remote, claim.row
+        if row == 1:
+            return f"port {port} is taken" + ("" if port in self._holders else _KEPT)
+        leases = [
+            each.port for each in self._leases.over(port, self._proto, row) if each.owner != claim.owner
+        ]
+        one = max(min([*self._holders.begins(port, row), *leases]), port)
+        return f"port {one} of {port}-{port + row - 1} is taken" + ("" if one in self._holders else _KEPT)
 
-    def _claim_fresh(self, claim: Claim) -> Grant:
+    def _before(self, claim: Claim) -> Owner | None:
+        """Whose the claimed ports were, where that was somebody else."""
+        leases = self._leases.over(claim.remote, self._proto, claim.row)
+        return next((lease.owner for lease in leases if lease.owner != claim.owner), None)
+
+    def _claim_fresh(self, claim: Claim, busy: list[int]) -> Gradual[Grant]:
+        """``busy``: ports that other programs have."""
         ranges = claim.ranges or self._open
-        rest = self._unclaimed(claim.owner, ranges) if self._low or ranges else self._any()
+        rest = self._unclaimed(claim, ranges, busy) if self._low or ranges else self._any()
         for port in chain(self._namesakes(claim), rest):
             try:
-                return self._take(port, claim)
-            except OSError as error:
-                _check(error)
+                return (yield from self._take(port, claim))
+            except BindError as failed:
+                _check(failed)
+                busy.append(failed.port)
         where = f" in {shown(ranges)}" if ranges else ""
-        raise PortError(f"no port is free{where}", final=False)
+        what = "no port is" if claim.row == 1 else f"no {claim.row} ports in a row are"
+        raise PortError(f"{what} free{where}", final=False)
 
     def _namesakes(self, claim: Claim) -> Iterator[int]:
         """The port that the target's namesake has by another protocol, if nobody has a claim to it by this one."""
         port = claim.like
-        if port and not self._map[port] and self.may_have(port, claim.ranges):
+        if port and self._map.is_free(port, claim.row) and self.may_have(port, claim.ranges, claim.row):
             yield port
 
-    def _unclaimed(self, owner: Owner, ranges: tuple[PortRange, ...]) -> Iterator[int]:
+    def _unclaimed(self, claim: Claim, ranges: tuple[PortRange, ...], busy: list[int]) -> Iterator[int]:
         """Ports that nobody has a claim to, from where the owner's name hashes to; then those that go early."""
-        digest = hashlib.sha256("\0".join(owner[:4]).encode("utf-8", "surrogatepass")).digest()
-        yield from islice(self._free_from(int.from_bytes(digest[:8], "big"), ranges), TRIES)
+        digest = hashlib.sha256("\0".join(claim.owner[:4]).encode("utf-8", "surrogatepass")).digest()
+        number = int.from_bytes(digest[:8], "big")
+        if claim.row > 1:
+            yield from islice(self._map.rows_from(number, ranges, claim.row, busy), TRIES)
+            return
+        yield from islice(self._map.free_from(number, ranges), TRIES)
         now = self._clock()
         for lease in self._leases.brief(_GOING_EARLY):
-            if lease.owner.proto != self._proto or not within(lease.port, ranges):
+            if lease.owner.proto != self._proto or lease.ports > 1 or not within(lease.port, ranges):
                 continue
             if now - max(lease.used_at, self._started) >= SILENCE_S:
                 yield lease.port
-
-    def _free_from(self, number: int, ranges: tuple[PortRange, ...]) -> Iterator[int]:
-        """All free ports of some ranges, once around from the ``number``-th one."""
-        for first, last in around(number, ranges):
-            at = self._map.find(_FREE, first, last + 1)
-            while at >= 0:
-                yield at
-                at = self._map.find(_FREE, at + 1, last + 1)
 
     def _any(self) -> Iterator[int]:
         """The system chooses, again and again while it chooses somebody's leased port."""
@@ -273,26 +260,75 @@ class Ports:
 
     # Binding
 
-    def _take(self, port: int, claim: Claim) -> Grant:
-        """Listens, and keeps the lease. Raises OSError; then nothing has changed but that a former holder is gone."""
-        holding = self._holders.get(port)
-        if holding is not None:
+    def _take(self, port: int, claim: Claim) -> Gradual[Grant]:
+        """Listens, and keeps the lease. Raises BindError, PortError; then nothing has changed but that former holders
+        are gone.
+        """
+        row = claim.row
+        for holding in self._holders.over(port, row):
             holding.give_way()
-        socks = self._bind(self._ips, port)
+        if row == 1:
+            socks = self._bound(port)
+        else:
+            self._holders.put(port, row, Beginning(claim))
+            self._map.take(port, row)
+            try:
+                socks = yield from self._bind_row(port, row)
+            except BaseException:
+                self.release(port)
+                raise
         try:
             if not port:
                 port = socks[0].getsockname()[1]
                 if self._judge(port, claim) != Verdict.GIVE or within(port, self._named):
-                    raise OSError(errno.EADDRINUSE, "somebody has a lease of it")
-            if self._may_lease(claim, port):
-                self._leases.keep(claim.owner, port, claim.identity, claim.address)
-            else:
-                self._leases.forget(port, self._proto)
+                    raise BindError(port, OSError(errno.EADDRINUSE, "somebody has a lease of it"))
+            self._lease(claim, port)
+        except BaseException:
+            close_all(socks)
+            if row > 1:
+                self.release(port)
+            raise
+        return Grant(port, socks)
+
+    def _bound(self, port: int) -> list[socket.socket]:
+        try:
+            return self._bind(self._ips, port)
+        except OSError as error:
+            raise BindError(port, error) from error
+
+    def _bind_row(self, first: int, row: int) -> Gradual[list[socket.socket]]:
+        """Sockets on ports in a row, a slice a turn; all or none."""
+        socks: list[socket.socket] = []
+        try:
+            for port in range(first, first + row):
+                socks += self._bound(port)
+                if socks[-1].fileno() >= self._line:
+                    text = "too few descriptors for so many ports, raise the limit of open files (ulimit -n)"
+                    raise PortError(text, final=False)
+                if (port - first) % SLICE == SLICE - 1:
+                    yield
+        except (BindError, PortError):
+            while socks:
+                close_all(socks[-SLICE:])
+                del socks[-SLICE:]
+                yield
+            raise
         except BaseException:
             close_all(socks)
             raise
-        self._mark(port, True)
-        return Grant(port, socks)
+        return socks
+
+    def _lease(self, claim: Claim, port: int) -> None:
+        """Keeps the lease, in place of those that there were of these ports. Raises PortError."""
+        former = self._leases.over(port, self._proto, claim.row)
+        if self._may_lease(claim, port):
+            self._leases.keep(claim.owner, port, claim.identity, claim.address, claim.row)
+        else:
+            for lease in former:
+                self._leases.forget(lease.port, self._proto)
+        for lease in former:
+            self._mark(lease, False)
+        self._map.take(port, claim.row)
 
     def _may_lease(self, claim: Claim, port: int) -> bool:
         """Whether one more lease is within the bounds of an identity and an address, whose oldest one may go for it.
@@ -333,23 +369,23 @@ class Ports:
 
     def _crowded(self, ranges: tuple[PortRange, ...]) -> bool:
         """Whether more than half of the ports of some ranges are taken."""
-        free = sum(self._map.count(_FREE, low, high + 1) for low, high in ranges)
-        return bool(ranges) and free < count(ranges) // 2
+        return bool(ranges) and self._map.left(ranges) < count(ranges) // 2
 
-    def hold(self, port: int, holding: Holding) -> None:
-        """A mapping listens on a port that was granted; ``release`` ends it."""
-        self._holders[port] = holding
+    def hold(self, port: int, holding: Holding, row: int = 1) -> None:
+        """A mapping listens on a port that was granted, or on so many in a row; ``release`` ends it."""
+        self._holders.put(port, row, holding)
 
     def release(self, port: int) -> None:
         """A mapping is gone; its lease stays."""
-        self._holders.pop(port, None)
+        row = self._holders.take(port) or 1
         self._leases.release(port, self._proto)
-        if self._leases.at(port, self._proto) is None:
-            self._mark(port, False)
+        self._map.free(port, row)
+        for lease in self._leases.over(port, self._proto, row):
+            self._mark(lease, True)
 
-    def held(self, port: int) -> bool:
-        """Whether one of our mappings listens there."""
-        return port in self._holders
+    def held(self, port: int, row: int = 1) -> bool:
+        """Whether one of our mappings listens there, or on one of so many in a row."""
+        return bool(self._holders.begins(port, row))
 
     # Upkeep
 
@@ -366,13 +402,18 @@ class Ports:
     def _forget(self, lease: Lease) -> None:
         self._leases.forget(lease.port, self._proto)
         if lease.port not in self._holders:
-            self._mark(lease.port, False)
+            self._mark(lease, False)
 
-    def _mark(self, port: int, taken: bool) -> None:
-        self._map[port] = taken
+    def _mark(self, lease: Lease, taken: bool) -> None:
+        (self._map.take if taken else self._map.free)(lease.port, lease.ports)
 
 
-def _check(error: OSError) -> None:
+def _check(failed: BindError) -> None:
     """Another port may do where this one is used or forbidden. Raises PortError for everything else."""
+    error = failed.error
     if error.errno not in (errno.EADDRINUSE, errno.EACCES):
         raise PortError(f"cannot listen: {error.strerror or error}", final=False) from error
+
+
+def _called(port: int, row: int) -> str:
+    return f"port {port}" if row == 1 else f"ports {port}-{port + row - 1}"

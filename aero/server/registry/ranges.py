@@ -37,14 +37,17 @@ def shown(ranges: Iterable[PortRange]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
-def around(number: int, ranges: tuple[PortRange, ...]) -> Iterator[PortRange]:
-    """All ports of some ranges, once around, from the ``number``-th one, counted round and round."""
+def around(number: int, ranges: tuple[PortRange, ...], row: int = 1) -> Iterator[PortRange]:
+    """All ports of some ranges, once around, from the ``number``-th one, counted round and round.
+
+    Where ``row`` ports in a row are looked for, those that begin before that one and end behind it are there, too.
+    """
     left = number % (count(ranges) or 1)
     for place, (low, high) in enumerate(ranges):
         if left <= high - low:
             yield low + left, high
             yield from ranges[place + 1 :]
             yield from ranges[:place]
-            yield low, low + left - 1
+            yield low, min(low + left + row - 2, high)
             return
         left -= high - low + 1

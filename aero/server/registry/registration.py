@@ -21,9 +21,10 @@ from aero.core.messages import Answer, Wanted
 from aero.errors import RemoteProtocolError
 from aero.limits import Limits
 from aero.net.faults import report
+from aero.server.registry.gradually import Gradual
+from aero.server.registry.grants import Wait
 from aero.server.registry.life import Mortal, Proofs
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.ports import Wait
 
 _PAUSE_S = 0.001  # until the next turn: long enough for the loop to look at its sockets
 _BUSY_RETRY_S = 0.5
@@ -61,7 +62,7 @@ class Asking(Protocol):
 
     mappings: dict[int, Mapping]
 
-    def register_one(self, wanted: Wanted | Answer | Allowed, last: bool) -> Answer | Wait | Unasked:
+    def registering(self, wanted: _Request, last: bool) -> Gradual[Answer | Wait | Unasked]:
         """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
 
     def ask(self, wanted: Wanted) -> Answer | Allowed:
@@ -82,14 +83,18 @@ class Registrar:
         self.proofs = proofs
         self._turnstile = Semaphore(1)
 
-    def do(self, steps: Iterable[Callable[[], None]]) -> None:
-        """Takes steps, as many a turn as the loop can bear; blocks the greenlet between turns."""
+    def do(self, steps: Iterable[Callable[[], object]]) -> None:
+        """Takes steps, as many a turn as the loop can bear; blocks the greenlet between turns.
+
+        A step that gives True is not done: it is taken again before the next.
+        """
         todo = deque(steps)
         while todo:
             with self._turnstile:
                 until = monotonic() + Limits.REGISTER_TURN_S
                 while todo:
-                    todo.popleft()()
+                    if todo[0]() is not True:
+                        todo.popleft()
                     if monotonic() >= until:
                         break
                 gevent.sleep(_PAUSE_S)
@@ -155,8 +160,13 @@ class Registration:
             self._running = False
 
     def _unregister(self, worker: Asking, ids: tuple[int, ...]) -> None:
-        def gone(target_id: int) -> Callable[[], None]:
-            return lambda: None if self._over else worker.unregister_one(target_id)
+        def gone(target_id: int) -> Callable[[], bool]:
+            def step() -> bool:
+                if not self._over:
+                    worker.unregister_one(target_id)
+                return False
+
+            return step
 
         self._registrar.do(gone(each) for each in dict.fromkeys(ids) if each in worker.mappings)
 
@@ -192,17 +202,25 @@ class Registration:
         answers: list[Answer],
         waits: list[tuple[_Request, Wait]],
         unasked: list[Wanted],
-    ) -> Callable[[], None]:
-        def step() -> None:
+    ) -> Callable[[], bool]:
+        work: Gradual[Answer | Wait | Unasked] = worker.registering(wanted, last)
+
+        def step() -> bool:
             if self._over:
-                return
-            outcome = worker.register_one(wanted, last)
+                work.close()
+                return False
+            try:
+                next(work)
+                return True
+            except StopIteration as end:
+                outcome: Answer | Wait | Unasked = end.value
             if isinstance(outcome, Wait):
                 waits.append((wanted, outcome))
             elif isinstance(outcome, Unasked):
                 unasked.append(outcome.wanted)
             else:
                 answers.append(outcome)
+            return False
 
         return step
 

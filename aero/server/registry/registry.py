@@ -8,12 +8,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from collections.abc import Mapping as Table
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import gevent
 
 from aero import logs
-from aero.address import TCP, UDP, Address
+from aero.address import TCP, UDP, LocalPlace, UnixPath
 from aero.core.codes import Close
 from aero.core.messages import Options, Wanted
 from aero.errors import ConfigError, PortError, Rejected
@@ -27,12 +28,14 @@ from aero.server.policy.rules import Users
 from aero.server.registry.additions import Additions
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.doors.shut import NoDoor
+from aero.server.registry.gradually import Gradual, at_once
+from aero.server.registry.grants import Claim, Grant, Wait
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import CLOSED, Door, Mapping
 from aero.server.registry.opening import Opening
 from aero.server.registry.pool import Pool
-from aero.server.registry.ports import Claim, Ports, Wait
+from aero.server.registry.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
@@ -130,7 +133,7 @@ class Registry:
         self.registrar.do(enforce(self.tenants, self.workers.values(), self._why_not_kept))
 
     def _why_not_kept(self, worker: Lodger, mapping: Mapping) -> str:
-        if not self._ports[mapping.owner.proto].may_have(mapping.port, worker.tenant.ports):
+        if not self._ports[mapping.owner.proto].may_have(mapping.port, worker.tenant.ports, mapping.row):
             return f"port {mapping.port} is not for this target any more"
         return self.may_claim(worker, mapping.options)
 
@@ -209,8 +212,8 @@ class Registry:
 
     # Mappings
 
-    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
-        """Listens for a target's visitors, or says what to wait for. Raises PortError."""
+    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Gradual[Mapping | Wait]:
+        """Listens for a target's visitors, or says what to wait for. Raises ConfigError, PortError."""
         if self.leaving:  # a registration that was under way, or on its way
             raise PortError("the server is going down", final=False)
         owner = Owner(worker.user, worker.tag, worker.host, wanted.name, wanted.proto)
@@ -219,11 +222,8 @@ class Registry:
         elif {"auth", "domain"} & wanted.options.keys():
             raise ConfigError("auth= and domain= need the server's HTTP mux, which is off (--mux off)")
         whose, identity = owner, worker.identity
+        _check_together(wanted)
         if "group" in wanted.options:
-            if wanted.options.get("access") == CLOSED:
-                raise ConfigError("a target of a group cannot be closed, leave out access=closed or group=")
-            if "auth" in wanted.options:
-                raise ConfigError("a group's port asks for no password, leave out auth= or group=")
             group = self._groups.find(worker.user, wanted)
             if group is not None:
                 return self._sit_down(worker, owner, wanted, group)
@@ -231,24 +231,25 @@ class Registry:
         namesake = worker.mapping(wanted.name, TCP) if wanted.proto != TCP else None
         like = namesake.port if namesake is not None else 0
         claim = Claim(
-            whose, identity, _counted_as(worker.ip), wanted.remote, wanted.had, like, worker.tenant.ports
+            whose,
+            identity,
+            _counted_as(worker.ip),
+            wanted.remote,
+            wanted.had,
+            like,
+            worker.tenant.ports,
+            wanted.row,
         )
-        grant = self._ports[wanted.proto].claim(claim, last)
+        ports = self._ports[wanted.proto]
+        grant = yield from ports.claiming(claim, last)
         if isinstance(grant, Wait):
             return grant
-        if grant.before is not None:
-            self.events.fault(
-                "port moved",
-                cid=worker.cid,
-                tag=worker.tag,
-                target=wanted.name,
-                port=grant.port,
-                host=worker.host,
-                before=grant.before.host,
-            )
-        for port in grant.busy:
-            gevent.spawn(_say_who_has, port, worker, wanted.name)
-        mapping = self._open(worker, owner, wanted, grant.port, grant.socks)
+        if "group" in wanted.options and self._groups.find(worker.user, wanted):  # begun meanwhile
+            close_all(grant.socks)
+            ports.release(grant.port)
+            return Wait()
+        self._say_granted(worker, wanted, grant)
+        mapping = yield from self._open(worker, owner, wanted, grant.port, grant.socks)
         self._say_up(mapping)
         if self._leads_back(worker, wanted.local, wanted.proto):
             log.warning(
@@ -258,18 +259,23 @@ class Registry:
 
     def _open(
         self, worker: Worker, owner: Owner, wanted: Wanted, port: int, socks: list[socket.socket]
-    ) -> Mapping:
+    ) -> Gradual[Mapping]:
         """A mapping with its door; on any exception nothing of it is left."""
-        group = None
+        group = door = None
         try:
             mapping = self._made(worker, owner, wanted, port)
             if "group" in wanted.options:
                 group = self._groups.begin(worker.user, wanted, port, self._give_way)
-                group.door = tcp.TcpDoor(self._tcp, group, socks)
+                door = group.door = self._door(mapping, group)
                 mapping.door = Seat(group)
+            elif mapping.access is not None or mapping.logins is not None:
+                close_all(socks)
+                mapping.door = self._shut_door(mapping)
             else:
-                mapping.door = self._door(mapping, socks)
-            self._ports[owner.proto].hold(port, group or mapping)
+                door = mapping.door = self._door(mapping, mapping)
+            self._ports[owner.proto].hold(port, group or mapping, wanted.row)
+            if door is not None:
+                yield from door.listen(socks)
             mapping.quotas = self.quotas
             worker.added(mapping)
             self.rates.look_at(worker)
@@ -277,23 +283,32 @@ class Registry:
         except BaseException:
             if group is not None:
                 self._groups.end(group)
+            if door is not None:
+                door.close()
             self._ports[owner.proto].release(port)
             close_all(socks)
             raise
         return mapping
 
-    def _door(self, mapping: Mapping, socks: list[socket.socket]) -> Door:
-        if mapping.access is not None:
-            close_all(socks)
-            if mapping.logins is not None:
-                return self._opening.door(mapping, NoDoor)
-            return self._opening.door(mapping, lambda: tcp.TcpDoor(self._tcp, mapping, self._listen(mapping)))
-        if mapping.logins is not None:
-            close_all(socks)
-            return NoDoor()
+    def _door(self, mapping: Mapping, behind: Mapping | TargetGroup) -> tcp.TcpDoor | udp.UdpDoor:
+        """One that does not listen yet."""
         if mapping.owner.proto == UDP:
-            return udp.UdpDoor(self._udp, mapping, socks)
-        return tcp.TcpDoor(self._tcp, mapping, socks)
+            return udp.UdpDoor(self._udp, mapping)
+        return tcp.TcpDoor(self._tcp, behind, mapping.port, mapping.row)
+
+    def _shut_door(self, mapping: Mapping) -> Door:
+        """One that is to be opened, or that leads nowhere: whom the mux has asked who he is comes by the mux alone."""
+        if mapping.access is None:
+            return NoDoor()
+        return self._opening.door(
+            mapping, NoDoor if mapping.logins is not None else partial(self._reopened, mapping)
+        )
+
+    def _reopened(self, mapping: Mapping) -> Door:
+        """The door of a closed target that is opened. Raises PortError."""
+        door = self._door(mapping, mapping)
+        at_once(door.listen(self._ports[mapping.owner.proto].listen(mapping.port)))
+        return door
 
     def _sit_down(self, worker: Worker, owner: Owner, wanted: Wanted, group: TargetGroup) -> Mapping:
         """One more member of a group that has its port."""
@@ -324,6 +339,21 @@ class Registry:
         else:
             self.events.emit("target well", cid=worker.cid, tag=worker.tag, target=mapping.name)
 
+    def _say_granted(self, worker: Worker, wanted: Wanted, grant: Grant) -> None:
+        """What people should hear of a port that is somebody's now."""
+        if grant.before is not None:
+            self.events.fault(
+                "port moved",
+                cid=worker.cid,
+                tag=worker.tag,
+                target=wanted.name,
+                port=grant.port,
+                host=worker.host,
+                before=grant.before.host,
+            )
+        for port in grant.busy:
+            gevent.spawn(_say_who_has, port, worker, wanted.name)
+
     def _say_up(self, mapping: Mapping) -> None:
         worker, group = mapping.worker, _group(mapping)
         self.events.emit(
@@ -339,11 +369,11 @@ class Registry:
 
     def _leads_back(self, worker: Worker, local: str, proto: str) -> bool:
         """Whether a target's address is, from this machine or by our own address, a port of ours."""
-        if local.startswith("unix:"):
+        place = LocalPlace.parse(local)
+        if isinstance(place.at, UnixPath):
             return False
-        where = Address.parse(local)
-        near = is_near(where.host) and is_near(worker.ip)
-        return (near or where.host == worker.ip) and self._ports[proto].held(where.port)
+        near = is_near(place.at.host) and is_near(worker.ip)
+        return (near or place.at.host == worker.ip) and self._ports[proto].held(place.at.port, place.row)
 
     def _give_way(self, mapping: Mapping) -> None:
         worker = self.workers.get(mapping.worker.cid)
@@ -399,9 +429,6 @@ class Registry:
                 if self.sockets is not None:
                     self.sockets.close(mapping.worker.tag, mapping.name)
 
-    def _listen(self, mapping: Mapping) -> list[socket.socket]:
-        return self._ports[mapping.owner.proto].listen(mapping.port)
-
     def open(self, mappings: Iterable[Mapping], seconds: float, whence: str, cut: bool) -> None:
         """Opens closed targets for a time, or with 0 closes them; ``whence``: from where, "" for anywhere; ``cut``:
         their streams end with it. Raises ConfigError for what is no network, PortError.
@@ -430,6 +457,20 @@ class Registry:
         self._timer = None
         for worker in list(self.workers.values()):
             worker.end(code, text)
+
+
+def _check_together(wanted: Wanted) -> None:
+    """Raises ConfigError for options that a group's port, or ports in a row, cannot have."""
+    if "group" in wanted.options:
+        what, leave = "a target of a group", "group="
+    elif wanted.row > 1:
+        what, leave = "a target with ports in a row", "all ports but one"
+    else:
+        return
+    if wanted.options.get("access") == CLOSED:
+        raise ConfigError(f"{what} cannot be closed, leave out access=closed or {leave}")
+    if "auth" in wanted.options:
+        raise ConfigError(f"{what} asks for no password, leave out auth= or {leave}")
 
 
 def _group(mapping: Mapping) -> TargetGroup | None:

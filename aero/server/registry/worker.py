@@ -36,9 +36,11 @@ from aero.server.policy.rules import Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry import terms
 from aero.server.registry.claims import Holder
+from aero.server.registry.gradually import Gradual, at_once
+from aero.server.registry.grants import Wait
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.ports import Wait
+from aero.server.registry.ranges import count
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Allowed, Registrar, Registration, Unasked
 from aero.server.registry.route import LocalRoute, Route
@@ -80,8 +82,8 @@ class Home(Protocol):
     def may_claim(self, worker: Worker, options: Options) -> str:
         """Why a target may not have the host names that it asks for; "" where it may."""
 
-    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Mapping | Wait:
-        """Listens for a target's visitors, or says what to wait for. Raises PortError."""
+    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Gradual[Mapping | Wait]:
+        """Listens for a target's visitors, or says what to wait for. Raises ConfigError, PortError."""
 
     def drop_mapping(self, worker: Worker, mapping: Mapping) -> None:
         """Stops listening for a target's visitors."""
@@ -205,9 +207,11 @@ class Worker:
         """The mapping of a target by its name and protocol."""
         return self._by_name.get((name, proto))
 
-    def open_stream(self, receiver: Receiver, target_id: int, visitor: str) -> Stream:
-        """A stream over the best session. Raises StreamError when no session takes it."""
-        stream = self._best().session.open(receiver, target_id, visitor, monotonic())
+    def open_stream(self, receiver: Receiver, target_id: int, visitor: str, offset: int = 0) -> Stream:
+        """A stream over the best session, to the ``offset``-th port of a target. Raises StreamError when no session
+        takes it.
+        """
+        stream = self._best().session.open(receiver, target_id + offset, visitor, monotonic())
         rates = self._home.rates.of(self, target_id, visitor)
         if rates is not None:
             stream.rates = rates
@@ -217,7 +221,9 @@ class Worker:
         """A way to a target over the best session. Raises StreamError when all sessions are leaving."""
         return LocalRoute(self._best(), target_id, partial(self._home.rates.of, self, target_id))
 
-    def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
+    def open_flow(
+        self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops, offset: int = 0
+    ) -> Flow | None:
         """A flow over the session with the fewest, a link of which is up; None where there is none."""
         found: tuple[tuple[bool, int], Flows] | None = None
         for each in list(self.sessions):
@@ -230,7 +236,7 @@ class Worker:
             rank = (each.doubtful, len(flows.by_id))
             if found is None or rank < found[0]:
                 found = rank, flows
-        return found[1].open(receiver, target_id, visitor, drops) if found is not None else None
+        return found[1].open(receiver, target_id + offset, visitor, drops) if found is not None else None
 
     def flow_rates(self, target_id: int, visitor: str) -> Rates | None:
         """How fast a flow's datagrams may go to a target; None: at any."""
@@ -281,13 +287,17 @@ class Worker:
         self._registration.register(self, wanted, reply)
 
     def register_one(self, wanted: Wanted | Answer | Allowed, last: bool) -> Answer | Wait | Unasked:
+        """As ``registering``, in one turn."""
+        return at_once(self.registering(wanted, last))
+
+    def registering(self, wanted: Wanted | Answer | Allowed, last: bool) -> Gradual[Answer | Wait | Unasked]:
         """One target's answer, or what to wait for; ``last``: not to be waited for any more."""
         if isinstance(wanted, Answer):
             answer: Answer | Wait | Unasked = wanted
         elif isinstance(wanted, Allowed):
-            answer = self._register_one(wanted.wanted, last, asked=True)
+            answer = yield from self._register_one(wanted.wanted, last, asked=True)
         else:
-            answer = self._register_one(wanted, last, asked=self._home.permits is None)
+            answer = yield from self._register_one(wanted, last, asked=self._home.permits is None)
         if self.awaited and isinstance(answer, Answer):
             said = wanted.wanted if isinstance(wanted, Allowed) else wanted
             self._settle(said.proto if isinstance(said, Wanted) else "", answer)
@@ -298,7 +308,7 @@ class Worker:
             )
         return answer
 
-    def _register_one(self, wanted: Wanted, last: bool, asked: bool) -> Answer | Wait | Unasked:
+    def _register_one(self, wanted: Wanted, last: bool, asked: bool) -> Gradual[Answer | Wait | Unasked]:
         target_id, name, local = wanted.id, wanted.name, wanted.local
         known = self.mappings.get(target_id)
         try:
@@ -320,9 +330,9 @@ class Worker:
         )
         if denied:
             return Answer(target_id, name, error=DENIED, text=denied)
-        if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
-            text = f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
-            return Answer(target_id, name, error=TOO_MANY, text=text)
+        too_many = self._too_many(wanted.row)
+        if too_many:
+            return Answer(target_id, name, error=TOO_MANY, text=too_many)
         if self.tenant.laden and known is None:
             return Answer(target_id, name, error=DENIED, text=self.tenant.laden)
         if known is not None or self.mapping(name, wanted.proto) is not None:
@@ -330,7 +340,7 @@ class Worker:
         if not asked:
             return Unasked(wanted)
         try:
-            mapping = self._home.add_mapping(self, wanted._replace(options=options), last)
+            mapping = yield from self._home.add_mapping(self, wanted._replace(options=options), last)
         except ConfigError as error:
             return Answer(target_id, name, error=INVALID, text=str(error))
         except PortError as error:
@@ -338,6 +348,16 @@ class Worker:
         if isinstance(mapping, Wait):
             return mapping
         return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.told)
+
+    def _too_many(self, row: int) -> str:
+        """Why a target with so many ports would be one too many; "" where it would not."""
+        if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
+            return f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
+        ports = count(self.tenant.ports) if self.tenant.ports else self.limits.PORTS_BY_DEFAULT
+        has = sum(each.row for each in self.mappings.values()) if row > 1 else 0
+        if has + row > ports:
+            return f"a worker may have {ports} ports in all: it has {has}, {row} more are too many"
+        return ""
 
     def _out_of_bounds(self, local: str) -> str:
         """Why a target may not be at an address; "" where it may."""

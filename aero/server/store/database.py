@@ -91,6 +91,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (user, tag, host)
         ) WITHOUT ROWID""",
     ),
+    # A lease may be of several ports in a row, from ``port`` on.
+    ("ALTER TABLE lease ADD COLUMN ports INTEGER NOT NULL DEFAULT 1",),
 )
 LAYOUT = len(STEPS)
 

@@ -14,6 +14,7 @@ from typing import Callable, NamedTuple, TypeVar
 from aero import logs
 from aero.address import TCP
 from aero.server.store.database import Change, Database, Row
+from aero.server.store.spans import Spans
 
 log = logs.get("store")
 
@@ -22,10 +23,10 @@ BRIEF_S = 3600
 #: Of the time before a start at most so many seconds count.
 AWAY_S = 86_400
 _LATEST = 1 << 40  # the year 36,812
-_COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s"
+_COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s, ports"
 _READ = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - a constant of ours
 # A row of another owner with this port goes: the port is unique.
-_WRITE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_WRITE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _DELETE = "DELETE FROM lease WHERE proto = ? AND port = ?"
 _DELETE_ALL = "DELETE FROM lease"
 
@@ -41,7 +42,7 @@ class Owner(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """One remembered port.
+    """One remembered port, or ``ports`` of them in a row, of which ``port`` is the first.
 
     ``slot`` tells clones apart, which share an owner. ``identity`` and ``address`` are those of the worker that had the
     port last. ``used_at`` (Unix seconds) is when it was last known to be in use, ``held_s`` for how long it was in all.
@@ -54,6 +55,7 @@ class Lease(NamedTuple):
     address: str
     used_at: int
     held_s: int
+    ports: int = 1
 
     @property
     def key(self) -> Key:
@@ -78,9 +80,10 @@ def _lease(row: Row) -> Lease | None:
     """What a row of the file says; None where it was damaged: SQLite checks pages, not what is in them."""
     lease = Lease(Owner(*row[:5]), *row[5:])
     texts = (*lease.owner, lease.identity, lease.address)
-    numbers = (lease.slot, lease.port, lease.used_at, lease.held_s)
+    numbers = (lease.slot, lease.port, lease.used_at, lease.held_s, lease.ports)
     good = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in numbers)
     good = good and 0 < lease.port <= 0xFFFF and 0 <= lease.used_at < _LATEST
+    good = good and 0 < lease.ports <= 0x10000 - lease.port
     return lease if good else None
 
 
@@ -104,6 +107,7 @@ class Leases:
         """Takes over what the database has; ``clock`` gives Unix seconds, by default one that does not jump."""
         self._database = database
         self._leases: dict[Key, Lease] = {}
+        self._wide: dict[str, Spans[Lease]] = {}  # those of several ports, by protocol
         # Each lease stands in one of these two, those that were used the longest ago first.
         self._held: dict[Key, Lease] = {}
         self._absent: dict[Key, Lease] = {}
@@ -115,9 +119,11 @@ class Leases:
         found = sorted((lease for lease in read if lease), key=lambda lease: lease.used_at)
         self.clock = clock or steady_clock(found[-1].used_at if found else 0, time, monotonic)
         for lease in found:
+            for older in self.over(lease.port, lease.owner.proto, lease.ports):
+                self._take(older)
             self._put(lease, self._absent)
-        if len(found) < len(read):
-            log.warning("ignored damaged leases", count=len(read) - len(found))
+        if len(self) < len(read):
+            log.warning("ignored damaged leases", count=len(read) - len(self))
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -138,7 +144,27 @@ class Leases:
 
     def at(self, port: int, proto: str = TCP) -> Lease | None:
         """The lease of a port."""
-        return self._leases.get((proto, port))
+        lease = self._leases.get((proto, port))
+        if lease is None and self._wide:
+            wide = self._wide.get(proto)
+            lease = wide.at(port) if wide is not None else None
+        return lease
+
+    def over(self, port: int, proto: str, ports: int) -> list[Lease]:
+        """The leases of ``ports`` ports from ``port`` on, each once, in the order of their ports."""
+        end = port + ports
+        if len(self._leases) < ports:
+            all_of = (each for each in self._leases.values() if each.owner.proto == proto)
+            near = (each for each in all_of if each.port < end and port < each.port + each.ports)
+            return sorted(near, key=lambda lease: lease.port)
+        found: list[Lease] = []
+        each = port
+        while each < end:
+            lease = self.at(each, proto)
+            if lease is not None:
+                found.append(lease)
+            each = lease.port + lease.ports if lease is not None else each + 1
+        return found
 
     def of(self, owner: Owner) -> Collection[Lease]:
         """All leases of an owner. A view, as the next two: copy it before you change leases."""
@@ -162,22 +188,25 @@ class Leases:
 
     # Changing
 
-    def keep(self, owner: Owner, port: int, identity: str, address: str = "") -> Lease:
-        """Remembers that ``port`` is the owner's and in use from now on; whose it was before loses it.
+    def keep(self, owner: Owner, port: int, identity: str, address: str = "", ports: int = 1) -> Lease:
+        """Remembers that ``port``, or ``ports`` from there on, is the owner's and in use from now on; whose any of them
+        was before loses all of his lease.
 
         Raises ValueError (UnicodeEncodeError) for a text that no file can hold, and changes nothing then.
         """
         for text in (*owner, identity, address):
             text.encode()
-        former = self.at(port, owner.proto)
-        if former is not None and former.owner == owner:
-            slot, held_s = former.slot, former.held_s
+        formers = self.over(port, owner.proto, ports)
+        mine = next((former for former in formers if former.owner == owner), None)
+        if mine is not None:
+            slot, held_s = mine.slot, mine.held_s
         else:
             taken = {lease.slot for lease in self.of(owner)}
             slot, held_s = next(number for number in count() if number not in taken), 0
-        if former is not None:
+        for former in formers:
             self._take(former)
-        lease = Lease(owner, slot, port, identity, address, int(self.clock()), held_s)
+            self._database.changed(self, former.key)
+        lease = Lease(owner, slot, port, identity, address, int(self.clock()), held_s, ports)
         self._put(lease, self._held)
         self._database.changed(self, lease.key)
         return lease
@@ -213,6 +242,8 @@ class Leases:
     def _put(self, lease: Lease, by_age: dict[Key, Lease]) -> None:
         key = lease.key
         self._leases[key] = by_age[key] = lease
+        if lease.ports > 1:
+            self._wide.setdefault(lease.owner.proto, Spans()).put(lease.port, lease.ports, lease)
         if by_age is self._absent and lease.held_s < BRIEF_S:
             self._brief[key] = lease
         self._by_owner.setdefault(lease.owner, {})[key] = lease
@@ -222,6 +253,8 @@ class Leases:
     def _take(self, lease: Lease) -> None:
         key = lease.key
         del self._leases[key]
+        if lease.ports > 1:
+            self._wide[lease.owner.proto].take(lease.port)
         self._held.pop(key, None)
         self._absent.pop(key, None)
         self._brief.pop(key, None)

@@ -32,7 +32,7 @@ def mapping(rule: Rule, counters: Counters | None = None, **options: Any) -> Map
     worker = SimpleNamespace(rule=rule, tag="nas", user=rule.user)
     said = {key.replace("_", "-"): value for key, value in options.items()}
     owner = Owner(rule.user, "nas", "box", "web")
-    return Mapping(cast(Any, worker), owner, 1, "", 1, counters or Counters(), lambda _: None, said)
+    return Mapping(cast(Any, worker), owner, 1, "h:1", 1, counters or Counters(), lambda _: None, said)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from aero.errors import PortError
 from aero.limits import Limits
 from aero.server.registry import ports as module
 from aero.server.registry.claims import SILENCE_S, Holder
-from aero.server.registry.ports import TRIES, Claim, Grant, Ports, Wait
+from aero.server.registry.grants import Claim, Grant, Wait
+from aero.server.registry.ports import TRIES, Ports
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases, Owner
 
@@ -32,6 +33,9 @@ class Bound:
     def getsockname(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
 
+    def fileno(self) -> int:
+        return 7 if self.port % 3 == 0 else 3
+
     def close(self) -> None:
         self.closed = True
 
@@ -40,7 +44,7 @@ class Held:
     """A mapping, of which only the port matters."""
 
     def __init__(self, lab: Lab, claim: Claim, port: int) -> None:
-        self.owner, self.identity, self.port = claim.owner, claim.identity, port
+        self.owner, self.identity, self.port, self.row = claim.owner, claim.identity, port, claim.row
         self.worker = cast(Any, None)
         self.linked, self.alive = True, False
         self._lab = lab
@@ -49,6 +53,7 @@ class Held:
         return Holder(self.linked, self.alive)
 
     def give_way(self) -> None:
+        del self._lab.held[self.port]
         self._lab.ports.release(self.port)
 
 
@@ -104,7 +109,7 @@ class Lab:
         outcome = self.ports.claim(claim, last)
         if isinstance(outcome, Grant):
             held = self.held[outcome.port] = Held(self, claim, outcome.port)
-            self.ports.hold(outcome.port, held)
+            self.ports.hold(outcome.port, held, claim.row)
         return outcome
 
     def port(self, name: str, identity: str = "i", host: str = "h", **more: Any) -> int:
@@ -406,6 +411,7 @@ steps = st.lists(
         st.integers(0, 2),
         st.sampled_from([0, 0, LOW, LOW + 1]),
         st.sampled_from([0, 0, LOW, LOW + 1]),
+        st.sampled_from([1, 1, 2, 3]),
     ),
     max_size=40,
 )
@@ -413,13 +419,13 @@ steps = st.lists(
 
 @settings(max_examples=200)
 @given(steps)
-def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, int, int]]) -> None:
+def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, int, int, int]]) -> None:
     """Whatever comes, each port is one's at most, and those that are neither held nor leased can be had."""
     lab = Lab(LOW, LOW + 3)
-    for what, name, identity, remote, had in todo:
+    for what, name, identity, remote, had, row in todo:
         if what == "claim":
             try:
-                lab.ask(f"n{name}", str(identity), last=bool(name & 1), remote=remote, had=had)
+                lab.ask(f"n{name}", str(identity), last=bool(name & 1), remote=remote, had=had, row=row)
             except PortError:
                 pass
         elif what == "leave" and lab.held:
@@ -432,8 +438,96 @@ def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, i
         else:
             lab.now += 10 ** (name + 4)
             lab.ports.look_after()
-        taken = {lease.port for lease in lab.leases} | set(lab.ports._holders)
-        assert taken == {port for port, byte in enumerate(lab.ports._map) if byte}
+        leased = [each for lease in lab.leases for each in range(lease.port, lease.port + lease.ports)]
+        held = [each for one in lab.held.values() for each in range(one.port, one.port + one.row)]
+        assert len(set(leased)) == len(leased) and len(set(held)) == len(held), "no two share a port"
+        assert {*leased, *held} == {
+            port for port in range(LOW, LOW + 9) if not lab.ports._map.is_free(port, 1)
+        }
+        assert all(lab.leases.at(port) for port in leased)
+        assert set(held) == {port for port in range(LOW, LOW + 9) if lab.ports.held(port)}
+
+
+# Ports in a row
+
+
+def test_ports_in_a_row_are_got_all_or_none_and_come_back() -> None:
+    lab = Lab()
+    first = lab.port("ftp", row=4)
+    assert [lease[:3] + (lease.ports,) for lease in lab.leases] == [(Owner("", "t", "h", "ftp"), 0, first, 4)]
+    lab.leave(first)
+    lab.start()
+    assert lab.port("ftp", row=4) == first, "by its lease"
+    with pytest.raises(PortError, match=f"port {first + 1} of {first + 1}-{first + 2} is taken"):
+        lab.port("x", "x", remote=first + 1, row=2)
+    with pytest.raises(PortError, match=r"no 7 ports in a row are free in 8000-8009"):
+        lab.port("x", "x", row=7)
+    with pytest.raises(
+        PortError, match=r"ports 8008-8011 are out of the server's range 8000-8009"
+    ) as refused:
+        lab.port("x", "x", remote=HIGH - 1, row=4)
+    assert refused.value.final
+    assert sorted({lab.port(f"n{each}", "n") for each in range(6)} | {*range(first, first + 4)}) == [
+        *range(LOW, HIGH + 1)
+    ]
+
+
+def test_what_another_program_has_of_a_row_makes_it_another_row() -> None:
+    lab = Lab()
+    first = lab.port("ftp", row=4)
+    lab.leave(first)
+    lab.others.add(first + 3)
+    assert lab.ask("ftp", row=4) == Wait(busy=(first + 3,)), "it may be gone in a moment"
+    grant = lab.ask("ftp", row=4, last=True)
+    assert isinstance(grant, Grant) and grant.busy == (first + 3,)
+    assert not set(range(grant.port, grant.port + 4)) & lab.others
+    lab.ports._leases.forget(first)
+    with pytest.raises(PortError, match=f"port {first + 3} of {first + 2}-{first + 3} is taken$"):
+        lab.ask("y", "y", remote=first + 2, row=2, last=True)
+    assert lab.ports._map.is_free(first + 2, 2), "nothing of it is left"
+
+
+def test_while_a_row_is_bound_its_ports_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLICE", 2)
+    lab = Lab()
+    ours = lab.ports.claiming(Claim(Owner("", "t", "h", "a"), "a", "", remote=LOW + 2, row=5))
+    next(ours)
+    assert lab.asked == [LOW + 2, LOW + 3]
+    for row in (1, 3):
+        with pytest.raises(PortError, match=r"is taken$"):
+            lab.ask("b", "b", remote=LOW + 4, row=row, last=True)
+    assert not set(range(LOW + 2, LOW + 7)) & {lab.port(f"n{each}", "n") for each in range(5)}
+    ours.close()  # its worker has gone
+    assert lab.ports._map.is_free(LOW + 2, 5) and lab.port("b", "b", remote=LOW + 4, row=3) == LOW + 4
+
+
+def test_a_row_leaves_descriptors_to_visitors(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    monkeypatch.setattr(lab.ports, "_line", 7)
+    with pytest.raises(PortError, match="too few descriptors for so many ports"):
+        lab.port("ftp", row=4)
+    assert lab.ports._map.is_free(LOW, 10) and not list(lab.leases)
+    assert lab.port("web")
+
+
+def test_without_a_range_there_are_no_ports_in_a_row() -> None:
+    with pytest.raises(PortError, match=r"no range to take ports in a row from \(--ports 0\)") as refused:
+        Lab(0, 0).port("ftp", row=2)
+    assert refused.value.final
+    assert Lab(0, 0).port("ftp", row=2, ranges=((900, 901),)) == 900
+
+
+def test_a_row_is_within_one_users_ports() -> None:
+    lab = Lab()
+    lab.ports.reserve([(8003, 8005)])
+    assert lab.port("a", row=3, ranges=((8003, 8005),)) == 8003
+    with pytest.raises(
+        PortError, match=r"ports 8002-8003 are for other users: their rules name some of them"
+    ):
+        lab.port("b", "b", remote=8002, row=2)
+    with pytest.raises(PortError, match=r"ports 8005-8006 are none of this user's own \(8003-8005\)"):
+        lab.port("b", "b", remote=8005, row=2, ranges=((8003, 8005),))
+    assert lab.port("c", "c", row=4) == 8006
 
 
 # UDP beside TCP

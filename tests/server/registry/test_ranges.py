@@ -35,3 +35,11 @@ def test_once_around_is_every_port_once(some: list[tuple[int, int]], number: int
 
 def test_ranges_as_people_write_them() -> None:
     assert ranges.shown(((443, 443), (30000, 30099))) == "443,30000-30099"
+
+
+@given(RANGES, st.integers(0, 2**64), st.integers(2, 5))
+def test_once_around_for_rows_has_every_row(some: list[tuple[int, int]], number: int, row: int) -> None:
+    apart = ranges.without(((1, 60),), some)
+    pieces = list(ranges.around(number, apart, row))
+    rows = {first for low, high in pieces for first in range(low, high - row + 2)}
+    assert rows == {first for low, high in apart for first in range(low, high - row + 2)}

@@ -13,8 +13,9 @@ from aero.core.codes import Close
 from aero.core.messages import TAKEN, Answer, Wanted
 from aero.limits import Limits
 from aero.server.registry import registration as module
+from aero.server.registry.gradually import Gradual
+from aero.server.registry.grants import Wait
 from aero.server.registry.life import Proofs
-from aero.server.registry.ports import Wait
 from aero.server.registry.registration import Registrar, Registration
 from tests.faults.inside import until
 
@@ -38,10 +39,14 @@ class Fake:
         self.tries: Counter[str] = Counter()
         self.ended: list[int] = []
         self.error: Exception | None = None
+        self.slices: dict[str, int] = {}
 
-    def register_one(self, wanted: Wanted | Answer, last: bool) -> Answer | Wait:
+    def registering(self, wanted: Wanted | Answer, last: bool) -> Gradual[Answer | Wait]:
         if self.error is not None:
             raise self.error
+        for _ in range(self.slices.get(wanted.name, 0)):
+            self.done.append(f"{wanted.name}…")
+            yield
         self.tries[wanted.name] += 1
         if last and wanted.name == "busy":
             return Answer(wanted.id, wanted.name, error=TAKEN)
@@ -71,6 +76,22 @@ def wanted(*names: str) -> list[Wanted]:
 def finish(registration: Registration) -> None:
     until("nothing to do", lambda: not registration._running)
     assert not registration._waiting
+
+
+def test_what_is_done_a_slice_at_a_time_is_done_before_the_next_and_given_up_with_its_worker(
+    registration: Registration,
+) -> None:
+    worker, answers = Fake(), list[Answer]()
+    worker.slices = {"wide": 3}
+    registration.register(worker, wanted("a", "wide", "b"), answers.extend)
+    finish(registration)
+    assert worker.done == ["a", "wide…", "wide…", "wide…", "wide", "b"]
+    worker.slices = {"wide": 10_000_000}
+    registration.register(worker, wanted("wide", "c"), answers.extend)
+    until("it to begin", lambda: len(worker.done) > 10)
+    registration.close()
+    finish(registration)
+    assert worker.done[-1] == "wide…" and len(answers) == 3
 
 
 def test_what_was_asked_first_is_done_first(registration: Registration) -> None:

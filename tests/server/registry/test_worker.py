@@ -94,6 +94,7 @@ class Home:
         mapping = mapped(wanted.id, wanted.name, wanted.local, wanted.proto, wanted.options)
         worker.added(mapping)
         return mapping
+        yield
 
     def drop_mapping(self, worker: Worker, mapping: Any) -> None:
         assert worker.dropped(mapping)
@@ -109,7 +110,7 @@ def mapped(
     port = 20_000 + number
     return SimpleNamespace(
         target_id=number, name=name, called=name, local=local, owner=owner, port=port,
-        addresses=[f"127.0.0.1:{port}"], options=options, told=options,
+        addresses=[f"127.0.0.1:{port}"], options=options, told=options, row=1,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from aero.address import SOCKET_PATH_CHARS, UnixPath
 from aero.errors import ListenError
 from aero.net.listen import listen_unix
 from aero.server.registry.doors.tcp import House, TcpDoor
+from aero.server.registry.gradually import at_once
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.pool import Pool
 
@@ -79,7 +80,8 @@ class Sockets:
         except ListenError as error:
             log.warning("no socket for a target", tag=tag, target=name, why=error)
             return
-        self._doors[path] = TcpDoor(house, _Within(pool), [sock])
+        door = self._doors[path] = TcpDoor(house, _Within(pool))
+        at_once(door.listen([sock]))
         log.info("target has a socket", tag=tag, target=name, at=UnixPath(path))
 
     def close(self, tag: str, name: str) -> None:

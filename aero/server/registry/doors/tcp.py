@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Callable, NamedTuple, Protocol
 
 from aero import logs
-from aero.address import Address
+from aero.address import Address, LocalPlace
 from aero.core.codes import RESET_NAMES
 from aero.errors import StreamError
 from aero.host.facts import descriptor_line
@@ -24,6 +24,7 @@ from aero.net.loop import Loop
 from aero.net.pipe import Pipe, make_abrupt, refuse
 from aero.server.policy.origin import is_near
 from aero.server.policy.shares import Shares
+from aero.server.registry.gradually import SLICE, Gradual, close_gradually
 from aero.server.registry.mapping import Mapping
 from aero.server.watch.access import AccessLog, Entry
 from aero.server.watch.counters import Counters
@@ -66,23 +67,39 @@ class Behind(Protocol):
 
 
 class TcpDoor:
-    """The listening sockets of one port, and its visitors' pipes."""
+    """The listening sockets of one port, or of some in a row, and its visitors' pipes."""
 
-    def __init__(self, house: House, behind: Behind, socks: list[socket.socket]) -> None:
-        """``behind``: a mapping, or a group of them; ``socks``: listening, on one port."""
+    def __init__(self, house: House, behind: Behind, first: int = 0, row: int = 1) -> None:
+        """``behind``: a mapping, or a group of them; ``first``: the first port, of ``row``. It does not listen yet."""
         self._house = house
         self._behind = behind
-        for sock in socks:
-            make_abrupt(sock)
+        self._first = first if row > 1 else 0
+        self._row = row
         self._porch = house.announcers.porch(self._on_visitor)
-        self._listeners = [Listener(house.loop, sock, self._porch.connected, self._busy) for sock in socks]
+        self._listeners: list[Listener] = []
+        self._ips: list[str] = []
+        self._shut = row > 1  # while it opens or closes
+
+    def listen(self, socks: list[socket.socket]) -> Gradual[None]:
+        """Opens: ``socks`` listen, and become this door's. Those that are left in it are not yet."""
+        while socks:
+            for sock in socks[:SLICE]:
+                make_abrupt(sock)
+                self._listeners.append(Listener(self._house.loop, sock, self._porch.connected, self._busy))
+            del socks[:SLICE]
+            if socks:
+                yield
+        self._ips = list(dict.fromkeys(each.address[0] for each in self._listeners))
+        self._shut = False
 
     def _busy(self) -> bool:
-        return self._behind.rushed
+        return self._shut or self._behind.rushed
 
     @property
     def addresses(self) -> list[str]:
-        """Where visitors are listened for: ``ip:port``."""
+        """Where visitors are listened for: ``ip:port``, ``ip:LO-HI``."""
+        if self._first:
+            return [str(LocalPlace(Address(ip, self._first), self._row)) for ip in self._ips]
         return [str(Address(*each.address)) for each in self._listeners]
 
     def _on_visitor(self, sock: socket.socket, address: Any) -> None:
@@ -151,7 +168,8 @@ class TcpDoor:
             on_end = partial(self._write_down, self._house.access, on_end, mapping, visitor, monotonic())
         pipe = Pipe(self._house.loop, sock, on_end)
         try:
-            stream = mapping.worker.open_stream(pipe, mapping.target_id, visitor)
+            offset = sock.getsockname()[1] - self._first if self._first else 0
+            stream = mapping.worker.open_stream(pipe, mapping.target_id, visitor, offset)
         except StreamError as error:
             self._left(mapping, whose)
             self._turn_away(mapping, sock, visitor, "worker", error)
@@ -206,9 +224,12 @@ class TcpDoor:
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
         self._porch.close()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()  # they and the door hold each other, and with it the worker
+        self._shut = True
+        listeners, self._listeners = (
+            self._listeners,
+            [],
+        )  # they and the door hold each other, and with it the worker
+        close_gradually(listeners)
 
 
 def _entry(mapping: Mapping, visitor: str, end: str) -> Entry:

@@ -11,7 +11,7 @@ import socket
 from time import monotonic
 
 from aero import logs
-from aero.address import UDP, Address
+from aero.address import UDP, Address, LocalPlace
 from aero.core import datagrams
 from aero.core.buckets import Rates
 from aero.core.codes import Reset
@@ -22,6 +22,7 @@ from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.allowance import Allowance, Allowances
 from aero.server.policy.origin import groups_of, is_near, network_of
 from aero.server.registry.doors.visits import Visits
+from aero.server.registry.gradually import SLICE, Gradual, close_gradually
 from aero.server.registry.mapping import Mapping
 from aero.server.watch.access import FLOW, AccessLog, Entry
 
@@ -103,8 +104,8 @@ class Visit:
 class UdpDoor:
     """The sockets of one mapping, and its visits."""
 
-    def __init__(self, hall: Hall, mapping: Mapping, socks: list[socket.socket]) -> None:
-        """``socks``: bound, on one port."""
+    def __init__(self, hall: Hall, mapping: Mapping) -> None:
+        """It does not listen yet."""
         self.visits: Visits[Visit] = Visits(
             mapping.worker.limits.FLOWS_PER_MAPPING, mapping.worker.limits.FLOWS_PER_ADDRESS
         )
@@ -115,11 +116,23 @@ class UdpDoor:
         self._amplify = _number(mapping, "amplify", 0)
         self._answers = Allowance(Limits.MAPPING_REPLIES_BURST, Limits.MAPPING_REPLIES_PER_S, monotonic())
         self._timer: Watcher | None = None
-        self._sockets = [BoundSocket(hall.loop, sock, self._came) for sock in socks]
+        self._sockets: list[BoundSocket] = []
+        self._ips: list[str] = []
+
+    def listen(self, socks: list[socket.socket]) -> Gradual[None]:
+        """Opens: ``socks`` are bound, and become this door's. Those that are left in it are not yet."""
+        while socks:
+            self._sockets += [BoundSocket(self._hall.loop, sock, self._came) for sock in socks[:SLICE]]
+            del socks[:SLICE]
+            if socks:
+                yield
+        self._ips = list(dict.fromkeys(each.address[0] for each in self._sockets))
 
     @property
     def addresses(self) -> list[str]:
-        """Where visitors are listened for: ``ip:port``."""
+        """Where visitors are listened for: ``ip:port``, ``ip:LO-HI``."""
+        if self._mapping.row > 1:
+            return [str(LocalPlace(Address(ip, self._mapping.port), self._mapping.row)) for ip in self._ips]
         return [str(Address(*each.address)) for each in self._sockets]
 
     # From visitors
@@ -144,6 +157,8 @@ class UdpDoor:
     def _arrived(self, sock: BoundSocket, whom: Whom, now: float) -> Visit | None:
         """A new visitor's flow; None where there is no place or no way."""
         mapping, ip = self._mapping, whom.address[0]
+        if mapping.closed:
+            return None  # the last of its ports are about to close
         if ip.startswith(_MAPPED):
             ip = ip[len(_MAPPED) :]
         # Loopback is this machine's own: a proxy or a resolver, whose visitors are many.
@@ -164,7 +179,8 @@ class UdpDoor:
             return None
         visit = Visit(self, sock, whom, whose, now)
         visitor = str(Address(ip, whom.address[1]))
-        flow = mapping.worker.open_flow(visit, mapping.target_id, visitor, mapping.drops)
+        offset = whom.port - mapping.port if mapping.row > 1 else 0
+        flow = mapping.worker.open_flow(visit, mapping.target_id, visitor, mapping.drops, offset)
         if flow is None:
             mapping.drops.add(datagrams.NO_LINK)
             return None
@@ -244,9 +260,8 @@ class UdpDoor:
 
     def close(self) -> None:
         """Takes no more datagrams, and ends its flows."""
-        for sock in self._sockets:
-            sock.close()
-        self._sockets.clear()
+        sockets, self._sockets = self._sockets, []
+        close_gradually(sockets)
         stopped(self._timer)
         self._timer = None
         for visit in self.visits:

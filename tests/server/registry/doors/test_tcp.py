@@ -65,7 +65,7 @@ class Lab:
         )  # fmt: skip
         self.chosen: Any = mapping
         self.mapping = cast(Any, mapping)
-        self.door = TcpDoor(self.house, self.mapping, [])
+        self.door = TcpDoor(self.house, self.mapping)
 
     def open_stream(self, *_: object) -> Any:
         if self.error is not None:

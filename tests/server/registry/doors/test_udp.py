@@ -18,6 +18,7 @@ from aero.limits import Limits
 from aero.net.loop import event_loop
 from aero.server.registry.doors import udp
 from aero.server.registry.doors.udp import Hall, UdpDoor
+from aero.server.registry.gradually import at_once
 from tests.faults.inside import until
 
 LOOPBACK = "127.0.0.1"
@@ -55,18 +56,21 @@ class House:
         mapping = SimpleNamespace(
             why_not=lambda *_: None,
             worker=self, name="dns", target_id=5, options=options, drops=self.drops, tally=self.tally,
-            joined=self.joined.add, left=self.joined.discard,
+            joined=self.joined.add, left=self.joined.discard, closed=False, row=1, port=0,
         )  # fmt: skip
         (sock,) = udp.bind((LOOPBACK,), 0)
-        self.door = UdpDoor(self.hall, cast(Any, mapping), [sock])
+        self.door = UdpDoor(self.hall, cast(Any, mapping))
+        at_once(self.door.listen([sock]))
         self.where = sock.getsockname()
         self.socks: list[socket.socket] = []
 
-    def open_flow(self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops) -> Flow | None:
+    def open_flow(
+        self, receiver: FlowReceiver, target_id: int, visitor: str, drops: Drops, offset: int = 0
+    ) -> Flow | None:
         if not self.up:
             return None
-        self.opened.append((target_id, visitor))
-        return self.flows.open(receiver, target_id, visitor, drops)
+        self.opened.append((target_id + offset, visitor))
+        return self.flows.open(receiver, target_id + offset, visitor, drops)
 
     def flow_rates(self, target_id: int, visitor: str) -> Any:
         return self.rates
