@@ -1,12 +1,12 @@
-"""The longest turn of the server's loop while a worker asks for all that it may, with full tables.
+"""The longest turn of the server's loop while workers or callers ask for all that they may, with full tables.
 
 Everybody shares one loop: while it works for one peer, no byte moves for the others. So for each message that a worker
-can send, the server's tables are filled (ports leased, hundreds of workers with targets), and a worker sends it
-as often as its budget allows. A watcher in the server measures the processor time of its thread from when the loop has
-looked at its sockets to when it looks again, so that other programs on the machine do not count. Prints a table as
-Markdown; the aim is at most 20 ms.
+can send, the server's tables are filled (ports leased, hundreds of workers with targets), and a worker sends it as
+often as its budget allows; likewise for what the API is asked, and for SIGUSR1. A watcher in the server measures the
+processor time of its thread from when the loop has looked at its sockets to when it looks again, so that other programs
+on the machine do not count. Prints a table as Markdown; the aim is at most 20 ms.
 
-    python bench/turns.py [--rounds 3] [--leases 12768] [--workers 400]
+    python bench/turns.py [--rounds 3] [--leases 12768] [--workers 400] [--only list_64,events_32]
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import contextlib
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import thread_time, time
 from typing import Any, Callable
@@ -28,8 +29,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 import gevent  # noqa: E402
+from gevent import socket  # noqa: E402
 
 from aero import logs  # noqa: E402
+from aero.address import Address  # noqa: E402
 from aero.config.roles import ServerConfig  # noqa: E402
 from aero.core import frames  # noqa: E402
 from aero.errors import AeroError  # noqa: E402
@@ -87,12 +90,20 @@ def serve(state: str, ports: int) -> None:
     """Serves until stdin ends; each line of it is answered by the longest turn since the last, in seconds."""
     logs.setup(os.devnull, "text", 0, False)
     config = ServerConfig(
-        ips=(LOOPBACK,), port=0, auth=CODE, api=None, mux=(), ports=(LOW, LOW + ports - 1), state=state
+        ips=(LOOPBACK,),
+        port=0,
+        auth=CODE,
+        api=Address(LOOPBACK, 0),
+        mux=(),
+        ports=(LOW, LOW + ports - 1),
+        state=state,
     )
     server = Server(config)
+    gevent.signal_handler(signal.SIGUSR1, lambda: gevent.spawn(server.dump))
     gc.freeze()  # as app.run does
     turns = Turns(gevent.get_hub().loop)
-    print(json.dumps(server.port), flush=True)
+    assert isinstance(server.api_address, Address)
+    print(json.dumps([server.port, server.api_address.port]), flush=True)
     while True:
         gevent.os.tp_read(0, 1)  # type: ignore[attr-defined]
         print(json.dumps(turns.longest), flush=True)
@@ -113,7 +124,8 @@ class Bench:
             [sys.executable, __file__, "--serve", folder, "--ports", str(ports)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        self.port = self._answer()
+        self.port, self.api_port = self._answer()
+        self.pid = self._process.pid
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
@@ -248,8 +260,66 @@ def opens(bench: Bench) -> list[Hostile]:
     return sessions
 
 
-MESSAGES: tuple[Callable[[Bench], list[Hostile]], ...] = (
+def _call(bench: Bench, path: str, times: int = 1) -> None:
+    """A caller of the API on one connection, who reads all that comes, up to a second after the last request."""
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, bench.api_port), 5) as caller:
+        caller.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * times)
+        caller.settimeout(1.0)
+        while caller.recv(1 << 18):
+            pass
+
+
+def _callers(bench: Bench, path: str, count: int, times: int = 1) -> None:
+    gevent.joinall([gevent.spawn(_call, bench, path, times) for _ in range(count)], timeout=10)
+
+
+def list_32(bench: Bench) -> list[Hostile]:
+    """32 callers of /list at once, as many as one address may have, each four times."""
+    _callers(bench, "/list", 32, 4)
+    return []
+
+
+def metrics_32(bench: Bench) -> list[Hostile]:
+    """The same for /metrics."""
+    _callers(bench, "/metrics", 32, 4)
+    return []
+
+
+def traffic_32(bench: Bench) -> list[Hostile]:
+    """The same for /traffic."""
+    _callers(bench, "/traffic", 32, 4)
+    return []
+
+
+def events_32(bench: Bench) -> list[Hostile]:
+    """32 listeners of /events while 40 workers with 8 targets come and go, twice."""
+    listeners = [gevent.spawn(_call, bench, "/events") for _ in range(32)]
+    gevent.sleep(0.3)
+    for _ in range(2):
+        workers = []
+        for number in range(5000, 5040):
+            worker = bench.worker(number)
+            worker.say({"do": "register", "targets": targets(1, 8)})
+            workers.append(worker)
+        read_for(1.0, *workers)
+        for worker in workers:
+            worker.sock.close()
+    gevent.joinall(listeners, timeout=5)
+    return []
+
+
+def sigusr1(bench: Bench) -> list[Hostile]:
+    """The state is dumped, line by line."""
+    for _ in range(3):
+        os.kill(bench.pid, signal.SIGUSR1)
+        gevent.sleep(0.3)
+    return []
+
+
+Message = Callable[[Bench], list[Hostile]]
+MESSAGES: tuple[Message, ...] = (
     register, register_small, register_by_number, unregister, come_and_go, same_identity, pings, opens,
+    list_32, metrics_32, traffic_32, events_32, sigusr1,
 )  # fmt: skip
 
 
@@ -263,13 +333,14 @@ def running(leases: int, ports: int) -> Iterator[Bench]:
             bench.close()
 
 
-def measure(leases: int, ports: int, workers: int, rounds: int) -> dict[str, list[float]]:
+def measure(leases: int, workers: int, rounds: int, messages: Sequence[Message]) -> dict[str, list[float]]:
     """The longest turn in seconds while each message is answered, round by round."""
-    longest: dict[str, list[float]] = {message.__name__: [] for message in MESSAGES}
+    ports = 12_768
+    longest: dict[str, list[float]] = {message.__name__: [] for message in messages}
     with running(leases, ports) as bench:
         crowd = _many(bench, workers)
         for _ in range(rounds):
-            for message in MESSAGES:
+            for message in messages:
                 bench.longest_s()
                 asking: list[Hostile] = []
                 with contextlib.suppress(AeroError, OSError):
@@ -290,18 +361,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--leases", type=int, default=12_768)
     parser.add_argument("--workers", type=int, default=400)
+    parser.add_argument("--only", help="these alone, by commas")
     parser.add_argument("--serve", metavar="DIR", help=argparse.SUPPRESS)
     parser.add_argument("--ports", type=int, default=12_768, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
         serve(asked.serve, asked.ports)
         return
+    only = asked.only.split(",") if asked.only else [message.__name__ for message in MESSAGES]
+    messages = [message for message in MESSAGES if message.__name__ in only]
     free, full = (
-        measure(leases, 12_768, asked.workers, asked.rounds) for leases in (asked.leases - 4000, asked.leases)
+        measure(leases, asked.workers, asked.rounds, messages)
+        for leases in (asked.leases - 4000, asked.leases)
     )
     print(f"| message | {asked.leases - 4000} ports leased, ms | {asked.leases} leased, ms | what |")
     print("|---|--:|--:|---|")
-    for message in MESSAGES:
+    for message in messages:
         cells = [
             f"{min(each[message.__name__]) * 1000:.1f} to {max(each[message.__name__]) * 1000:.1f}"
             for each in (free, full)
