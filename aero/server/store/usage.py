@@ -80,10 +80,14 @@ class Summed(Protocol):
     """What was counted of one name since the server's start: numbers that never go back."""
 
     refused: dict[str, int]
+    stirred: bool  # something may have changed since `settle`
 
     @property
     def sums(self) -> tuple[int, ...]:
         """In the order of NUMBERS."""
+
+    def settle(self) -> None:
+        """All has been looked at."""
 
 
 class Past(NamedTuple):
@@ -203,6 +207,8 @@ class Usage:
             self._turn(now)
         changed = self._changed
         for name, counted in self._counted():
+            if not counted.stirred:
+                continue
             sums = counted.sums
             last = self._last.get(name, _ZERO)
             if sums != last:
@@ -216,6 +222,7 @@ class Usage:
                     changed[key] = None
             if counted.refused:
                 self._sample_refused(name, counted.refused, changed)
+            counted.settle()
 
     def _sample_refused(self, name: UsageName, refused: dict[str, int], changed: dict[Key, None]) -> None:
         last = self._last_refused.setdefault(name, {})

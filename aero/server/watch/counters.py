@@ -96,6 +96,7 @@ class Total:
 
     def __init__(self) -> None:
         """Begins with nothing counted."""
+        self.stirred = False  # something may have changed since `settle`: the only ones that need a look
         self.refused: dict[str, int] = {}  # visitors and requests that were turned away, by reason
         self._parts: set[Tally] = set()  # of mappings that have streams, or may get some
         self._past = Sums(0, 0, 0, 0, 0, 0)  # of the others
@@ -115,6 +116,11 @@ class Total:
     def refuse(self, reason: str) -> None:
         """Counts somebody who was turned away; ``reason`` is one of the program's own words, never a peer's."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
+        self.stirred = True
+
+    def settle(self) -> None:
+        """All has been looked at; with open streams there will be more."""
+        self.stirred = any(part.streams for part in self._parts)
 
     @property
     def sums(self) -> Sums:
@@ -148,6 +154,8 @@ class Tally:
         self.visitors = 0  # streams since the beginning
         # Whoever serves requests or carries datagrams adds to these; bytes are counted by the stream or the flow.
         self.requests = self.datagrams_in = self.datagrams_out = 0
+        self.stirred = False  # see Total
+        self.seen = (0, 0)  # bytes in and out when whoever samples looked last
         self._total = total
         self._closed = False
         self._open: set[Carrying] = set()
@@ -157,6 +165,7 @@ class Tally:
         """A stream begins; ``left`` ends it."""
         self.visitors += 1
         self._open.add(stream)
+        self.stirred = self._total.stirred = True
 
     def left(self, stream: Carrying) -> None:
         """A stream is over. Harmless when it was before."""
@@ -170,6 +179,10 @@ class Tally:
     def refuse(self, reason: str) -> None:
         """Counts somebody who was turned away; ``reason`` is one of the program's own words."""
         self._total.refuse(reason)
+
+    def settle(self) -> None:
+        """All has been looked at; with open streams there will be more."""
+        self.stirred = bool(self._open)
 
     def close(self) -> None:
         """No stream joins any more."""

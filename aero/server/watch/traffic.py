@@ -1,7 +1,7 @@
 """The last ten minutes of throughput, in memory: of all targets together, of every worker, of every target.
 
 Looks at the workers' byte counts now and then; the data path knows nothing of it. A target that was quiet all
-the time costs nothing.
+the time costs no memory, and of each look a glance.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from aero.limits import Limits
+from aero.server.watch.counters import Tally
 
 STEP_S = 2.0  # as often as a person looks at a line that moves
 POINTS = 300  # ten minutes
@@ -33,12 +34,8 @@ class Counted(Protocol):
         """The target as people call it."""
 
     @property
-    def bytes_in(self) -> int:
-        """Bytes from visitors to the target since the mapping began."""
-
-    @property
-    def bytes_out(self) -> int:
-        """Bytes from the target to visitors since the mapping began."""
+    def tally(self) -> Tally:
+        """Its bytes since it began."""
 
 
 class Source(Protocol):
@@ -124,7 +121,6 @@ class Traffic:
         self.number = 0  # of the last sample
         self._workers = workers
         self._series: dict[Scope, Series] = {Scope(): Series()}
-        self._before: dict[Scope, tuple[int, int]] = {}  # every mapping's bytes at the last sample
         self._at = monotonic()
         self._timer = loop.timer(STEP_S, STEP_S)
         self._timer.start(self.sample)
@@ -139,33 +135,38 @@ class Traffic:
         now = monotonic()
         elapsed_s, self._at = max(now - self._at, 1e-3), now
         self.number += 1
-        counted: dict[Scope, tuple[int, int]] = {}
         rates: dict[Scope, tuple[float, float]] = {Scope(): (0.0, 0.0)}
         for cid, worker in self._workers.items():
             for target_id, mapping in worker.mappings.items():
-                key = Scope(cid, target_id)
-                counted[key] = mapping.bytes_in, mapping.bytes_out
-                before = self._before.get(key, (0, 0))
-                if counted[key] == before and key not in self._series:
+                tally = mapping.tally
+                if not tally.stirred:
                     continue
-                rate = [(after - earlier) / elapsed_s for after, earlier in zip(counted[key], before)]
-                for each in (key, Scope(key.cid), Scope()):
+                before, tally.seen = tally.seen, (tally.bytes_in, tally.bytes_out)
+                tally.settle()
+                if tally.seen == before:
+                    continue
+                rate = [(after - earlier) / elapsed_s for after, earlier in zip(tally.seen, before)]
+                for each in (Scope(cid, target_id), Scope(cid), Scope()):
                     sums = rates.get(each, (0.0, 0.0))
                     rates[each] = (sums[0] + rate[0], sums[1] + rate[1])
-        self._before = counted
         self._keep(rates)
 
     def _keep(self, rates: dict[Scope, tuple[float, float]]) -> None:
-        for key in [key for key in self._series if key not in rates]:
-            del self._series[key]  # its worker is gone
-        for key, (rate_in, rate_out) in rates.items():
-            series = self._series.get(key)
-            if series is None:
-                if len(self._series) >= Limits.TRAFFIC_SERIES:
-                    continue
-                series = self._series[key] = Series()
-            if not series.put(self.number, rate_in, rate_out) and key != Scope():
+        for key, series in list(self._series.items()):
+            told = self._gone(key) or not series.put(self.number, *rates.pop(key, (0.0, 0.0)))
+            if told and key != Scope():
                 del self._series[key]
+        for key, (rate_in, rate_out) in rates.items():
+            if len(self._series) < Limits.TRAFFIC_SERIES:
+                self._series[key] = series = Series()
+                series.put(self.number, rate_in, rate_out)
+
+    def _gone(self, key: Scope) -> bool:
+        """Its worker is not here any more, or its mapping."""
+        worker = self._workers.get(key.cid)
+        if worker is None:
+            return bool(key.cid)
+        return bool(key.target_id) and key.target_id not in worker.mappings
 
     def since(self, number: int | None) -> Throughput:
         """All samples after sample ``number``; the last POINTS for None, or where that is too long ago or to come."""

@@ -30,7 +30,11 @@ class Total:
 
     def __init__(self) -> None:
         self.refused: dict[str, int] = {}
+        self.stirred = True  # every look counts
         self.sums: tuple[int, ...] = (0,) * len(NUMBERS)
+
+    def settle(self) -> None:
+        """It may move again without a word."""
 
     def move(self, into: int, out: int, streams: int = 0) -> None:
         self.sums = (self.sums[0] + into, self.sums[1] + out, self.sums[2] + streams, *self.sums[3:])

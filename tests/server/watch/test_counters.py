@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.server.httpmux.pages import TEXTS
-from aero.server.watch.counters import ERRORS, OTHERS, Counters, Histogram
+from aero.server.watch.counters import ERRORS, OTHERS, Counters, Histogram, TargetName
 
 
 class FakeStream:
@@ -84,6 +84,26 @@ def test_names_beyond_the_limit_are_counted_together(monkeypatch: pytest.MonkeyP
     assert OTHERS in counters.totals
     counters.tally("t", "n0")
     assert len(counters.totals) == 3
+
+
+def test_only_what_has_or_had_streams_or_was_refused_wants_a_look() -> None:
+    counters = Counters()
+    quiet, busy = counters.tally("t", "quiet"), counters.tally("t", "busy")
+    total = counters.totals[TargetName("t", "busy")]
+    stream = cast(Stream, FakeStream())
+    busy.joined(stream)
+    assert busy.stirred and total.stirred and not quiet.stirred
+    for _ in range(2):  # bytes move while it is open, and nobody says so
+        busy.settle()
+        total.settle()
+        assert busy.stirred and total.stirred
+    busy.left(stream)
+    assert busy.stirred and total.stirred, "its last bytes"
+    busy.settle()
+    total.settle()
+    assert not busy.stirred and not total.stirred
+    busy.refuse("full")
+    assert total.stirred and not counters.totals[TargetName("t", "quiet")].stirred
 
 
 def test_a_bound_belongs_to_its_bucket() -> None:

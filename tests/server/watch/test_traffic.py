@@ -31,9 +31,10 @@ class Lab:
     def add(self, cid: str, *names: str) -> Any:
         worker = SimpleNamespace(cid=cid, mappings={})
         for number, name in enumerate(names, 1):
-            worker.mappings[number] = SimpleNamespace(
-                worker=worker, target_id=number, called=name, bytes_in=0, bytes_out=0
-            )
+            mapping = SimpleNamespace(worker=worker, target_id=number, called=name, bytes_in=0, bytes_out=0)
+            mapping.tally = mapping  # its own, which always wants a look
+            mapping.stirred, mapping.seen, mapping.settle = True, (0, 0), lambda: None
+            worker.mappings[number] = mapping
         self.workers[cid] = worker
         return worker
 
