@@ -11,9 +11,9 @@ import re
 from aero.errors import ConfigError
 
 USER_CHARS = 64
-#: 2^12 steps are 0.3 s of a processor, as are 200,000 rounds.
+#: 2^12 steps are 0.3 s of a processor, and so are 100,000 rounds.
 _BCRYPT_COST = (4, 12)
-_ROUNDS = (1000, 200_000)
+_ROUNDS = (1000, 100_000)
 _KINDS = re.compile(
     r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}"
     r"|\$(?:apr1|1)\$[./0-9A-Za-z]{1,8}\$[./0-9A-Za-z]{22}"

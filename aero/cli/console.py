@@ -96,8 +96,9 @@ def opened(config: OpenConfig, environ: Mapping[str, str]) -> str:
     if not answer["open"]:
         return f"{clean(config.target)} is closed\n"
     ports = ", ".join(map(str, answer["ports"]))
+    where = f"at port {ports}" if ports else "by HTTP"
     whom = answer["from"] or "anybody"
-    return f"{clean(config.target)} is open at port {ports} until {answer['until']}, for {whom}\n"
+    return f"{clean(config.target)} is open {where} until {answer['until']}, for {whom}\n"
 
 
 def _by_name(worker: dict[str, Any]) -> tuple[str, str, str]:

@@ -115,6 +115,8 @@ def logins(text: str) -> tuple[str, ...]:
     from aero.htpasswd import check_line
 
     said = [each for each in values.secret_lines(text[1:]) if not each.startswith("#")]
+    if not said:
+        raise ConfigError("the file has no line, write USER:HASH, as htpasswd -B makes it")
     lines = _some([check_line(each) for each in said], Limits.TARGET_LOGINS)
     users = [each.partition(":")[0] for each in lines]
     for user in users:

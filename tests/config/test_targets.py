@@ -157,6 +157,7 @@ def test_an_option_of_tcp_has_no_place_at_a_udp_target(monkeypatch: pytest.Monke
         ("web@127.0.0.1:80?domain=a.org+b..org", "domain: 'b..org' is not a host name"),
         ("dns@127.0.0.1:53/udp?domain=a.org", "option 'domain' is for TCP targets only"),
         ("web@127.0.0.1:80?auth=", "auth: write @FILE"),
+        ("web@127.0.0.1:80?auth=@/dev/null", "auth: the file has no line, write USER:HASH"),
         ("web@127.0.0.1:80?header-set=X-A", "header-set: 'X-A' has no colon, write NAME:VALUE"),
         ("web@127.0.0.1:80?header-set=Host:a", "header-set: Host is not set or removed, write host=NAME"),
         ("web@127.0.0.1:80?header-set=@x", "cannot read"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.browser import chromium
 from tests.e2e.harness import LOOPBACK, Lab, Worker, free_port, poll
 from tests.e2e.mux import Message, Mux, Target, heard
 
@@ -134,3 +135,45 @@ def test_https_shows_the_certificate_of_the_name(stage: Stage) -> None:
     assert lab.run([*curl, f"https://{SHOP}/"]).returncode == 60, "no certificate is for it"
     server.says(rf"no certificate is for a target's domain.*domain={SHOP}")
     assert f"domain={APP}" not in server.stderr.partition("no certificate")[2]
+
+
+def test_a_browser_logs_in_once_and_stays_with_its_worker(stage: Stage) -> None:
+    """Chromium, on a name of the target's own: a password in the address, a page with pieces, a cookie for the way."""
+    lab = stage.lab
+    passwords = lab.path("htpasswd")
+    # "right", by htpasswd -B
+    passwords.write_text("ada:$2y$05$E1PtVCFA5In2OWd1GW87NOHLEuKtzGxzwZ8GtrtiMJLcLUmlPQIvW\n")
+    workers = {}
+    for name in ("one", "two"):
+        target = Target(lab, name)
+        page = f"<!doctype html><title>{name}</title><script src=piece.js></script>".encode()
+        script = f"document.title += ' {name}'".encode()
+        for path, kind, body in (("/", b"text/html", page), ("/piece.js", b"text/javascript", script)):
+            target.heads[path] = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+                kind, len(body), body
+            )  # fmt: skip
+        workers[name] = stage.worker(
+            "nas", target, f"domain={APP}&balance=cookie&auth=@{passwords}", state=name
+        )
+        workers[name].says("target mapped")
+    browser = chromium(lab, f"--host-resolver-rules=MAP {APP} {LOOPBACK}")
+    where = f"{APP}:{stage.mux.port}/"
+    browser.get(f"http://{where}")
+    assert browser.title == "", "it asks its user"
+    browser.get(f"http://ada:right@{where}")
+    titles = []
+    for _ in range(6):
+        browser.get(f"http://{where}")
+        titles.append(browser.title)
+    (title,) = set(titles)
+    assert title in ("one one", "two two"), "page and piece came from the same worker, and all pages did"
+    (cookie,) = browser.get_cookies()
+    assert (cookie["name"], cookie["path"], cookie["httpOnly"]) == ("aero-way", "/", True)
+    other = "two two" if title == "one one" else "one one"
+    workers[title[:3]].stop()
+
+    def moved() -> bool:
+        browser.get(f"http://{where}")
+        return browser.title == other
+
+    poll("the other worker to have it", moved)

@@ -119,6 +119,20 @@ def test_many_at_once_wait_for_one_look_and_a_guesser_waits_for_himself(lab: Lab
     mux.leave()
 
 
+def test_a_closed_target_that_asks_does_both(lab: Lab) -> None:
+    api = free_port()
+    mux, target = Mux(lab, "--api", f"{LOOPBACK}:{api}", "--api-token", "a token"), Target(lab)
+    offered(lab, mux.server, target, passwords(lab), "&access=closed")
+    assert mux.ask("/t/web/", basic("ada", "right")).status == 403
+    at = ("--api", f"{LOOPBACK}:{api}", "--api-token", "a token")
+    assert "t/web is open by HTTP until" in lab.aero("open", "t/web", "--for", "5m", *at).stdout
+    assert mux.ask("/t/web/").status == 401
+    assert mux.ask("/t/web/", basic("ada", "right")).status == 200
+    assert "is closed" in lab.aero("open", "t/web", "--for", "0", *at).stdout
+    assert mux.ask("/t/web/", basic("ada", "right")).status == 403
+    mux.leave()
+
+
 def test_auth_where_it_cannot_be_is_refused(lab: Lab) -> None:
     target, file = Target(lab), passwords(lab)
     where = f"{LOOPBACK}:{target.port}?auth=@{file}"

@@ -47,7 +47,7 @@ def opened(registry: Registry, given: Table[str, str], address: str) -> dict[str
         "until": rfc3339(time() + int(seconds)) if int(seconds) else None,
         "from": whence,
         "mappings": len(mappings),
-        "ports": sorted({each.port for each in mappings}),
+        "ports": sorted({each.port for each in mappings if each.logins is None}),
     }
 
 
