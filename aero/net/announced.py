@@ -61,6 +61,11 @@ class Announcers(NamedTuple):
         return Porch(self, then)
 
 
+def _closed(sock: socket.socket, _address: Any) -> None:
+    """Nobody comes in where this stands."""
+    refuse(sock)
+
+
 class Porch:
     """The way in for one listener's connections."""
 
@@ -83,6 +88,7 @@ class Porch:
         """Ends those whose header has not come."""
         for each in [each for each in self._announcers.waiting if each.then == self._then]:
             each.refuse("the port is closed")
+        self._then = _closed  # a porch and what it leads to hold each other, and with it a worker
 
 
 class _Waiting:

@@ -279,6 +279,7 @@ class Lab:
         self.folder = Path(tempfile.mkdtemp(prefix="aero-e2e-"))
         self.folder.chmod(0o711)  # programs that refuse to run as root get subfolders of their own
         self.code = "code-" + secrets.token_hex(8)
+        self.settings: dict[str, str] = {}  # more of what every program finds in its environment
         self.programs: list[Program] = []
         self.closing = contextlib.ExitStack()
         self._count = 0
@@ -296,7 +297,13 @@ class Lab:
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """What every program sees: nothing of the developer's own settings."""
         path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-        return {"PATH": path, "HOME": str(self.folder), "LC_ALL": "C.UTF-8", **(extra or {})}
+        return {
+            "PATH": path,
+            "HOME": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            **self.settings,
+            **(extra or {}),
+        }
 
     def start(
         self,

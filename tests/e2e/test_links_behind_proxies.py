@@ -61,8 +61,12 @@ class Stage:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         secured = TlsTransport(TcpTransport(connect(self.port)), context, name="localhost")
-        with gevent.Timeout(20):
-            secured.handshake()
+        try:
+            with gevent.Timeout(20):
+                secured.handshake()
+        except BaseException:
+            secured.close()
+            raise
         return secured
 
     def connected(self) -> Transport:

@@ -34,6 +34,8 @@ from tests.faults.hostile import Hostile
 from tests.faults.outside import nothing_left_in, settled, state, vanish
 from tests.faults.relay import LOOPBACK
 
+pytestmark = pytest.mark.usefixtures("even_memory")
+
 
 @pytest.fixture
 def echo(lab: Lab) -> int:

@@ -32,7 +32,7 @@ from tests.faults.outside import nothing_left_in, relay_to, settled, state, vani
 from tests.faults.test_hostile import HALF
 from tests.faults.test_processes import die_silently
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), pytest.mark.usefixtures("even_memory")]
 
 MIB = 1024 * 1024
 

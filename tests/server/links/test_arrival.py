@@ -104,6 +104,7 @@ class House:
         self.counters, self.events = Counters(), Events()
         self.present = Present(cast(Any, SimpleNamespace(resume_s=60)))
         self.registry: Any = self
+        self.additions: Any = SimpleNamespace(greet=lambda worker: None)
         self.permits: Any = None
         self.proofs: Any = SimpleNamespace(ask=lambda worker, then: self.asked.append((worker, then)))
         self.asked: list[tuple[Worker, Callable[[list[Any]], None]]] = []
