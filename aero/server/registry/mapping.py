@@ -288,6 +288,11 @@ class Mapping:
         """Bytes from the target to visitors."""
         return self.tally.bytes_out
 
+    @property
+    def unguarded(self) -> bool:
+        """True where every visitor is let in, whoever he is."""
+        return self.fence is None and self.worker.rule is EVERYBODY
+
     def why_not(self, ip: str, by: str = TCP) -> NotAdmitted | None:
         """Why a visitor from an address is not let in now; None where he is. Every list must allow, and deny wins.
 

@@ -67,7 +67,10 @@ class Pool:
 
         ``first``: whom the visitor has been with before: it stays his where it can take him.
         """
-        linked = [each for each in self.members if each.worker.links and each.in_order]
+        members = self.members
+        if len(members) == 1:  # nearly all are alone: nothing is chosen
+            return members[:] if members[0].in_order and members[0].worker.links else []
+        linked = [each for each in members if each.worker.links and each.in_order]
         if len(linked) < 2:
             return linked
         if first is None or first not in linked:

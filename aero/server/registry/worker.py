@@ -153,7 +153,11 @@ class Worker:
     @property
     def links(self) -> int:
         """Links that are up."""
-        return len([each for each in self.sessions if each.alive])
+        count = 0
+        for each in self.sessions:  # no list: it is asked for each request
+            if each.alive:
+                count += 1
+        return count
 
     @property
     def transports(self) -> list[str]:

@@ -174,6 +174,8 @@ class Scene:
     def route(self, target_id: int) -> LocalRoute:
         return LocalRoute(self.carried, target_id)
 
+    unguarded = False
+
     def why_not(self, _: str, by: str) -> Any:
         return self.unwelcome
 
