@@ -349,13 +349,15 @@ def test_a_flood_from_one_address_is_counted_and_summed_up(tmp_path: Path) -> No
     lines = flood(tmp_path / "log", *(f"192.0.2.1:{port}" for port in range(1, 1001)), "198.51.100.7:1")
     assert sum(line.endswith("198.51.100.7:1") for line in lines) == 1
     assert sum("something else" in line for line in lines) == 1
-    assert lines[-1].endswith("handshake failed: more of these address=192.0.2.1 count=990 seconds=1")
+    assert re.search(
+        r"handshake failed: more of these address=192\.0\.2\.1 count=990 seconds=\d+$", lines[-1]
+    )
     assert len(lines) == logs.FLOOD_LINES + 3
 
 
 def test_a_flood_from_many_addresses_is_counted_by_kind(tmp_path: Path) -> None:
     lines = flood(tmp_path / "log", *(f"10.0.{number >> 8}.{number & 255}" for number in range(5000)))
-    assert lines[-1].endswith("handshake failed: more of these count=4900 seconds=1")
+    assert re.search(r"handshake failed: more of these count=4900 seconds=\d+$", lines[-1])
     assert len(lines) == logs.FLOOD_LINES_OF_A_KIND + 2
 
 
