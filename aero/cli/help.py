@@ -263,7 +263,8 @@ code, who are not let in without it. All keys but the first are optional.
   [user.ci]
   verifier = "spake2plus$..."    # or auth = "@FILE", for up to 16 users
   tags = "ci-*"                  # globs; default: the user's name and NAME-*
-  targets = "web,api-*"          # globs; groups = and domains = are alike
+  targets = "web,api-*"          # globs; groups = is alike
+  domains = "*.ci.example.org"   # for ?domain=; without it --target-domains
   protocols = "tcp,http,udp"
   ports = "30000-30099,443"      # in place of --ports, and nobody else's
   max-workers = 4                # and max-targets, max-streams

@@ -145,6 +145,7 @@ class Server:
                 config.target_domains,
                 Reserved(config.mux_hosts, config.domain),
                 self._certificates.covers if config.tls_certs else None,
+                lambda: self.registry.tenants.users.rules.values(),
             )
         if config.listen_unix:
             from aero.server.registry.doors import sockets

@@ -89,6 +89,11 @@ TEXTS = {
         "The worker of {tag}/{name} is not connected now. Try again soon.",
         "{tag}/{name} 的工作端目前未连接，请稍后再试。",
     ),
+    "nobody yet": Text(
+        503,
+        "Nobody serves {host} yet: the server has just started. Try again soon.",
+        "{host} 暂时无人提供服务：服务器刚刚启动。请稍后再试。",
+    ),
     "link down": Text(
         503,
         "The link to the worker of {tag}/{name} is down now. Try again soon.",

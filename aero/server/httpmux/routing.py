@@ -120,6 +120,9 @@ class Router:
         else:
             found = self._by_host(request)
             expected = f"<tag>.<name>.{self._domain}"
+        nobodys = found is None or (isinstance(found, Page) and found.kind == "misdirected")
+        if nobodys and domains is not None and domains.awaits(request.host):
+            return Page("nobody yet", {"host": request.host.decode("latin-1")})
         if found is None:
             return self._nothing("wrong host" if self._domain else "no address", {"expected": expected})
         return found

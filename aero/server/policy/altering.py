@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from aero.headers import check_line, folded
@@ -46,7 +47,15 @@ class Alteration(NamedTuple):
         return tuple(field for field in fields if not self._takes(field[0]))
 
     def _takes(self, name: bytes) -> bool:
-        return folded(name.decode("latin-1")) in self.gone
+        return (_folded(name) if len(name) <= _SHORT else _folded.__wrapped__(name)) in self.gone
+
+
+_SHORT = 64  # names that are remembered: programs have few of them
+
+
+@lru_cache(512)
+def _folded(name: bytes) -> str:
+    return folded(name.decode("latin-1"))
 
 
 def _texts(options: Mapping[str, object], key: str) -> Iterable[str]:

@@ -33,7 +33,8 @@ class Quota(NamedTuple):
 class Rule(NamedTuple):
     """What a user may do. ``user`` is "" for those who have the plain code.
 
-    ``tags``, ``targets``, ``groups`` and ``domains`` are globs (`matches`); None: any. ``protocols``: of PROTOCOLS;
+    ``tags``, ``targets``, ``groups`` and ``domains`` are globs (`matches`); None: any, but of domains those that the
+    server allows everybody (registry/domains.py). ``protocols``: of PROTOCOLS;
     "http" is being reached through the mux. ``ports``: in place of ``--ports``, nobody else's but those of users whose
     rules name them too; None: as everybody. ``max_…``: 0 for no bound of the rule's.
     Rates are in bytes a second, each direction by itself: ``limit`` of the user with all workers, ``worker_limit`` of

@@ -8,6 +8,7 @@ until somebody does the mux still knows who is away.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from time import monotonic
 from typing import Callable, NamedTuple
@@ -66,15 +67,23 @@ class Domains:
     """All names that targets have."""
 
     def __init__(
-        self, globs: tuple[str, ...], reserved: Reserved, covered: Callable[[str], bool] | None = None
+        self,
+        globs: tuple[str, ...],
+        reserved: Reserved,
+        covered: Callable[[str], bool] | None = None,
+        rules: Callable[[], Iterable[Rule]] = tuple,
     ) -> None:
         """``globs``: what may be claimed where a user's rule names nothing; ``covered``: whether a certificate is for a
-        name, None without TLS.
+        name, None without TLS; ``rules``: those of all users.
         """
         self.globs = globs
         self.names: dict[bytes, Claimed] = {}
         self._reserved = reserved
         self._covered = covered
+        self._rules = rules
+        self._awaited_until = (
+            monotonic() + SILENCE_S
+        )  # those that were here before this start come back until then
         self._away: dict[bytes, None] = {}  # names without members, longest away first
 
     def why_not(self, rule: Rule, options: Options) -> str:
@@ -130,6 +139,14 @@ class Domains:
             if len(self._away) > Limits.DOMAINS_AWAY:
                 oldest = next(iter(self._away))
                 del self._away[oldest], self.names[oldest]
+
+    def awaits(self, host: bytes) -> bool:
+        """Whether this start is so young that whose name it is may not have come back yet."""
+        if monotonic() >= self._awaited_until:
+            return False
+        name = bare(host).decode("latin-1")
+        globs = (self.globs, *(rule.domains or () for rule in self._rules()))
+        return not self._reserved.has(name) and any(matches(each, name) for each in globs)
 
     def find(self, host: bytes) -> Claimed | None:
         """Whose name a Host field has."""

@@ -121,3 +121,12 @@ def test_a_name_without_a_certificate_is_said_once(caplog: pytest.LogCaptureFixt
         some.add(one)
     (said,) = [each for each in caplog.records if "no certificate" in each.getMessage()]
     assert "bad.org" in said.getMessage()
+
+
+def test_names_of_before_a_start_are_awaited_for_a_while(clock: list[float]) -> None:
+    rules = [Rule(user="ci", domains=("*.ci.org",)), Rule(user="ops")]
+    some = Domains(("*.example.org",), Reserved(("mux.example.org",)), rules=lambda: rules)
+    hosts = (b"APP.example.org:80", b"a.ci.org", b"mux.example.org", b"other.org")
+    assert [some.awaits(host) for host in hosts] == [True, True, False, False]
+    clock[0] += module.SILENCE_S
+    assert not any(some.awaits(host) for host in hosts)
