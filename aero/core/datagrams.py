@@ -26,7 +26,7 @@ _ORIGIN = struct.Struct("!HB")
 MAX_ORIGIN_BYTES = _ORIGIN.size + frames.MAX_VISITOR_BYTES
 
 #: Why a datagram got no further. The program's own words, all of them there from the start.
-FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE = (
+FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE, UNREAD = (
     "queue full",
     "too old",
     "no link",
@@ -37,8 +37,9 @@ FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE = (
     "too many flows",
     "memory",
     "rate limit",
+    "not read in time",
 )
-REASONS = (FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE)
+REASONS = (FULL, OLD, NO_LINK, OVER, LARGE, SOCKET, BUDGET, CROWD, MEMORY, RATE, UNREAD)
 
 
 class Drops:

@@ -29,6 +29,10 @@ TURN_S = 0.002
 ALONE_S = 0.0005
 
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32  # Linux, socket(7)
+_SO_MEMINFO = (
+    55  # Linux 4.12: nine numbers of 32 bits, the last is what the socket had no room for (sock_diag(7))
+)
+_MEMINFO = struct.Struct("=9I")
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _V4_INFO = struct.Struct("=I4s4s")  # interface, the address here, the address that was asked (ip(7))
 _ASKED_BYTES = 128  # room for one control message
@@ -113,6 +117,14 @@ def _enlarge(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
 
 
+def unread(sock: socket.socket) -> int:
+    """How many datagrams the kernel has dropped as nobody read the socket in time; 0 where it does not tell."""
+    try:
+        return int(_MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[8])
+    except (OSError, struct.error):
+        return 0
+
+
 class BoundSocket:
     """A socket that many visitors send to. Hands on every datagram with who sent it."""
 
@@ -128,6 +140,7 @@ class BoundSocket:
         self._on_datagram = on_datagram
         self._everywhere = self.address[0] in EVERYWHERE
         self._read_at = 0.0
+        self._unread = 0
         self._loop = loop
         self._watcher = loop.io(sock.fileno(), READ)
         self._watcher.start(self._on_readable)
@@ -160,6 +173,12 @@ class BoundSocket:
             tell(self, bytes(scratch[:count]), Whom(address, local, port), now, alone)
             if alone or monotonic() - now > TURN_S:
                 return  # the kernel keeps the others for the next turn
+
+    def newly_unread(self) -> int:
+        """Datagrams that the kernel has dropped since this was called last."""
+        count = unread(self._sock)
+        new, self._unread = (count - self._unread) & 0xFFFF_FFFF, count
+        return new
 
     def send(self, view: memoryview, whom: Whom) -> str:
         """Sends a datagram to a visitor; returns why it was dropped, "" where it was not."""

@@ -23,7 +23,7 @@ from aero.core.datagrams import Drops
 from aero.core.flows import Flow
 from aero.host.facts import descriptor_line
 from aero.limits import Limits
-from aero.net.datagrams import GONE, connected, read
+from aero.net.datagrams import GONE, connected, read, unread
 from aero.net.lookup import Found, Question, SockAddr
 from aero.net.loop import READ, Loop, Watcher, stopped
 from aero.worker.reach import Way
@@ -281,5 +281,6 @@ class Conversation:
         stopped(self._reading)
         self._reading = None
         if self._sock is not None:
+            self._flow.drops.add(datagrams.UNREAD, unread(self._sock))
             self._sock.close()
             self._sock = None

@@ -228,6 +228,8 @@ class UdpDoor:
     # Ends
 
     def _look(self) -> None:
+        for sock in self._sockets:
+            self._mapping.drops.add(datagrams.UNREAD, sock.newly_unread())
         for visit in self.visits.silent_since(monotonic() - self._idle_s):
             self._end(visit, Reset.TIMEOUT, "nobody used it")
         if not len(self.visits):

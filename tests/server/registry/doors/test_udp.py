@@ -15,6 +15,7 @@ from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver, Flows
 from aero.core.memory import Room
 from aero.limits import Limits
+from aero.net import datagrams as net_datagrams
 from aero.net.loop import event_loop
 from aero.server.registry.doors import udp
 from aero.server.registry.doors.udp import Hall, UdpDoor
@@ -247,3 +248,14 @@ def test_what_is_faster_than_a_limit_is_dropped(house: House) -> None:
     sock = house.visit(bytes(50))
     house.say(sock, bytes(200))
     assert house.drops.counts[datagrams.RATE] == 1 and {flow.sent for flow in house.joined} == {50}
+
+
+def test_what_the_kernel_had_no_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_datagrams, "BUFFER_BYTES", 4096)
+    made = House()
+    sock = made.visit()
+    for _ in range(200):  # and the loop has no turn in which to read them
+        sock.send(bytes(500))
+    unread = until("the drops", lambda: made.drops.counts[datagrams.UNREAD], 10)
+    assert made.tally.datagrams_in + unread == 201
+    made.close()
