@@ -134,6 +134,10 @@ class Limits:
     # people's patience. So many for each worker: a second of a busy service.
     VISITOR_WAIT_S = 5.0
     WAITING_VISITORS = 1024
+    # Targets with wait= whose workers are away: each has listening sockets, and a lobby of its own.
+    AWAY_TARGETS = 1024
+    # How long their visitors may wait at the most: cron comes each minute, a small host boots in some.
+    AWAY_WAIT_S = (1, 600)
     # What a worker may ask in control messages: all its targets in one message, some reloads in a row, then a few a
     # minute as people edit files; each can cost a bind, a row and a line of log for every target.
     CONTROL_BURST = 32

@@ -281,6 +281,12 @@ OPTIONS: dict[str, TargetOption] = {
             "Compress between worker and server: auto (leaves alone what does not shrink), on or off (default: as"
             " --zstd says, off). What an attacker can add words to and measure must not be (docs/compression.md).",
         ),
+        TargetOption(
+            "wait",
+            "SECONDS",
+            values.duration(*Limits.AWAY_WAIT_S),
+            "Visitors wait so long while this worker is away, in place of a reset or 503",
+        ),
         TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
         TargetOption(
             "idle",

@@ -140,6 +140,7 @@ class Server:
         if config.hooks or config.hook_asks:
             self._start_hooks(config)
         self.registry.keep_access(self._access)
+        self.registry.away.begin(leases)
         if mux_socks or mux_tls_socks or SAME in config.mux:
             self.registry.domains = Domains(
                 config.target_domains,

@@ -122,6 +122,15 @@ class Request(NamedTuple):
         return any(name.lower() == b"x-forwarded-host" for name, _ in self.forwarded)
 
 
+_PREFERS_WAIT = re.compile(rb"(?im)^Prefer:[^\r\n]*?(?<![\w-])wait[ \t]*=[ \t]*\"?([0-9]{1,9})")
+
+
+def prefers_wait(kept: bytes) -> int | None:
+    """The seconds that a visitor would wait for an answer (RFC 7240, section 4.3); None where it does not say."""
+    match = _PREFERS_WAIT.search(kept)
+    return int(match[1]) if match is not None else None
+
+
 class Response(NamedTuple):
     """A response's head, fields as in Request; ``length`` is what it says, NO_BODY when it says nothing."""
 

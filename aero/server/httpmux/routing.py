@@ -185,15 +185,25 @@ class Router:
             ready = [each for each in ready if each.logins == pool.members[0].logins]
         return ready
 
-    def lobbies(self, wanted: Destination) -> list[Lobby]:
-        """Where to wait for a link that leads there: of workers with the target, the first few; while one is not back
-        since the server's start, in a hall of its own.
+    def lobbies(self, wanted: Destination) -> tuple[list[Lobby], float]:
+        """Where to wait for a link that leads there, and for how long: of workers with the target, the first few; while
+        one is not back since the server's start, or is away, in a hall of its own.
         """
-        workers = (worker for worker in self._named(wanted) if worker.mapping(wanted.name) is not None)
-        lobbies = [worker.lobby for worker in islice(workers, Limits.MUX_TRIES)]
+        there = [worker.mapping(wanted.name) for worker in self._named(wanted)]
+        mappings = list(islice((mapping for mapping in there if mapping is not None), Limits.MUX_TRIES))
+        if mappings:
+            waits = [mapping.options.get("wait") for mapping in mappings]
+            longest = max((each for each in waits if isinstance(each, int)), default=Limits.VISITOR_WAIT_S)
+            return [mapping.worker.lobby for mapping in mappings], longest
+        away = self._registry.away.lobby(wanted.who, wanted.name) if not wanted.is_cid else None
+        if away is not None:
+            return [away[0]], away[1]
+        return self._hall(wanted), Limits.VISITOR_WAIT_S
+
+    def _hall(self, wanted: Destination) -> list[Lobby]:
         key = wanted.who, wanted.name
-        if lobbies or wanted.is_cid or key not in self._awaited or monotonic() > self._awaited_until:
-            return lobbies
+        if wanted.is_cid or key not in self._awaited or monotonic() > self._awaited_until:
+            return []
         if key not in self._halls:
             self._halls[key] = Lobby(self._registry.loop)
         return [self._halls[key]]

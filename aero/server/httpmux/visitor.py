@@ -28,6 +28,7 @@ from aero.server.httpmux.head import (
     Response,
     end_of_head,
     parse_request,
+    prefers_wait,
 )
 from aero.server.httpmux.http2 import PREFACE_HEAD, Refusal
 from aero.server.httpmux.login import Login
@@ -55,7 +56,7 @@ class Visitor:
     __slots__ = (
         "_checked", "_complete", "_discarded", "_doubted", "_eof", "_last", "_lobbies", "_login", "_mux", "_note",
         "_patience_s", "_trial", "_receiving", "_refusal", "_request", "_sending", "_sock", "_tries", "_until",
-        "_upstream", "_wanted", "address", "connected", "counted", "deadline", "peer", "state",
+        "_upstream", "_waits_until", "_wanted", "address", "connected", "counted", "deadline", "peer", "state",
     )  # fmt: skip
 
     def __init__(self, mux: Shared, sock: socket.socket, address: str, peer: Peer, counted: str = "") -> None:
@@ -75,6 +76,7 @@ class Visitor:
         self._login: Login | None = None
         self._discarded = 0  # bytes thrown away while lingering
         self._until = 0.0  # when a request under way has taken too long
+        self._waits_until = 0.0  # how long it may wait for a worker
         self._doubted = False  # its link was found to be down
         self._patience_s = NEVER  # silence that ends the present response
         self._lobbies: list[
@@ -226,11 +228,19 @@ class Visitor:
 
     def _hold(self, page: Page, wanted: Destination) -> None:
         """Waits in the lobbies of the workers that have the target, where those lack a link or are to come back."""
-        if page.kind in ("link down", "no worker") and self.state == states.WAITING:
-            lobbies = self._mux.router.lobbies(wanted)
-            self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.admit)]
+        now = monotonic()
+        if page.kind in ("link down", "no worker") and (
+            self.state == states.WAITING or now < self._waits_until
+        ):
+            lobbies, wait_s = self._mux.router.lobbies(wanted)
+            if self.state == states.WAITING:
+                prefers = prefers_wait(self._request.kept) if self._request is not None else None
+                self._waits_until = now + (wait_s if prefers is None else min(wait_s, prefers))
+            left_s = self._waits_until - now
+            self._lobbies = [lobby for lobby in lobbies if lobby.wait(self.admit, self.admit, left_s)]
             if self._lobbies:
-                self._enter(states.STOPPED)
+                if self.state == states.WAITING:
+                    self._enter(states.STOPPED)
                 self.deadline = NEVER  # the lobby has its own
                 return
         self._answer(page)

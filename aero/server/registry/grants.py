@@ -18,7 +18,8 @@ class Claim(NamedTuple):
 
     ``remote``: a port by number; ``had``: the one it had; ``like``: its namesake's by another protocol; 0: none.
     ``ranges``: the ports that are the user's own; none: he gets those that are everybody's.
-    ``row``: so many ports in a row, of which all those numbers are the first.
+    ``row``: so many ports in a row, of which all those numbers are the first. ``wait_s``: for so long visitors wait
+    while the worker is away.
     """
 
     owner: Owner
@@ -29,6 +30,7 @@ class Claim(NamedTuple):
     like: int = 0
     ranges: tuple[PortRange, ...] = ()
     row: int = 1
+    wait_s: int = 0
 
 
 class Holding(Protocol):
@@ -46,8 +48,8 @@ class Holding(Protocol):
     def worker(self) -> Mortal:
         """Its worker."""
 
-    def holder(self) -> Holder:
-        """How its worker is."""
+    def holder(self) -> Holder | None:
+        """How its worker is; None where it is away."""
 
     def give_way(self) -> None:
         """Stops listening at once: the port is another's."""

@@ -20,19 +20,22 @@ class Lobby:
         self._loop = loop
         self._waiting: dict[Call, tuple[float, Call]] = {}  # until when, and what to call then
         self._timer: Watcher | None = None
+        self._until = 0.0  # when it fires
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def wait(self, serve: Call, turn_away: Call) -> bool:
+    def wait(self, serve: Call, turn_away: Call, wait_s: float | None = None) -> bool:
         """Calls ``serve()`` once a link is up, or ``turn_away()`` where none comes in time. Neither may raise.
 
-        False when so many wait already that this one may not: then nothing is called.
+        ``wait_s``: how long; None: as long as a redial takes. False when so many wait already that this one may not:
+        then nothing is called.
         """
         if len(self._waiting) >= Limits.WAITING_VISITORS:
             return False
-        self._waiting[serve] = (monotonic() + Limits.VISITOR_WAIT_S, turn_away)
-        if self._timer is None:
+        until = monotonic() + (Limits.VISITOR_WAIT_S if wait_s is None else wait_s)
+        self._waiting[serve] = (until, turn_away)
+        if self._timer is None or until < self._until:
             self._arm()
         return True
 
@@ -58,9 +61,9 @@ class Lobby:
     def _arm(self) -> None:
         stopped(self._timer)
         self._timer = None
-        first = next(iter(self._waiting.values()), None)
-        if first is not None:
-            self._timer = self._loop.timer(max(first[0] - monotonic(), 0.0))
+        if self._waiting:
+            self._until = min(until for until, _ in self._waiting.values())
+            self._timer = self._loop.timer(max(self._until - monotonic(), 0.0))
             self._timer.start(self._on_time)
 
     def _on_time(self) -> None:

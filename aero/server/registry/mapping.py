@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Callable, Protocol
+from typing import Any, Callable, Protocol
 
 from aero.address import TCP, UDP, LocalPlace
 from aero.core.buckets import Rates
@@ -167,6 +167,7 @@ class Mapping:
         self.domains = tuple(each.encode() for each in names_in(options))  # its own at the mux
         self.logins = Logins.of(options)  # None: nobody has to say who he is
         self.door: Door
+        self.later: Callable[[Any, Any], None] | None = None  # its worker is away, and visitors wait there
         self._give_way = give_way
         self._tell_turned = turned
         self.closed = False  # the target was withdrawn: new streams would lead nowhere

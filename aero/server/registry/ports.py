@@ -72,6 +72,7 @@ class Ports:
         self._clock = clock or leases.clock
         self._started = self._clock()
         self._holders: Spans[Holding] = Spans()
+        self._away: dict[int, Callable[[int], None]] = {}  # of those that stand in for a worker
         # A descriptor from here on is not for ports in a row: the last quarter is for visitors.
         self._line = descriptor_line() * 3 // 4
         self._named: tuple[PortRange, ...] = ()  # what users' rules name
@@ -265,8 +266,12 @@ class Ports:
         are gone.
         """
         row = claim.row
-        for holding in self._holders.over(port, row):
-            holding.give_way()
+        for first in self._holders.begins(port, row):
+            holding = self._holders.at(first)
+            if holding is not None:
+                holding.give_way()
+            if self._away.pop(first, None) is not None:
+                self._holders.take(first)
         if row == 1:
             socks = self._bound(port)
         else:
@@ -322,7 +327,7 @@ class Ports:
         """Keeps the lease, in place of those that there were of these ports. Raises PortError."""
         former = self._leases.over(port, self._proto, claim.row)
         if self._may_lease(claim, port):
-            self._leases.keep(claim.owner, port, claim.identity, claim.address, claim.row)
+            self._leases.keep(claim.owner, port, claim.identity, claim.address, claim.row, claim.wait_s)
         else:
             for lease in former:
                 self._leases.forget(lease.port, self._proto)
@@ -378,10 +383,16 @@ class Ports:
     def release(self, port: int) -> None:
         """A mapping is gone; its lease stays."""
         row = self._holders.take(port) or 1
+        self._away.pop(port, None)
         self._leases.release(port, self._proto)
         self._map.free(port, row)
         for lease in self._leases.over(port, self._proto, row):
             self._mark(lease, True)
+
+    def stand_in(self, port: int, holding: Holding, gone: Callable[[int], None]) -> None:
+        """Something listens on a leased port while its worker is away; ``gone(port)``: the lease is void."""
+        self._holders.put(port, 1, holding)
+        self._away[port] = gone
 
     def held(self, port: int, row: int = 1) -> bool:
         """Whether one of our mappings listens there, or on one of so many in a row."""
@@ -401,6 +412,10 @@ class Ports:
 
     def _forget(self, lease: Lease) -> None:
         self._leases.forget(lease.port, self._proto)
+        gone = self._away.pop(lease.port, None)
+        if gone is not None:
+            self._holders.take(lease.port)
+            gone(lease.port)
         if lease.port not in self._holders:
             self._mark(lease, False)
 

@@ -68,6 +68,9 @@ class Asking(Protocol):
     def ask(self, wanted: Wanted) -> Answer | Allowed:
         """What the operator's hook says of a target; blocks the greenlet."""
 
+    def told(self, answers: Iterable[Answer]) -> None:
+        """These answers are on their way to the worker."""
+
     def unregister_one(self, target_id: int) -> None:
         """A target is gone."""
 
@@ -181,6 +184,7 @@ class Registration:
             self._registrar.do(self._step(worker, each, last, answers, waits, unasked) for each in left)
             if answers:
                 asked.reply(answers)
+                worker.told(answers)
             left = [wanted for wanted, _ in waits]
             if unasked:
                 questions = [gevent.spawn(worker.ask, each) for each in unasked[:_ASK_AT_ONCE]]

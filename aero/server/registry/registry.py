@@ -26,6 +26,7 @@ from aero.net.loop import Loop, Watcher, stopped
 from aero.server.policy.origin import is_near, network_of
 from aero.server.policy.rules import Users
 from aero.server.registry.additions import Additions
+from aero.server.registry.away import Away
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.doors.shut import NoDoor
 from aero.server.registry.gradually import Gradual, at_once
@@ -100,6 +101,7 @@ class Registry:
         self._same: dict[Names, dict[str, Worker]] = {}
         self._tagged: dict[str, dict[str, Worker]] = {}
         self._groups = TargetGroups()
+        self.away = Away(self, ports[TCP])
         self._opening = Opening(loop, events)
         self._pools: dict[tuple[str, str], Pool] = {}  # by tag and name
         self._timer: Watcher | None = loop.timer(Limits.LEASE_LOOK_S, Limits.LEASE_LOOK_S)
@@ -179,6 +181,8 @@ class Registry:
             _drop(self._tagged, worker.tag, worker.cid)
             for mapping in list(worker.mappings.values()):
                 self.drop_mapping(worker, mapping)
+                if not self.leaving:
+                    self.away.left(mapping)
             worker.close()
             whose = _whose(worker.user)
             self.events.emit(
@@ -239,6 +243,7 @@ class Registry:
             like,
             worker.tenant.ports,
             wanted.row,
+            int(wanted.options.get("wait", 0)),  # type: ignore[arg-type]  # terms.py has read it
         )
         ports = self._ports[wanted.proto]
         grant = yield from ports.claiming(claim, last)
@@ -397,6 +402,10 @@ class Registry:
                 "mapping down", cid=worker.cid, tag=worker.tag, target=mapping.name, port=mapping.port
             )
 
+    def house(self) -> tcp.House:
+        """What TCP doors share now."""
+        return self._tcp
+
     def pool(self, tag: str, name: str) -> Pool | None:
         """The targets of one tag and name that the mux leads to; None where there is none."""
         return self._pools.get((tag, name))
@@ -444,6 +453,7 @@ class Registry:
             "streams": self.streams,
             "flows": self.flows,
             "mappings": sum(len(worker.mappings) for worker in workers),
+            "away": len(self.away),
             "waiting": sum(len(worker.lobby) for worker in workers),
         }
 
@@ -455,6 +465,7 @@ class Registry:
         if self.quotas is not None:
             self.quotas.close()
         self._timer = None
+        self.away.close()
         for worker in list(self.workers.values()):
             worker.end(code, text)
 
@@ -465,8 +476,12 @@ def _check_together(wanted: Wanted) -> None:
         what, leave = "a target of a group", "group="
     elif wanted.row > 1:
         what, leave = "a target with ports in a row", "all ports but one"
+    elif wanted.options.get("access") == CLOSED and "wait" in wanted.options:
+        raise ConfigError("visitors of a closed target do not wait, leave out wait= or access=closed")
     else:
         return
+    if "wait" in wanted.options:
+        raise ConfigError(f"visitors of {what} do not wait, leave out wait= or {leave}")
     if wanted.options.get("access") == CLOSED:
         raise ConfigError(f"{what} cannot be closed, leave out access=closed or {leave}")
     if "auth" in wanted.options:

@@ -134,6 +134,7 @@ HONOURED: dict[str, Callable[[Option], Option]] = {
     "new-streams": number(1, 100_000),
     "visitor-streams": number(1, 100_000),
     "visitors": networks_text,
+    "wait": number(*Limits.AWAY_WAIT_S),
     "weight": number(1, 100),
     "zstd": word("off", "auto", "on"),
 }

@@ -68,6 +68,13 @@ class Permits(Protocol):
         """Whether a worker or a target may be let in; blocks the greenlet."""
 
 
+class Returning(Protocol):
+    """Targets whose workers were away (registry/away.py)."""
+
+    def back(self, mapping: Mapping) -> None:
+        """A target is there again, and its worker knows that."""
+
+
 class Home(Protocol):
     """The registry, as a worker in it needs it."""
 
@@ -77,6 +84,11 @@ class Home(Protocol):
     registrar: Registrar
     rates: ServerRates
     permits: Permits | None  # None: nobody is asked
+
+    @property
+    def away(self) -> Returning:
+        """Targets whose workers were away."""
+
     lacks: tuple[str, ...]  # options of targets that this host cannot honour
 
     def may_claim(self, worker: Worker, options: Options) -> str:
@@ -405,6 +417,13 @@ class Worker:
         """``proto``: "" for any."""
         for key in [each for each in self.awaited if each[0] == answer.name and proto in ("", each[1])]:
             self.awaited.pop(key)(answer)
+
+    def told(self, answers: Iterable[Answer]) -> None:
+        """These answers are on their way to the worker: who has waited for the targets comes behind them."""
+        for each in answers:
+            mapping = self.mappings.get(each.id)
+            if mapping is not None:
+                self._home.away.back(mapping)
 
     def seen(self, looks: Iterable[Look]) -> None:
         """The worker has looked at some of its targets."""

@@ -93,6 +93,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # A lease may be of several ports in a row, from ``port`` on.
     ("ALTER TABLE lease ADD COLUMN ports INTEGER NOT NULL DEFAULT 1",),
+    # How long visitors wait while the worker is away, in seconds.
+    ("ALTER TABLE lease ADD COLUMN wait_s INTEGER NOT NULL DEFAULT 0",),
 )
 LAYOUT = len(STEPS)
 

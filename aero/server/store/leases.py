@@ -23,10 +23,10 @@ BRIEF_S = 3600
 #: Of the time before a start at most so many seconds count.
 AWAY_S = 86_400
 _LATEST = 1 << 40  # the year 36,812
-_COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s, ports"
+_COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s, ports, wait_s"
 _READ = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - a constant of ours
 # A row of another owner with this port goes: the port is unique.
-_WRITE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_WRITE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _DELETE = "DELETE FROM lease WHERE proto = ? AND port = ?"
 _DELETE_ALL = "DELETE FROM lease"
 
@@ -46,6 +46,7 @@ class Lease(NamedTuple):
 
     ``slot`` tells clones apart, which share an owner. ``identity`` and ``address`` are those of the worker that had the
     port last. ``used_at`` (Unix seconds) is when it was last known to be in use, ``held_s`` for how long it was in all.
+    While the worker is away, visitors wait ``wait_s`` seconds; 0: they do not.
     """
 
     owner: Owner
@@ -56,6 +57,7 @@ class Lease(NamedTuple):
     used_at: int
     held_s: int
     ports: int = 1
+    wait_s: int = 0
 
     @property
     def key(self) -> Key:
@@ -80,10 +82,10 @@ def _lease(row: Row) -> Lease | None:
     """What a row of the file says; None where it was damaged: SQLite checks pages, not what is in them."""
     lease = Lease(Owner(*row[:5]), *row[5:])
     texts = (*lease.owner, lease.identity, lease.address)
-    numbers = (lease.slot, lease.port, lease.used_at, lease.held_s, lease.ports)
+    numbers = (lease.slot, lease.port, lease.used_at, lease.held_s, lease.ports, lease.wait_s)
     good = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in numbers)
     good = good and 0 < lease.port <= 0xFFFF and 0 <= lease.used_at < _LATEST
-    good = good and 0 < lease.ports <= 0x10000 - lease.port
+    good = good and 0 < lease.ports <= 0x10000 - lease.port and lease.wait_s >= 0
     return lease if good else None
 
 
@@ -188,7 +190,9 @@ class Leases:
 
     # Changing
 
-    def keep(self, owner: Owner, port: int, identity: str, address: str = "", ports: int = 1) -> Lease:
+    def keep(
+        self, owner: Owner, port: int, identity: str, address: str = "", ports: int = 1, wait_s: int = 0
+    ) -> Lease:
         """Remembers that ``port``, or ``ports`` from there on, is the owner's and in use from now on; whose any of them
         was before loses all of his lease.
 
@@ -206,7 +210,7 @@ class Leases:
         for former in formers:
             self._take(former)
             self._database.changed(self, former.key)
-        lease = Lease(owner, slot, port, identity, address, int(self.clock()), held_s, ports)
+        lease = Lease(owner, slot, port, identity, address, int(self.clock()), held_s, ports, wait_s)
         self._put(lease, self._held)
         self._database.changed(self, lease.key)
         return lease

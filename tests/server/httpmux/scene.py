@@ -165,8 +165,8 @@ class Scene:
     def mappings(self, *_: Any) -> Any:
         return self.found if isinstance(self.found, Page) else self.found[:]
 
-    def lobbies(self, _: Any) -> list[Any]:
-        return self.halls
+    def lobbies(self, _: Any) -> tuple[list[Any], float]:
+        return self.halls, 5.0
 
     def timer(self, *_: float) -> Watcher:
         return Watcher()

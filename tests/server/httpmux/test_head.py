@@ -22,6 +22,7 @@ from aero.server.httpmux.head import (
     end_of_head,
     parse_request,
     parse_response,
+    prefers_wait,
 )
 from aero.server.httpmux.rewrite import Peer
 from tests.server.httpmux.scene import PLACE
@@ -278,3 +279,20 @@ def test_an_upgrade_may_come_with_a_body() -> None:
     for framing in (b"Content-Length: 2\r\n", b"Transfer-Encoding: chunked\r\n", b""):
         request = read(head + framing + b"\r\n")
         assert request is not None and request.upgrade == b"tcp"
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (b"Prefer: wait=10\r\n", 10),
+        (b'Accept: */*\r\nprefer: respond-async, wait = "7"; x=y\r\nA: b\r\n', 7),
+        (b"Prefer: return=minimal\r\nPrefer: wait=0\r\n", 0),
+        (b"Prefer: no-wait=5\r\n", None),
+        (b"X-Prefer: wait=5\r\nA: Prefer: wait=6\r\n", None),
+        (b"Prefer: wait=-1\r\n", None),
+        (b"Prefer: wait=\r\nA: 5\r\n", None),
+        (b"", None),
+    ],
+)
+def test_how_long_a_visitor_would_wait(kept: bytes, expected: int | None) -> None:
+    assert prefers_wait(kept) == expected

@@ -468,6 +468,7 @@ def test_a_body_that_comes_while_it_waits() -> None:
 
 def test_no_link_comes_in_time() -> None:
     scene, lobby = held(GET)
+    scene.halls = []
     lobby.close()
     scene.run()
     assert scene.sock.taken.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in scene.sock.taken

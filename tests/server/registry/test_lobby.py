@@ -106,3 +106,16 @@ def test_a_slip_of_ours_for_one_leaves_nobody_else_waiting(monkeypatch: pytest.M
     lobby.wait(partial(heard.append, "in"), partial(heard.append, "late"))
     gevent.sleep(0.05)
     assert heard == ["in", "out", "late"] and not len(lobby)
+
+
+def test_who_waits_for_less_is_turned_away_before_others_who_came_earlier() -> None:
+    lobby = Lobby(gevent.get_hub().loop)
+    late: list[str] = []
+    assert lobby.wait(lambda: late.append("?"), lambda: late.append("long"), 30)
+    assert lobby.wait(lambda: late.append("!"), lambda: late.append("short"), 0.01)
+    with gevent.Timeout(10):
+        while not late:
+            gevent.sleep(0.005)
+    assert late == ["short"] and len(lobby) == 1
+    lobby.open()
+    assert late == ["short", "?"]

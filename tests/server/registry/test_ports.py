@@ -613,3 +613,42 @@ def test_without_a_range_the_system_chooses_nobodys_named_ports() -> None:
     lab.ports.reserve(((40_000, 40_002),))
     assert lab.port("web") == 40_003
     assert lab.port("own", user="ci", ranges=((40_000, 40_000),)) == 40_000
+
+
+# Standing in for a worker that is away
+
+
+def away(lab: Lab, port: int) -> tuple[Held, list[int]]:
+    """Something listens on a leased port whose worker is gone."""
+    claim = Claim(lab.leases.at(port).owner, "i", "")  # type: ignore[union-attr]
+    held, gone = Held(lab, claim, port), list[int]()
+    held.holder = lambda: None  # type: ignore[method-assign,return-value,assignment]
+    held.give_way = lambda: gone.append(-port)  # type: ignore[method-assign]
+    lab.leave(port)
+    lab.ports.stand_in(port, held, gone.append)
+    return held, gone
+
+
+def test_what_stands_in_gives_way_to_its_worker_and_to_nobody_else() -> None:
+    lab = Lab()
+    port = lab.port("web", wait_s=9)
+    assert lab.leases.at(port).wait_s == 9  # type: ignore[union-attr]
+    _, gone = away(lab, port)
+    with pytest.raises(PortError, match="is taken"):
+        lab.port("other", "x", remote=port)
+    assert lab.ports.held(port) and not gone
+    assert lab.port("web", "i") == port and gone == [-port]
+    lab.leave(port)
+    assert not lab.ports.held(port)
+
+
+def test_what_stands_in_is_gone_with_its_lease() -> None:
+    lab = Lab()
+    port = lab.port("web", wait_s=9)
+    _, gone = away(lab, port)
+    lab.now += 29 * DAY
+    lab.ports.look_after()
+    assert not gone and lab.ports.held(port)
+    lab.now += 2 * DAY
+    lab.ports.look_after()
+    assert gone == [port] and not lab.ports.held(port) and lab.ports._map.is_free(port, 1)

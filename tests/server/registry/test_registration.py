@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import gevent
@@ -55,6 +55,9 @@ class Fake:
         self.done.append(wanted.name)
         self.mappings[wanted.id] = wanted.name
         return Answer(wanted.id, wanted.name, 20_000)
+
+    def told(self, answers: Iterable[Answer]) -> None:
+        return
 
     def unregister_one(self, target_id: int) -> None:
         self.done.append(f"-{target_id}")

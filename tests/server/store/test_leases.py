@@ -198,19 +198,20 @@ def test_rows_that_make_no_sense_are_left_out(open_store: Opener, tmp_path: Path
     first.save(WEB, 8001, "i")
     first.database.close()
     bad = [
-        ("", "t", "h", "a", "tcp", 0, 0, "i", "", 1, 0, 1),
-        ("", "t", "h", "b", "tcp", 0, "many", "i", "", 1, 0, 1),
-        ("", "t", "h", "c", "tcp", 0, 70_000, "i", "", 1, 0, 1),
-        ("", "t", "h", "d", "tcp", 0, 8004, "i", "", "once", 0, 1),
-        (b"\xff", "t", "h", "e", "tcp", 0, 8005, "i", "", 1, 0, 1),
-        ("", "t", "h", "f", "tcp", 0, 8006, "i", "", 1, 0.5, 1),
-        ("", "t", "h", "g", "tcp", 0, 65_530, "i", "", 1, 0, 7),
-        ("", "t", "h", "i", "tcp", 0, 7999, "i", "", 1, 0, 9),
+        ("", "t", "h", "a", "tcp", 0, 0, "i", "", 1, 0, 1, 0),
+        ("", "t", "h", "b", "tcp", 0, "many", "i", "", 1, 0, 1, 0),
+        ("", "t", "h", "c", "tcp", 0, 70_000, "i", "", 1, 0, 1, 0),
+        ("", "t", "h", "d", "tcp", 0, 8004, "i", "", "once", 0, 1, 0),
+        (b"\xff", "t", "h", "e", "tcp", 0, 8005, "i", "", 1, 0, 1, 0),
+        ("", "t", "h", "f", "tcp", 0, 8006, "i", "", 1, 0.5, 1, 0),
+        ("", "t", "h", "g", "tcp", 0, 65_530, "i", "", 1, 0, 7, 0),
+        ("", "t", "h", "i", "tcp", 0, 7999, "i", "", 1, 0, 9, 0),
+        ("", "t", "h", "j", "tcp", 0, 8010, "i", "", 1, 0, 1, -1),
     ]
     with closing(sqlite3.connect(tmp_path / "state" / FILE)) as db, db:
-        db.executemany("INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", bad)
+        db.executemany("INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", bad)
     assert [lease.port for lease in open_store()] == [8001]
-    assert said == ["WARNING ignored damaged leases count=8"]
+    assert said == ["WARNING ignored damaged leases count=9"]
 
 
 def test_memory_only_is_asked_for_and_silent(clock: Clock, said: list[str]) -> None:

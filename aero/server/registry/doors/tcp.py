@@ -102,6 +102,13 @@ class TcpDoor:
             return [str(LocalPlace(Address(ip, self._first), self._row)) for ip in self._ips]
         return [str(Address(*each.address)) for each in self._listeners]
 
+    def receive(self, sock: socket.socket, address: Any) -> None:
+        """A visitor who has waited elsewhere."""
+        if self._listeners:
+            self._on_visitor(sock, address)
+        else:
+            refuse(sock)
+
     def _on_visitor(self, sock: socket.socket, address: Any) -> None:
         ip = address[0]
         visitor = f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"
@@ -130,12 +137,16 @@ class TcpDoor:
             else:
                 serve = partial(self._serve, mapping, visitor, whose, sock)
                 turned = partial(self._try_others, mapping, visitor, whose, sock)
-                if not mapping.worker.lobby.wait(serve, turned):
+                wait_s = mapping.options.get("wait", Limits.VISITOR_WAIT_S)
+                if not mapping.worker.lobby.wait(serve, turned, wait_s):  # type: ignore[arg-type]  # terms.py has read it
                     turned()
 
     def _try_others(self, mapping: Mapping, visitor: str, whose: str, sock: socket.socket) -> None:
         """No link of the mapping's worker came in time: another of the group may have one by now."""
         self._left(mapping, whose)
+        if mapping.later is not None:  # its worker is gone, and has gone for a while only
+            mapping.later(sock, tuple(proxyheader.peer(visitor)))
+            return
         other = self._behind.choose(whose)
         if other is None or not other.worker.links or (whose and other.worker.shares.full(whose)):
             mapping.refuse("link")

@@ -51,14 +51,14 @@ class Lab:
         self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.streams = 0
         self.refused: list[str] = []  # the reasons
-        lobby = SimpleNamespace(wait=lambda *waiting: self.waiting.append(waiting) is None)
+        lobby = SimpleNamespace(wait=lambda serve, turn, _: self.waiting.append((serve, turn)) is None)
         self.worker = SimpleNamespace(
             cid="c", links=1, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
         )
         self.refusing = False  # the target
         self.outcomes: list[bool] = []
         mapping = SimpleNamespace(
-            options={},
+            options={}, later=None,
             worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
             choose=lambda ip: self.chosen, outcome=lambda served: self.outcomes.append(served),
             refuse=self.refused.append, fence=None, why_not=lambda *_: None,
