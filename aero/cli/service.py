@@ -93,6 +93,10 @@ COPIES = """\
 """
 
 
+#: Files that options of targets name.
+_FILES = re.compile(r"(?<==@)[^&,]+")
+
+
 class Secret(NamedTuple):
     """A code of the service: the file that is to hold it, and the code itself where that file is yet to be made."""
 
@@ -138,10 +142,17 @@ def role(word: str, wanted: Options) -> Role:
         elif option in SECRETS and not in_file:
             secrets.append(Secret(option, f"{_code_folder()}/{name}.{option}", str(value)))
         elif not in_file:
-            given[option] = paths.get(option, value)
+            given[option] = _absolute(value) if option == "target" else paths.get(option, value)
     if file:
         given["config"] = file
     return Role(word, name, config, given, secrets)
+
+
+def _absolute(targets: Raw) -> Raw:
+    """Targets whose files (``auth=@FILE``) are found from wherever the service is started."""
+    if not isinstance(targets, list):
+        return targets
+    return [_FILES.sub(lambda match: values.path(match[0]), str(each)) for each in targets]
 
 
 def install(wanted: ServiceConfig, role: Role) -> str:

@@ -107,6 +107,16 @@ def test_a_user_gets_a_line_for_cron(host: Host, capsys: pytest.CaptureFixture[s
     assert line.endswith(" # aero-client-nas\n")
 
 
+def test_files_of_targets_are_found_from_everywhere(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host.folder / "fields").write_text("X-Key: a\n")
+    monkeypatch.chdir(host.folder)
+    words = cron_words(install(capsys, *WEB, "--target", "app@127.0.0.1:81?header-set=@fields&weight=2"))
+    assert f"--target=app@127.0.0.1:81?header-set=@{host.folder}/fields&weight=2" in words
+    assert "--target=web@127.0.0.1:80" in words
+
+
 def test_the_line_is_one_that_we_understand(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     words = cron_words(install(capsys, *WEB, "--ping", "5", "--lock", "/l k", "--debug", "--log", "r%l"))
     config = ClientConfig.parse(cli.gather("client", words[3:], {}))
