@@ -68,6 +68,7 @@ ALLOWED = {
     "server.api.app.Api.get_history": "the present, where an answer about the past ends",
     "server.api.history._at": "times as the API writes them",
     "server.registry.quotas.Quotas.__init__": "the day and the month of a quota",
+    "server.httpmux.note.Note.write": "when a request was over, for its line of the access log",
     "server.watch.access.AccessLog.add": "a line's time stamp",
     "server.watch.access.combined_lines": "the same",
     "server.watch.access.json_lines": "the same",

@@ -55,7 +55,9 @@ class Entry(NamedTuple):
     status: int = 0
 
 
-Timed = tuple[float, Entry]
+#: What is kept of a line until it is written: when it was over (Unix seconds), and the entry's values. A plain tuple of
+#: plain values: the garbage collector does not look at it again and again.
+Kept = tuple[float, str, str, str, str, str, int, int, float, str, str, bytes, int]
 
 
 class _Known(dict[K, str]):
@@ -69,13 +71,13 @@ class _Known(dict[K, str]):
         return text
 
 
-def json_lines(entries: Iterable[Timed]) -> str:
+def json_lines(entries: Iterable[Kept]) -> str:
     """A line for each as JSON; times in Unix seconds."""
     quoted: _Known[str] = _Known(encode_basestring_ascii)
     paths: _Known[bytes] = _Known(lambda raw: encode_basestring_ascii(logs.clean(_path(raw), PATH_CHARS)))
     seconds: _Known[int] = _Known(lambda second: strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)))
     lines = []
-    for at, (user, tag, target, cid, visitor, into, out, lasted_s, end, method, path, status) in entries:
+    for at, user, tag, target, cid, visitor, into, out, lasted_s, end, method, path, status in entries:
         kind = _KINDS.get(method)
         if kind is None:
             asked = f', "method": {quoted[method]}, "path": {paths[path]}, "status": {status}'
@@ -90,7 +92,7 @@ def json_lines(entries: Iterable[Timed]) -> str:
     return "".join(lines)
 
 
-def combined_lines(entries: Iterable[Timed]) -> str:
+def combined_lines(entries: Iterable[Kept]) -> str:
     """A line for each as web servers have it (NCSA combined, referrer and browser left out), ours behind it; a stream's
     request line is ``TCP TAG/TARGET``, a flow's ``UDP TAG/TARGET``.
     """
@@ -99,7 +101,7 @@ def combined_lines(entries: Iterable[Timed]) -> str:
     seconds: _Known[int] = _Known(lambda second: strftime("%d/%b/%Y:%H:%M:%S %z", localtime(second)))
     ends: _Known[str] = _Known(_quoted)
     lines = []
-    for at, (user, tag, target, cid, visitor, into, out, lasted_s, end, method, path, status) in entries:
+    for at, user, tag, target, cid, visitor, into, out, lasted_s, end, method, path, status in entries:
         asked = f"{tag}/{target}" if method in _KINDS else paths[path]
         lines.append(
             f'{ips[visitor]} - {user or "-"} [{seconds[int(at)]}] "{method} {asked}" {status or "-"} {out} "-" "-"'
@@ -131,7 +133,7 @@ class AccessLog:
         self._descriptor = -1
         self._written = 0
         self._limited = False
-        self._waiting: list[Timed] = []
+        self._waiting: list[Kept] = []
         self._lost = 0
         self._retry_at = 0.0
         self._timer: Watcher | None = None
@@ -139,8 +141,12 @@ class AccessLog:
 
     def add(self, entry: Entry) -> None:
         """Something is over, or was turned away. What its line says is written together with others' later."""
+        self.keep((time(), *entry))
+
+    def keep(self, kept: Kept) -> None:
+        """The same, for whoever has it as it is kept."""
         waiting = self._waiting
-        waiting.append((time(), entry))
+        waiting.append(kept)
         if len(waiting) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:

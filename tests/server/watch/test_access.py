@@ -21,23 +21,23 @@ def test_lines_as_web_servers_have_them() -> None:
     assert re.fullmatch(
         r'192\.0\.2\.7 - ci \[\d\d/\w{3}/2026:\d\d:\d\d:\d\d [+-]\d{4}\] "TCP nas/ssh" - 20 "-" "-"'
         r' in=10 s=1\.500 tag=nas target=ssh cid=c1 end="ok"\n',
-        combined_lines([(AT, STREAM)]),
+        combined_lines([(AT, *STREAM)]),
     )
-    assert '"UDP nas/ssh" - 20 ' in combined_lines([(AT, STREAM._replace(method=FLOW))])
-    line = combined_lines([(AT, REQUEST)])
+    assert '"UDP nas/ssh" - 20 ' in combined_lines([(AT, *STREAM._replace(method=FLOW))])
+    line = combined_lines([(AT, *REQUEST)])
     assert line.startswith("2001:db8::1 - - [")
     assert r'] "GET /a\"b\n" 200 2 "-" "-" in=1 ' in line
     assert line.count("\n") == 1, "nobody forges a line"
 
 
 def test_lines_as_json() -> None:
-    said = json.loads(json_lines([(AT, STREAM)]))
+    said = json.loads(json_lines([(AT, *STREAM)]))
     assert said == {
         "time": "2026-03-01T12:00:00.250Z", "kind": "stream", "user": "ci", "tag": "nas", "target": "ssh", "cid": "c1",
         "visitor": "192.0.2.7:4000", "bytes_in": 10, "bytes_out": 20, "duration_s": 1.5, "end": "ok",
     }  # fmt: skip
-    assert json.loads(json_lines([(AT, STREAM._replace(method=FLOW))])) == {**said, "kind": "flow"}
-    said = json.loads(json_lines([(AT, REQUEST)]))
+    assert json.loads(json_lines([(AT, *STREAM._replace(method=FLOW))])) == {**said, "kind": "flow"}
+    said = json.loads(json_lines([(AT, *REQUEST)]))
     assert (said["kind"], said["method"], said["path"], said["status"]) == ("request", "GET", r'/a"b\n', 200)
 
 
@@ -84,8 +84,8 @@ def test_hostile_words_stay_in_their_places() -> None:
     hostile = REQUEST._replace(
         end='x" end="ok', target_path=b'/" 200 1 "-"\x00\xff' + b"a" * 2000, method="GET"
     )
-    line = combined_lines([(AT, hostile)])
+    line = combined_lines([(AT, *hostile)])
     assert (line.count("\n") == 1 and line.isascii() is False) or "\x00" not in line
     assert len(line) < 1200 and 'end="x\\" end=\\"ok"' in line
-    said = json.loads(json_lines([(AT, hostile)]))
+    said = json.loads(json_lines([(AT, *hostile)]))
     assert said["end"] == 'x" end="ok' and len(said["path"]) < 600

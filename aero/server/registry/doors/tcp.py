@@ -211,10 +211,8 @@ class TcpDoor:
         why: str,
     ) -> None:
         stream = pipe.stream
-        entry = _entry(mapping, visitor, why or "ok")
-        access.add(
-            entry._replace(bytes_in=stream.sent, bytes_out=stream.received, duration_s=monotonic() - began_at)
-        )
+        lasted_s = monotonic() - began_at
+        access.add(_entry(mapping, visitor, why or "ok", stream.sent, stream.received, lasted_s))
         on_end(pipe, why)
 
     def _on_end(self, mapping: Mapping, whose: str, pipe: Pipe, why: str) -> None:
@@ -243,6 +241,8 @@ class TcpDoor:
         close_gradually(listeners)
 
 
-def _entry(mapping: Mapping, visitor: str, end: str) -> Entry:
+def _entry(
+    mapping: Mapping, visitor: str, end: str, into: int = 0, out: int = 0, lasted_s: float = 0.0
+) -> Entry:
     worker = mapping.worker
-    return Entry(mapping.owner.user, worker.tag, mapping.name, worker.cid, visitor, 0, 0, 0.0, end)
+    return Entry(mapping.owner.user, worker.tag, mapping.name, worker.cid, visitor, into, out, lasted_s, end)
