@@ -30,7 +30,11 @@ from aero.net.listen import (
 from tests.faults.inside import until
 
 
-def test_ipv4_is_called_ipv4_where_one_socket_listens_for_both() -> None:
+@pytest.mark.parametrize("raw", [True, False])
+def test_ipv4_is_called_ipv4_where_one_socket_listens_for_both(
+    raw: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "_HAS_RAW_ACCEPT", raw)
     if not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
     came: list[Any] = []
