@@ -37,9 +37,11 @@ LEAST_SLACK_S, MOST_SLACK_S = 0.003, 0.012
 # The same while light streams or datagrams share the link: each of their messages waits for it. Two of the pauses that
 # the receiver makes between acknowledgements are the least that keeps a path busy.
 LEAST_SHARED_S, MOST_SHARED_S = 0.001, 0.002
+# On a slow path these are few packets, and it would run dry between them: 4 ms at 100 Mbit/s.
+SHARED_BYTES = 48 * 1024
 # But where the hosts themselves take longer than that, less on the way is a lower rate, and that again less on the way.
 # So the shared slack goes down step by step, and up again when the rate is below that part of what it was with more.
-SHARED_RATE = 0.7
+SHARED_RATE = 0.8
 TIGHTER, LOOSER = 0.8, 1.5
 MEAN = 0.2  # what the latest round counts in the mean rate, which is compared
 RATE_FADES = 0.995  # with each round: what it was is forgotten in some seconds, as the path may have shrunk
@@ -242,6 +244,7 @@ class Flight:
                 self._tight_s = min(LOOSER * self._tight_s, MOST_SLACK_S)
             else:
                 least_s = min(LEAST_SHARED_S + self._pause_s, MOST_SHARED_S)
+                least_s = max(least_s, SHARED_BYTES / max(self.rate, 1.0))
                 self._tight_s = max(TIGHTER * self._tight_s, least_s)
             slack_s = min(slack_s, self._tight_s + min(self.round_trip_s / JITTER, MOST_JITTER_S))
             step_s = STEP_S / 2
