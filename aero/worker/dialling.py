@@ -10,7 +10,7 @@ from typing import Callable
 
 from aero.core import messages
 from aero.endpoint import TLS
-from aero.errors import AeroError, LinkClosed, NetworkError
+from aero.errors import AeroError, LinkClosed, NetworkError, PassageError, RemoteProtocolError
 from aero.net.connect import connect
 from aero.net.handshake import Keyed, greet_server
 from aero.net.link import Link, LinkOwner
@@ -18,7 +18,8 @@ from aero.net.transport import Transport
 from aero.net.wayout import WayOut
 from aero.worker.ground import Ground
 
-#: Who ends TLS to look into it mostly looks for HTTP, and waits for that.
+#: Who ends TLS to look into it mostly looks for HTTP: he waits for that, hangs up, or answers that this is none.
+_NOT_A_SERVER = (NetworkError, LinkClosed, RemoteProtocolError)
 _OPENED = "does this network look into TLS? wss:// in place of tls:// may get through"
 
 
@@ -73,14 +74,21 @@ def _try(
     """A connection by one way, on which both sides have proved themselves. Raises AeroError."""
     transport = connect(ground.names, way, connected)
     ping_s = ground.config.ping(way.endpoint.by_websocket)
+    answered = False
+
+    def payload() -> bytes:
+        nonlocal answered
+        answered = True
+        return join(ping_s)
+
     try:
         return transport, greet_server(
-            transport, ground.password, user, ground.backend, lambda: join(ping_s), ground.offered
+            transport, ground.password, user, ground.backend, payload, ground.offered
         )
     except BaseException as failure:
         transport.close()
         if isinstance(failure, OSError) and not isinstance(failure, AeroError):
             raise LinkClosed(failure.strerror or str(failure)) from failure
-        if isinstance(failure, NetworkError) and way.endpoint.scheme == TLS:
-            raise NetworkError(f"{failure}; {_OPENED}") from failure
+        if way.endpoint.scheme == TLS and not answered and isinstance(failure, _NOT_A_SERVER):
+            raise PassageError(f"{failure}; {_OPENED}") from failure
         raise

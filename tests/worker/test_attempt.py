@@ -63,7 +63,9 @@ class Ways:
     def go(self, monkeypatch: pytest.MonkeyPatch, join: Callable[[int], bytes] = lambda ping_s: b"") -> None:
         monkeypatch.setattr(dialling, "connect", self.connect)
         monkeypatch.setattr(dialling, "greet_server", self.greet)
-        monkeypatch.setattr(dialling, "Link", lambda *_: SimpleNamespace(machine=SimpleNamespace()))
+        monkeypatch.setattr(
+            dialling, "Link", lambda *_: SimpleNamespace(machine=SimpleNamespace(), congest=str)
+        )
         monkeypatch.setattr(schedule, "STAGGER_S", 0.01)
         monkeypatch.setattr(schedule, "PATIENCE_S", 0.03)
         config = ClientConfig()

@@ -11,8 +11,18 @@ import gevent
 import pytest
 
 from aero.config.roles import ClientConfig
+from aero.core.codes import Close
 from aero.endpoint import Endpoints
-from aero.errors import AeroError, DialError, LinkClosed, NetworkError, Rejected, SecurityError
+from aero.errors import (
+    AeroError,
+    DialError,
+    LinkClosed,
+    NetworkError,
+    PassageError,
+    Rejected,
+    RemoteProtocolError,
+    SecurityError,
+)
 from aero.net.wayout import WayOut
 from aero.worker import dialling
 from aero.worker.dialling import open_link
@@ -26,6 +36,7 @@ class Server:
         self.steps: list[str] = []
         self.dial_fails: Exception | None = None
         self.greet_fails: BaseException | None = None
+        self.answers = True  # before that
         self.keyed_fails: Exception | None = None
         self.link_fails: Exception | None = None
         self.keys = SimpleNamespace(writer="writer", reader="reader", early=b"early", features=3)
@@ -47,7 +58,8 @@ class Server:
         offered: int,
     ) -> Any:
         self.steps.append(f"greet {user} {password} {backend}")
-        self.steps.append(join().decode())
+        if self.answers:
+            self.steps.append(join().decode())
         if self.greet_fails is not None:
             raise self.greet_fails
         return self.keys
@@ -61,7 +73,7 @@ class Server:
         if self.link_fails is not None:
             raise self.link_fails
         self.linked = arguments[1:]
-        return SimpleNamespace(machine=SimpleNamespace(eager=False))
+        return SimpleNamespace(machine=SimpleNamespace(eager=False), congest=lambda name: None)
 
     def open(
         self,
@@ -123,13 +135,25 @@ def test_an_error_of_the_connection_is_a_link_that_closed(server: Server, error:
     assert str(raised.value) == text and raised.value.__cause__ is error and server.steps[-1] == "close"
 
 
-def test_a_server_that_says_nothing_within_tls_may_not_be_the_one_who_ended_it(server: Server) -> None:
-    server.greet_fails = NetworkError("the server did not answer")
-    with pytest.raises(NetworkError, match=r"^the server did not answer; .* wss:// in place of tls://"):
+@pytest.mark.parametrize(
+    "error",
+    [
+        NetworkError("the server did not answer"),
+        LinkClosed("the peer hung up"),
+        RemoteProtocolError(Close.NOT_AERO, "the peer speaks an HTTP server's answer"),
+    ],
+)
+def test_what_is_no_server_within_tls_may_be_the_one_who_ended_it(server: Server, error: AeroError) -> None:
+    server.greet_fails, server.answers = error, False
+    with pytest.raises(PassageError, match=rf"^{error}; .* wss:// in place of tls://"):
         server.open(server="tls://s.test")
     server.steps.clear()
-    with pytest.raises(NetworkError, match=r"answer$"):
+    with pytest.raises(type(error), match=rf"^{error}$"):
         server.open()
+    server.steps.clear()
+    server.answers = True
+    with pytest.raises(type(error), match=rf"^{error}$"):
+        server.open(server="tls://s.test")
 
 
 def test_who_is_wanted_by_nobody_any_more_hangs_up(server: Server) -> None:
