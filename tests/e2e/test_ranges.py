@@ -130,6 +130,29 @@ def test_a_row_of_udp_ports_answers_from_the_port_that_was_asked(lab: Lab) -> No
     assert len(echoes[1].visitors) == 2
 
 
+def test_a_targets_own_port_is_in_its_proxy_header(lab: Lab) -> None:
+    theirs, ours = free_ports(3), free_ports(4)
+    for port in theirs:
+        sock = socket.create_server((LOOPBACK, port))
+        lab.closing.callback(sock.close)
+        threading.Thread(target=_echo_line, args=(sock,), daemon=True).start()
+    server = lab.server(ports=row(ours))
+    to = f"{LOOPBACK}:{row(theirs)}?remote={row(ours[1:])}&proxy=v1"
+    worker = lab.worker(server, targets={"x": to})
+    worker.prints("x@")
+    for port in ours[1:]:
+        with connect(port) as visitor:
+            mine = visitor.getsockname()[1]
+            visitor.sendall(b"\n")
+            assert read_all(visitor).decode() == f"PROXY TCP4 {LOOPBACK} {LOOPBACK} {mine} {port}\r\n"
+
+
+def _echo_line(sock: socket.socket) -> None:
+    came, _ = sock.accept()
+    with came, came.makefile("rb") as lines:
+        came.sendall(lines.readline())
+
+
 def test_several_workers_share_a_row(lab: Lab) -> None:
     ours = free_ports(4)
     server = lab.server(ports=row(ours))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import stat
@@ -60,6 +61,22 @@ def test_a_socket_at_both_ends(lab: Lab) -> None:
     poll("the log to say why", lambda: "No such file or directory" in worker.stderr)
     worker.stop()
     poll("its sockets to be gone", lambda: not [each for each in folder.iterdir() if each.is_socket()])
+
+
+def test_a_target_that_asks_for_passwords_has_no_way_past_the_mux(lab: Lab) -> None:
+    folder, users = lab.new_folder("sockets"), lab.path("htpasswd")
+    users.write_text("me:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n")
+    users.chmod(0o600)
+    mux = Mux(lab, "--listen-unix", str(folder))
+    to = f"{LOOPBACK}:{serve(lab, lambda sock: sock.sendall(b'secret'))}"
+    worker = lab.worker(mux.server, targets={"a": f"{to}?auth=@{users}", "b": to})
+    worker.prints("b@")
+    poll("the sockets", lambda: (folder / "t.b").is_socket() and (folder / "t.a").is_socket())
+    for name, said in (("b", b"secret"), ("a", b"")):
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(folder / f"t.{name}"))
+            with contextlib.suppress(ConnectionResetError):
+                assert visitor.recv(6) == said
 
 
 def test_what_a_killed_server_left_is_replaced_and_what_others_have_there_is_not(lab: Lab) -> None:

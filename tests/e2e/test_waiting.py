@@ -63,13 +63,25 @@ def test_visitors_wait_for_a_worker_that_is_away(lab: Lab) -> None:
     worker.stop(signal.SIGKILL)
     server.says("(?s)worker down.*worker down")
     server.stop(signal.SIGKILL)
-    server = lab.server(state=state, ports=ports)
-    poll("the port", lambda: listening(port))
+    server = lab.server("--resume", "2", "--mux", f"{LOOPBACK}:{http}", state=state, ports=ports)
+    poll("the port", lambda: listening(port) and listening(http))
     with connect(port) as visitor:
         visitor.sendall(b"line")
         worker = lab.worker(server, targets=to, state=own)
         assert worker.port("web") == port
         assert visitor.recv(100) == b"hello line"
+    # Whoever has come while only the link was down waits on when the session is given up.
+    worker.stop(signal.SIGKILL)
+    server.says("link (down|lost)")
+    with connect(port) as visitor:
+        visitor.sendall(b"line")
+        waiting = threading.Thread(target=lambda: answers.append(ask(http)))
+        waiting.start()
+        server.says("worker down")
+        worker = lab.worker(server, targets=to, state=own)
+        assert visitor.recv(100) == b"hello line"
+        waiting.join()
+    assert answers[-1][0] == 200 and len(answers) == 2
 
 
 def test_a_visitor_waits_no_longer_than_he_may(lab: Lab) -> None:
