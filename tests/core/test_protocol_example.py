@@ -39,6 +39,7 @@ from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, Session
 from aero.core.stream import Stream
 from aero.errors import HostError
 from aero.limits import Limits
+from aero.server.registry import terms
 from tests.core.joined import SCRATCH, Joined
 
 ROOT = Path(__file__).parents[2]
@@ -257,7 +258,8 @@ def test_every_block_of_the_page_is_replayed() -> None:
     for block in BLOCKS:
         name = block.split()[1]
         assert f'"{name}"' in source or re.fullmatch(
-            r"(join|open|ack|query|reply|join-invited|welcome|add|declined)-plain", name
+            r"(join|open|ack|query|reply|join-invited|welcome|add|declined|register|registered|health)-plain",
+            name,
         )
 
 
@@ -343,15 +345,25 @@ def test_every_section_that_the_code_cites_is_there() -> None:
             assert cited in headings, f"{path.name} cites {cited}"
 
 
-def test_invited_and_added_are_the_examples() -> None:
+def test_messages_are_the_examples() -> None:
     parsers: dict[str, tuple[int, Any]] = {
         "join-invited": (frames.JOIN, messages.parse_join),
         "welcome": (frames.JOINED, messages.parse_joined),
         "add": (frames.CONTROL, messages.parse_control),
         "declined": (frames.CONTROL, messages.parse_control),
+        "register": (frames.CONTROL, messages.parse_control),
+        "registered": (frames.CONTROL, messages.parse_control),
+        "health": (frames.CONTROL, messages.parse_control),
     }
     for name, (kind, parse) in parsers.items():
         said = parse(message(name))
         assert not isinstance(said, messages.Unknown)
         assert frames.pack(kind, 0, said.pack()) == example(f"{name}-plain"), name
     assert spake2plus.Verifier.read(messages.parse_join(message("join-invited")).verifier)  # type: ignore[union-attr]
+
+
+def test_the_options_of_the_example_are_read_by_a_server() -> None:
+    said = messages.parse_control(message("register"))
+    assert isinstance(said, messages.Register)
+    for each in said.targets:
+        assert isinstance(each, messages.Wanted) and terms.read(each.options, each.proto) == each.options
