@@ -99,7 +99,7 @@ class Packer:
 class Packing:
     """Which of a stream's pieces are packed on their way out."""
 
-    __slots__ = ("_always", "_packer", "_pause", "_plain_until", "_times", "lent")
+    __slots__ = ("_always", "_packer", "_pause", "_plain_until", "_times", "allowed", "lent")
 
     def __init__(self, packer: Packer, mode: str) -> None:
         """``mode``: AUTO leaves alone what does not shrink, ON tries every piece."""
@@ -108,6 +108,9 @@ class Packing:
         self._plain_until = 0  # position in the stream's data
         self._pause = FIRST_PAUSE_BYTES
         self._times = 1  # how many times smaller the last piece became
+        self.allowed = (
+            0  # how much the stream was last allowed to send plain: whoever sends that much has bulk
+        )
         self.lent = False  # the stream's next piece comes into our room, not into the outbox
 
     def want(self, sent: int, allowed: int, credit: int, pool: BlockPool) -> int:
@@ -115,6 +118,7 @@ class Packing:
 
         ``credit``: how many it may send at all; ``pool``: where they will be kept.
         """
+        self.allowed = allowed
         self.lent = sent >= self._plain_until
         if not self.lent:
             return allowed

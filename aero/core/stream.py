@@ -221,6 +221,7 @@ class Stream:
         packing = self.packing
         if packing is not None and packing.lent:
             size = packing.frame(outbox, self.id, self.sent, count)
+            more = more or count >= packing.allowed
             block = outbox.tail
         else:
             size = count + _HEADER_BYTES

@@ -334,6 +334,23 @@ def test_bulk_is_told_from_messages_by_what_came_over_the_wire(joined: Joined) -
     assert joined.worker.session.gets_bulk
 
 
+def test_who_fills_what_a_plain_stream_may_send_has_bulk_and_waits_for_its_turn() -> None:
+    """The room is larger than that, and a socket seldom fills it."""
+    joined, ours, _ = joined_with()
+    joined.server.session.burst_bytes = 32 * 1024
+    ours.push(TEXT[:100_000])
+    joined.run()
+    stream = stream_of(ours)
+    for count, bulk in ((32 * 1024, True), (2000, False)):
+        room = stream.reserve()
+        assert room is not None
+        assert len(room) == packing.PIECE_BYTES
+        room[:count] = TEXT[:count]
+        stream.commit(count, count == len(room))
+        assert stream.heavy == bulk
+        joined.run()
+
+
 def test_bulk_shares_the_link_with_others() -> None:
     joined, ours, theirs = joined_with()
     joined.server.session.burst_bytes = 32 * 1024
