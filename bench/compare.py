@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -31,9 +32,18 @@ class Checkout(peers.Aero):
     """One of the two, under the name that it has in the table."""
 
     def __init__(
-        self, name: str, folder: Path, python: str, lab: host.Lab, targets: dict[str, int], mux: bool
+        self,
+        name: str,
+        folder: Path,
+        python: str,
+        lab: host.Lab,
+        targets: dict[str, int],
+        mux: bool,
+        server_options: Sequence[str] = (),
     ):
-        super().__init__(lab, targets, [python, "aero.py"], checkout=folder, mux=mux)
+        super().__init__(
+            lab, targets, [python, "aero.py"], checkout=folder, mux=mux, server_options=server_options
+        )
         self.name = name
 
     @property
@@ -98,6 +108,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default=",".join(GROUPS), help=f"groups of rows, of {','.join(GROUPS)},loaded"
     )
+    for which in ("old", "new"):
+        parser.add_argument(
+            f"--{which}-server",
+            default="",
+            metavar="OPTIONS",
+            help=f"more options for {which}'s server; the same checkout twice shows what an option costs",
+        )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="pairs of runs for each figure")
     parser.add_argument("--seconds", type=int, default=2, metavar="S", help="length of one timed run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every ratio there as well")
@@ -120,8 +137,14 @@ def main() -> int:
         targets = backends.Backends(lab).ports
 
         def pair(mux: bool) -> list[peers.Peer]:
-            both = (("old", arguments.old), ("new", arguments.new))
-            return [Checkout(name, folder, arguments.python, lab, targets, mux) for name, folder in both]
+            both = (
+                ("old", arguments.old, arguments.old_server),
+                ("new", arguments.new, arguments.new_server),
+            )
+            return [
+                Checkout(name, folder, arguments.python, lab, targets, mux, shlex.split(options))
+                for name, folder, options in both
+            ]
 
         bench = Bench(measures.Settings(arguments.seconds, arguments.rounds))
         for mux in (False, True):

@@ -48,6 +48,10 @@ class ServerConfig(table.ServerOptions):
             config = config.replace(warnings=(*config.warnings, warning))
         if config.mux_tls and not config.tls_certs:
             raise ConfigError(f"{given.place('mux-tls')} needs a certificate, write --tls-cert FILE too")
+        if config.hook_fails == "open" and not config.hook_asks:
+            raise ConfigError(
+                f"{given.place('hook-fails')} needs a hook that is asked, write --hook-asks URL too"
+            )
         return config
 
     @property

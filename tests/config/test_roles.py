@@ -156,3 +156,10 @@ def test_what_another_user_would_choose_is_no_change(monkeypatch: pytest.MonkeyP
     assert (config.state, changed, fixed) == (old.state, ["drain"], [])
     assert reloaded(config, new)[1:] == ([], [])
     assert reloaded(config, ServerConfig.parse(Options({"port": "1", "state": "/given"})))[2] == ["state"]
+
+
+def test_what_happens_without_an_answer_needs_somebody_who_is_asked() -> None:
+    with pytest.raises(ConfigError, match="--hook-fails needs a hook that is asked"):
+        ServerConfig.parse(Options({"hook-fails": "open"}))
+    config = ServerConfig.parse(Options({"hook-fails": "open", "hook-asks": "https://h/"}))
+    assert (config.hook_fails, config.hook_asks) == ("open", "https://h/")
