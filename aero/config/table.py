@@ -284,7 +284,8 @@ class ClientOptions(WayOptions, RoleOptions):
     targets: tuple[Target, ...] = repeated(
         "target", "LIST", target_list, (),
         "Services to offer, separated by commas; may repeat. Each is NAME@HOST:PORT or NAME:HOST:PORT, IPv6 as"
-        " NAME@[::1]:80; ?remote=PORT at its end asks the server for that port.",
+        " NAME@[::1]:80, UDP as NAME@HOST:PORT/udp, ports in a row as NAME@HOST:LO-HI, a socket as NAME@unix:/PATH;"
+        " ?remote=PORT at its end asks the server for that port.",
         live=True,
     )  # fmt: skip
     server: Endpoints = option(

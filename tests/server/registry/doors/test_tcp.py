@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Callable, cast
@@ -15,6 +17,7 @@ from aero.host import facts
 from aero.net.announced import Announcers
 from aero.server.policy.proxies import Trust
 from aero.server.policy.shares import Shares
+from aero.server.registry.away import AwayDoor
 from aero.server.registry.doors import tcp
 from aero.server.registry.doors.tcp import House, TcpDoor
 from aero.server.watch.counters import Counters
@@ -180,3 +183,17 @@ def test_what_refused_a_visitor_is_told_and_where_nothing_works_he_is_reset(pipe
     lab.chosen = None
     assert not lab.come("192.0.2.1") and not lab.waiting and not lab.house.shares.taken
     assert lab.refused == ["health"]
+
+
+def test_a_closed_door_leaves_nothing_to_the_collector() -> None:
+    lab = Lab(10, 10)
+    door, waiting = TcpDoor(lab.house, lab.mapping), AwayDoor(lab.house, cast(Any, None), 5, [])
+    left = weakref.ref(door), weakref.ref(waiting)
+    gc.disable()
+    try:
+        door.close()
+        waiting.close()
+        del door, waiting
+        assert [each() for each in left] == [None, None]
+    finally:
+        gc.enable()
