@@ -13,6 +13,7 @@ from gevent.event import AsyncResult
 from aero import __version__, logs
 from aero.address import EVERYWHERE, Address, LocalPlace, Target
 from aero.config.roles import ClientConfig, reloaded
+from aero.core import features
 from aero.core.codes import Close
 from aero.core.spake2plus import Password
 from aero.core.stretch import Stretch, stretch
@@ -93,7 +94,10 @@ class WorkerApp:
         if config.auth != ground.config.auth:
             scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, config.user))
             ground.password = Password(*scalars)  # for the next link
+        compressed = ground.memory.packer is not None
         ground.config, ground.outlets = config, outlets
+        if ground.offered & features.ZSTD and not compressed:
+            log.info("a target wants to be compressed for the first time: that begins with the next link")
         reload_done(config, changed, fixed)
         self.registration.replace(config.targets)
         if self._identity is not None:

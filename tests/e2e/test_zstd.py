@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import services
-from tests.e2e.harness import LOOPBACK, Lab, Server, Worker, connect, poll, read_all
+from tests.e2e.harness import COMMAND, LOOPBACK, Lab, Server, Worker, connect, poll, read_all
 from tests.e2e.mux import Mux
 
 ROWS = [{"id": each, "name": f"visitor {each % 97}", "paid": each % 3 == 0} for each in range(30_000)]
@@ -125,6 +125,42 @@ def test_the_workers_default_holds_for_targets_without_a_word_of_their_own(lab: 
         with connect(worker.port(name)) as visitor:
             assert read_all(visitor) == TEXT
         assert (relay.carried - before < len(TEXT) / 3) == (name == "web")
+
+
+def test_a_target_that_wants_it_after_a_reload_gets_it_with_the_next_link(lab: Lab) -> None:
+    server = lab.server()
+    relay = services.Relay(lab, server.link_port)
+    target = services.serve(lab, lambda sock: sock.sendall(TEXT))
+    config = lab.path("aero.toml")
+    config.write_text(f'[client]\ntarget = "web@{LOOPBACK}:{target}?zstd=off"\n')
+    argv = [
+        *COMMAND,
+        "client",
+        "--server",
+        f"{LOOPBACK}:{relay.port}",
+        "--auth",
+        lab.code,
+        "--config",
+        str(config),
+    ]
+    worker = lab.start([*argv, "--state", str(lab.path("worker-state"))])
+
+    def taken() -> int:
+        before, port = relay.carried, worker.stdout.split()[-1].rpartition(":")[2]
+        with connect(int(port)) as visitor:
+            assert read_all(visitor) == TEXT
+        return relay.carried - before
+
+    worker.prints(" -> ")
+    assert taken() > len(TEXT)
+    config.write_text(f'[client]\ntarget = "web@{LOOPBACK}:{target}?zstd=auto"\n')
+    worker.send(signal.SIGHUP)
+    worker.says("begins with the next link")
+    poll("the target to be registered anew", lambda: worker.stdout.count(" -> ") == 2)
+    assert taken() > len(TEXT)
+    relay.cut(0)
+    worker.says("link resumed")
+    assert taken() < len(TEXT) / 3
 
 
 def test_the_mux_hands_on_what_was_compressed(lab: Lab) -> None:
