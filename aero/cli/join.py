@@ -144,8 +144,13 @@ def _check_folder(folder: str, path: str) -> None:
         os.makedirs(folder or ".", 0o700, exist_ok=True)
     except OSError as error:
         raise HostError(f"cannot make {folder}: {error.strerror}") from None
-    if not os.access(folder or ".", os.W_OK | os.X_OK):
-        raise HostError(f"cannot write into {folder}: name another file with --file")
+    probe = os.path.join(folder, f".aero-join-{os.getpid()}")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(probe)
+    except OSError as error:
+        text = f"cannot write into {folder or '.'}: {error.strerror}; name another file with --file"
+        raise HostError(text) from None
 
 
 def _written(path: str, folder: str, welcome: Welcome, content: str) -> str:

@@ -81,6 +81,15 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         join._check_folder(str(tmp_path), str(tmp_path / "link"))
     with pytest.raises(HostError, match="cannot make /dev/null/x"):
         join._check_folder("/dev/null/x", "")
+    with pytest.raises(HostError, match=r"cannot write into /proc: .*--file"):
+        join._check_folder("/proc", "/proc/nas.toml")
+    join._check_folder(str(tmp_path), str(tmp_path / "new.toml"))
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "link",
+        "nas-2.toml",
+        "nas-3.toml",
+        "nas.toml",
+    ]
 
 
 def test_a_worker_without_targets_needs_allow() -> None:

@@ -57,11 +57,15 @@ class Codes:
 
         A secret that counted before, under whatever name, keeps its verifier. Raises ValueError, and changes nothing.
         """
-        found = dict(self._verifiers.values())
+        before = dict(self._verifiers)
+        found = dict(before.values())
         missing = tuple(dict.fromkeys(each for each in wanted.values() if each not in found))
         found.update(zip(missing, make(missing)))
-        before = self._verifiers
-        self._verifiers = {name: (secret, found[secret]) for name, secret in wanted.items()}
+        # ``make`` may have let others run: what they have added stays, and what they have removed is gone.
+        since = {name: entry for name, entry in self._verifiers.items() if name not in before}
+        removed = before.keys() - self._verifiers.keys()
+        kept = {name: (secret, found[secret]) for name, secret in wanted.items() if name not in removed}
+        self._verifiers = {**kept, **since}
         self._counting = {id(verifier) for _, verifier in self._verifiers.values()}
         return {name for name, (_, verifier) in before.items() if not self.counts(verifier)}
 

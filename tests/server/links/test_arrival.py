@@ -14,7 +14,7 @@ import pytest
 from aero.config import values
 from aero.core.codes import CLOSE_NAMES, Close
 from aero.core.memory import Memory
-from aero.core.messages import JoinBeside, JoinedAgain, JoinedNew, JoinNew, JoinTakeOver
+from aero.core.messages import JoinBeside, JoinedAgain, JoinedNew, JoinInvited, JoinNew, JoinTakeOver, Welcome
 from aero.core.session import SessionLimits
 from aero.errors import LinkClosed, LocalProtocolError, Rejected, RemoteProtocolError
 from aero.limits import STANDARD, Limits
@@ -27,6 +27,7 @@ from aero.server.present import Present
 from aero.server.registry.tenants import Tenants
 from aero.server.watch.counters import Counters
 from aero.server.watch.events import Events
+from tests.faults.inside import until
 
 NEW = JoinNew("1", 30.0, "i1", "nas", "box")
 
@@ -106,6 +107,7 @@ class House:
         self.registry: Any = self
         self.additions: Any = SimpleNamespace(greet=lambda worker: None)
         self.permits: Any = None
+        self.invitations: Any = None
         self.proofs: Any = SimpleNamespace(ask=lambda worker, then: self.asked.append((worker, then)))
         self.asked: list[tuple[Worker, Callable[[list[Any]], None]]] = []
         self.former: list[Worker] = []
@@ -129,7 +131,14 @@ class House:
 
     def arrival(self, user: str = "") -> tuple[Arrival, Link]:
         made, link = (
-            Arrival(cast(Any, self), self.sessions, user, "192.0.2.1:5", cast(Any, None), cast(Any, None)),
+            Arrival(
+                cast(Any, self),
+                self.sessions,
+                user,
+                "192.0.2.1:5",
+                cast(Any, None),
+                cast(Any, self.invitations),
+            ),
             Link(),
         )
         made.link = cast(Any, link)
@@ -169,6 +178,53 @@ def test_a_new_worker_gets_a_session_by_the_present_configuration(house: House) 
     assert (worker.user, worker.names) == ("eva", ("nas", "box", "i1", "192.0.2.1:5", "eva"))
     assert worker.sessions == [uplink] and link.carried and link.machine.ping_s == 30.0
     assert house.timers[0].closed, "nobody waits for its JOIN any more"
+
+
+INVITED = JoinInvited("1", "box", "k3j2x9ab", "spake2plus$x")
+
+
+BESIDE = JoinBeside("1", 60, "s", "x")
+
+
+@pytest.mark.parametrize(
+    ("login", "join"),
+    [("", INVITED), ("eva", INVITED), ("eva+k3j2", INVITED), ("+invited.4", NEW), ("+invited.4", BESIDE)],
+)
+def test_an_invitation_is_for_joining_and_joining_for_invitations(
+    house: House, login: str, join: Any
+) -> None:
+    arrival, link = house.arrival(login)
+    arrival.joining(join)
+    (closed,) = link.closed
+    assert closed[0] == Close.DENIED and "for aero join, and for that alone" in closed[1]
+    assert not house.added and not link.said
+
+
+def test_who_was_invited_gets_an_answer_and_goes(house: House) -> None:
+    welcome = Welcome("1", "eva+k3j2x9ab", "nas", "")
+    answers: list[Any] = [
+        welcome,
+        Rejected(Close.DENIED, "this invitation has expired", final=True),
+        ValueError("bug"),
+    ]
+
+    def accept(*_: object) -> Welcome:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(Welcome, answer)
+
+    house.invitations = SimpleNamespace(accept=accept)
+    links = []
+    for _ in range(3):
+        arrival, link = house.arrival("+invited.4")
+        arrival.joining(INVITED)
+        links.append((arrival, link))
+    until("all to be answered", lambda: not answers and links[2][1].faults)
+    good, late, broken = (link for _, link in links)
+    assert good.said == [welcome] and good.closed == [(Close.DONE, "the credential counts")]
+    assert late.closed == [(Close.DENIED, "this invitation has expired")] and not late.said
+    assert not broken.said and not broken.closed
 
 
 def test_it_waits_until_every_former_self_was_asked(house: House) -> None:

@@ -73,6 +73,22 @@ def test_one_name_more_and_less() -> None:
     assert codes.verifier("ci+k3j2") is codes.verifier("nobody")
 
 
+def test_what_comes_and_goes_while_verifiers_are_made() -> None:
+    codes = Codes({"ci": Basis("a", "ci"), "ci+gone": Basis("b", "+gone")})
+    more = Verifier.of(5, 7)
+
+    def make(secrets: tuple[Basis, ...]) -> tuple[Verifier, ...]:
+        codes.add("ci+more", Basis(verifier=more.text), more)
+        codes.remove("ci+gone")
+        return fast(secrets)
+
+    wanted = {"ci": Basis("a", "ci"), "ci+gone": Basis("b", "+gone"), "nas": Basis("c", "nas")}
+    gone = codes.change(wanted, make)
+    assert codes.verifier("ci+more") is more and codes.counts(more)
+    assert codes.verifier("ci+gone") is codes.verifier("nobody") and "ci+more" not in gone
+    assert codes.counts(codes.verifier("nas"))
+
+
 def test_a_verifier_as_text_is_the_verifier_and_a_changed_one_is_none() -> None:
     text = Verifier.of(5, 7).text
     codes = Codes({"ci": Basis(verifier=text)})
