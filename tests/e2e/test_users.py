@@ -16,7 +16,19 @@ from typing import Any
 import pytest
 
 from tests.e2e import services
-from tests.e2e.harness import Lab, connect, echoes, exchange, free_ports, is_reset, listening, poll, read_all
+from tests.e2e.harness import (
+    Lab,
+    Worker,
+    connect,
+    echoes,
+    exchange,
+    free_ports,
+    is_reset,
+    listening,
+    poll,
+    read_all,
+)
+from tests.e2e.mux import Mux, Target
 
 
 class Users:
@@ -306,3 +318,28 @@ def test_rules_that_change_under_load_disturb_nobody_else(lab: Lab, users: Users
     for each in pumps:
         each.result()
     assert min(moved) >= (ROUNDS + 1) * 16_384
+
+
+def test_names_at_the_mux_are_those_that_a_users_rule_says(lab: Lab, users: Users) -> None:
+    """Whose rule says nothing has what --target-domains lets everybody have; a changed rule ends what it forbids."""
+    users.write(ci='domains = "*.ci.example.org"', nas="")
+    mux = Mux(
+        lab, "--mux-host", "mux.test", "--users", str(users.file), "--target-domains", "nas.example.org"
+    )
+    target = Target(lab)
+
+    def offer(user: str, name: str) -> Worker:
+        where = {"web": f"127.0.0.1:{target.port}?domain={name}"}
+        state = lab.new_folder(f"state-{name}")
+        return lab.worker(mux.server, *users.options(user), targets=where, tag="", code="", state=state)
+
+    for user, name in (("ci", "a.ci.example.org"), ("nas", "nas.example.org")):
+        offer(user, name).port("web")
+        assert mux.ask("/", host=name).status == 200
+    offer("ci", "nas2.example.org").says(r"the rules of user ci do not allow the domain nas2\.example\.org")
+    offer("nas", "b.ci.example.org").says(r"lets no target have b\.ci\.example\.org \(--target-domains\)")
+    users.write(ci='domains = "other.org"', nas="")
+    mux.server.send(signal.SIGHUP)
+    poll("the name to be gone", lambda: mux.ask("/", host="a.ci.example.org").status != 200)
+    assert mux.ask("/", host="nas.example.org").status == 200
+    mux.leave()
