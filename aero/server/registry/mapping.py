@@ -18,7 +18,7 @@ from aero.server.policy.altering import Alteration
 from aero.server.policy.balance import COOKIE
 from aero.server.policy.health import Health
 from aero.server.policy.passwords import Logins
-from aero.server.policy.rules import EVERYBODY, Rule
+from aero.server.policy.rules import EVERYBODY, HTTP, Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry.admission import NOT_FROM_THERE, NOT_THIS_WAY, Fence, NotAdmitted, address_of
 from aero.server.registry.claims import Holder
@@ -291,8 +291,13 @@ class Mapping:
 
     @property
     def unguarded(self) -> bool:
-        """True where every visitor is let in, whoever he is."""
-        return self.fence is None and self.worker.rule is EVERYBODY
+        """True where the mux lets every visitor in, whoever he is: ``why_not`` need not be asked."""
+        if self.fence is not None:
+            return False
+        rule = self.worker.rule
+        return rule is EVERYBODY or not (
+            rule.visitors or rule.deny_visitors or rule.quota or HTTP not in rule.protocols
+        )
 
     def why_not(self, ip: str, by: str = TCP) -> NotAdmitted | None:
         """Why a visitor from an address is not let in now; None where he is. Every list must allow, and deny wins.

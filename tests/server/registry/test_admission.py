@@ -172,3 +172,21 @@ def test_a_day_and_a_month_at_once(scene: Scene) -> None:
         scene.now += 86_400
         scene.move(90)
     assert scene.move(9) == "quota", "the month's"
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "unguarded"),
+    [
+        (EVERYBODY, {}, True),
+        (Rule("ci", limit=5, max_streams=9), {}, True),
+        (EVERYBODY, {"visitors": ["10.0.0.0/8"]}, False),
+        (Rule("ci", visitors=TEN), {}, False),
+        (Rule("ci", deny_visitors=TEN), {}, False),
+        (Rule("ci", protocols=("tcp",)), {}, False),
+        (Rule("ci", quota=(Quota(5, "day"),)), {}, False),
+    ],
+)
+def test_only_who_has_no_guard_at_all_is_not_asked_about(
+    rule: Rule, options: dict[str, Any], unguarded: bool
+) -> None:
+    assert mapping(rule, **options).unguarded is unguarded
