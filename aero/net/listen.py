@@ -291,8 +291,13 @@ class Listener:
             stopped(self._timer)
             self._rest(BUSY_S)
 
+    def release(self) -> socket.socket:
+        """Gives its socket back, which goes on listening: who comes meanwhile waits in the kernel's queue."""
+        stopped(self._timer)
+        self._timer = None
+        stopped(self._watcher)
+        return self._sock
+
     def close(self) -> None:
         """Stops listening."""
-        stopped(self._timer)
-        stopped(self._watcher)
-        self._sock.close()
+        self.release().close()

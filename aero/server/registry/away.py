@@ -14,7 +14,7 @@ from aero import logs
 from aero.address import TCP
 from aero.errors import PortError
 from aero.limits import Limits
-from aero.net.listen import Listener
+from aero.net.listen import Listener, close_all
 from aero.net.pipe import make_abrupt, refuse
 from aero.server.policy.origin import is_near
 from aero.server.registry.claims import Holder
@@ -65,12 +65,15 @@ class AwayDoor:
         self._house.shares.give(whose)
         refuse(sock)
 
+    def release(self) -> list[socket.socket]:
+        """Gives its sockets back, which go on listening; who waits goes on waiting."""
+        self._porch.close()
+        listeners, self._listeners = self._listeners, []
+        return [each.release() for each in listeners]
+
     def close(self) -> None:
         """Listens no more; who waits goes on waiting."""
-        self._porch.close()
-        for each in self._listeners:
-            each.close()
-        self._listeners.clear()
+        close_all(self.release())
 
 
 class Absent:
@@ -96,6 +99,10 @@ class Absent:
     def give_way(self) -> None:
         """Listens no more. Who waits is served if it is the worker who comes, and else waits in vain."""
         self.door.close()
+
+    def hand_over(self) -> list[socket.socket]:
+        """As ``give_way``; its sockets go on listening for who has the port now."""
+        return self.door.release()
 
 
 class Ground(Protocol):
@@ -125,29 +132,38 @@ class Away:
         found = [each for each in leases if each.wait_s and each.owner.proto == TCP and each.ports == 1]
         found.sort(key=lambda lease: lease.used_at)
         for lease in found[-Limits.AWAY_TARGETS :]:
-            self._listen(lease.owner, lease.identity, lease.port, lease.wait_s)
+            try:
+                socks = self._ports.listen(lease.port)
+            except PortError as error:
+                log.warning(
+                    "visitors of a target do not wait",
+                    target=lease.owner.name,
+                    tag=lease.owner.tag,
+                    why=error,
+                )
+                continue
+            self._stand_in(lease.owner, lease.identity, lease.port, lease.wait_s, socks)
 
-    def left(self, mapping: Mapping) -> None:
-        """A worker is gone, and has let go of a target's port."""
+    def leaves(self, mapping: Mapping) -> Callable[[], None] | None:
+        """A worker is about to be gone: what to call once it has let go of a target's port; None for nothing."""
         wait_s = mapping.options.get("wait")
         if not isinstance(wait_s, int):
-            return
+            return None
         if len(self._all) >= Limits.AWAY_TARGETS:
             log.warning("too many targets are away, their visitors do not wait", target=mapping.name)
-            return
-        absent = self._listen(mapping.owner, mapping.identity, mapping.port, wait_s, mapping.logins is None)
-        if absent is not None:
-            mapping.later = absent.door.receive
-
-    def _listen(
-        self, owner: Owner, identity: str, port: int, wait_s: int, by_port: bool = True
-    ) -> Absent | None:
-        house = self._ground.house()
-        try:
-            socks = self._ports.listen(port) if by_port else []
-        except PortError as error:
-            log.warning("visitors of a target do not wait", target=owner.name, tag=owner.tag, why=error)
             return None
+        # Whoever is in the kernel's queue stays in it: the sockets change hands and are not bound anew.
+        socks = mapping.door.release() if isinstance(mapping.door, TcpDoor) else []
+        return partial(self._left, mapping, wait_s, socks)
+
+    def _left(self, mapping: Mapping, wait_s: int, socks: list[socket.socket]) -> None:
+        absent = self._stand_in(mapping.owner, mapping.identity, mapping.port, wait_s, socks)
+        mapping.later = absent.door.receive
+
+    def _stand_in(
+        self, owner: Owner, identity: str, port: int, wait_s: int, socks: list[socket.socket]
+    ) -> Absent:
+        house = self._ground.house()
         lobby = Lobby(house.loop)
         absent = Absent(owner, identity, port, lobby, AwayDoor(house, lobby, wait_s, socks))
         self._forget(port)

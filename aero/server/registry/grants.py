@@ -55,6 +55,13 @@ class Holding(Protocol):
         """Stops listening at once: the port is another's."""
 
 
+class StandIn(Holding, Protocol):
+    """What listens on a port while the worker that has the lease is away."""
+
+    def hand_over(self) -> list[socket.socket]:
+        """As ``give_way``, but what listens goes on listening for the new mapping; [] where nothing does."""
+
+
 class Beginning:
     """Has the ports of a claim while they are being bound: they are nobody else's."""
 

@@ -24,7 +24,7 @@ from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.server.registry.claims import SILENCE_S, Times, Verdict, judge
 from aero.server.registry.gradually import SLICE, Gradual, at_once
-from aero.server.registry.grants import Beginning, Claim, Grant, Holding, Outcome, Wait
+from aero.server.registry.grants import Beginning, Claim, Grant, Holding, Outcome, StandIn, Wait
 from aero.server.registry.portmap import PORTS, PortMap
 from aero.server.registry.ranges import count, shown, within, without
 from aero.server.store.leases import Lease, Leases, Owner
@@ -72,7 +72,8 @@ class Ports:
         self._clock = clock or leases.clock
         self._started = self._clock()
         self._holders: Spans[Holding] = Spans()
-        self._away: dict[int, Callable[[int], None]] = {}  # of those that stand in for a worker
+        # Those that stand in for a worker, and what to call when the lease is void.
+        self._away: dict[int, tuple[StandIn, Callable[[int], None]]] = {}
         # A descriptor from here on is not for ports in a row: the last quarter is for visitors.
         self._line = descriptor_line() * 3 // 4
         self._named: tuple[PortRange, ...] = ()  # what users' rules name
@@ -266,14 +267,20 @@ class Ports:
         are gone.
         """
         row = claim.row
+        lent: list[socket.socket] = []
         for first in self._holders.begins(port, row):
+            stand_in, _ = self._away.pop(first, (None, None))
             holding = self._holders.at(first)
-            if holding is not None:
-                holding.give_way()
-            if self._away.pop(first, None) is not None:
+            if stand_in is not None:
                 self._holders.take(first)
+                lent += stand_in.hand_over()
+            elif holding is not None:
+                holding.give_way()
+        if row > 1:
+            close_all(lent)  # a row is bound as a whole
+            lent = []
         if row == 1:
-            socks = self._bound(port)
+            socks = lent or self._bound(port)
         else:
             self._holders.put(port, row, Beginning(claim))
             self._map.take(port, row)
@@ -389,10 +396,10 @@ class Ports:
         for lease in self._leases.over(port, self._proto, row):
             self._mark(lease, True)
 
-    def stand_in(self, port: int, holding: Holding, gone: Callable[[int], None]) -> None:
+    def stand_in(self, port: int, holding: StandIn, gone: Callable[[int], None]) -> None:
         """Something listens on a leased port while its worker is away; ``gone(port)``: the lease is void."""
         self._holders.put(port, 1, holding)
-        self._away[port] = gone
+        self._away[port] = holding, gone
 
     def held(self, port: int, row: int = 1) -> bool:
         """Whether one of our mappings listens there, or on one of so many in a row."""
@@ -412,7 +419,7 @@ class Ports:
 
     def _forget(self, lease: Lease) -> None:
         self._leases.forget(lease.port, self._proto)
-        gone = self._away.pop(lease.port, None)
+        _, gone = self._away.pop(lease.port, (None, None))
         if gone is not None:
             self._holders.take(lease.port)
             gone(lease.port)

@@ -180,9 +180,10 @@ class Registry:
             self.additions.left(worker)
             _drop(self._tagged, worker.tag, worker.cid)
             for mapping in list(worker.mappings.values()):
+                left = self.away.leaves(mapping) if not self.leaving else None
                 self.drop_mapping(worker, mapping)
-                if not self.leaving:
-                    self.away.left(mapping)
+                if left is not None:
+                    left()
             worker.close()
             whose = _whose(worker.user)
             self.events.emit(

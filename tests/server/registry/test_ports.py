@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, cast
+from typing import Any, Callable, cast
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +48,7 @@ class Held:
         self.worker = cast(Any, None)
         self.linked, self.alive = True, False
         self._lab = lab
+        self.hand_over: Callable[[], list[Any]]
 
     def holder(self) -> Holder:
         return Holder(self.linked, self.alive)
@@ -623,9 +624,9 @@ def away(lab: Lab, port: int) -> tuple[Held, list[int]]:
     claim = Claim(lab.leases.at(port).owner, "i", "")  # type: ignore[union-attr]
     held, gone = Held(lab, claim, port), list[int]()
     held.holder = lambda: None  # type: ignore[method-assign,return-value,assignment]
-    held.give_way = lambda: gone.append(-port)  # type: ignore[method-assign]
+    held.hand_over = lambda: gone.append(-port) or [cast(Any, Bound(port))]  # type: ignore[func-returns-value]
     lab.leave(port)
-    lab.ports.stand_in(port, held, gone.append)
+    lab.ports.stand_in(port, cast(Any, held), gone.append)
     return held, gone
 
 
@@ -637,7 +638,9 @@ def test_what_stands_in_gives_way_to_its_worker_and_to_nobody_else() -> None:
     with pytest.raises(PortError, match="is taken"):
         lab.port("other", "x", remote=port)
     assert lab.ports.held(port) and not gone
+    asked = lab.asked[:]
     assert lab.port("web", "i") == port and gone == [-port]
+    assert lab.asked == asked, "its sockets went on listening"
     lab.leave(port)
     assert not lab.ports.held(port)
 

@@ -230,6 +230,11 @@ class TcpDoor:
                 "> visitor gone", target=mapping.name, cid=mapping.worker.cid, stream=stream.id, why=why
             )
 
+    def release(self) -> list[socket.socket]:
+        """Gives its sockets back, which go on listening, and takes no new visitors."""
+        listeners, self._listeners = self._listeners, []
+        return [each.release() for each in listeners]
+
     def close(self) -> None:
         """Takes no new visitors; open streams go on."""
         self._porch.close()
