@@ -30,6 +30,9 @@ READ_BYTES = record.MAX_RECORD_BYTES  # one call takes a whole record of the lar
 SMALL_BYTES = 32 * 1024
 _BUFFER_BYTES = SMALL_BYTES + READ_BYTES + record.MAX_RECORD_BYTES
 RECORDS_A_TURN = 8  # then the other sockets have their turn
+# A record with frames of the link's own is small, an acknowledgement most often; up to this size it leaves in one call
+# with the one behind it.
+_RIDER_BYTES = 1024
 LINGER_S = 2.0  # how long a peer that was told why its link ends has to read that and hang up
 # How soon a session whose streams wait for memory that other sessions hold looks again.
 ROOM_RETRY_S = 0.05
@@ -101,7 +104,7 @@ class Link:
         self._in = memoryview(pages(_BUFFER_BYTES))
         self._in_start, self._in_end = 0, len(early)
         self._in[: len(early)] = early
-        self._out = memoryview(pages(record.MAX_RECORD_BYTES))
+        self._out = memoryview(pages(_RIDER_BYTES + record.MAX_RECORD_BYTES))
         self._out_start = self._out_end = 0
         self._scheduled = False
         self._last_words = False  # a CLOSE of ours is being sent, nothing that comes is read any more
@@ -295,6 +298,7 @@ class Link:
 
     def _take_in(self) -> None:
         machine = self.machine
+        scheduled, self._scheduled = self._scheduled, True  # all that is said meanwhile leaves together
         try:
             self._in_start = machine.receive(self._in, self._in_start, self._in_end, monotonic())
             if self._in_end - self._in_start >= record.HEADER_BYTES:
@@ -302,8 +306,13 @@ class Link:
         except RemoteProtocolError as error:
             self.close(error.code, str(error), error)
             return
+        finally:
+            self._scheduled = scheduled
         if self.ended or self._last_words:
             return
+        session = machine.session
+        if machine.frames or (session is not None and session.dirty):
+            self.schedule()
         acks = machine.acks
         if acks.at and acks.at < self._timer_at:
             if not acks.bulk:
@@ -334,8 +343,11 @@ class Link:
             session.flows.now = monotonic()
         for _ in range(RECORDS_A_TURN):
             if self._out_start == self._out_end:
+                rides = bool(machine.frames)
                 size = machine.next_record(out)
-                if not size and session is not None and session.waiting:
+                if rides and size <= _RIDER_BYTES:
+                    size += machine.next_record(out[size:])
+                elif not size and session is not None and session.waiting:
                     session.resume_waiting()
                     size = machine.next_record(out)
                 if not size:

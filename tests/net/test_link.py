@@ -331,6 +331,24 @@ def test_bulk_that_no_record_follows_is_acknowledged_by_a_tick_that_then_stops(
     assert acks.at == 0
 
 
+def test_an_acknowledgement_leaves_in_one_call_with_what_is_said_in_the_same_turn(
+    joined: tuple[Link, Peer],
+) -> None:
+    link, peer = joined
+    stream = idle_stream(link)
+    until("what opened it", peer.read)
+    calls: list[int] = []
+    send = link._send
+    link._send = lambda data: calls.append(len(data)) or send(data)  # type: ignore[func-returns-value]
+    answering: Any = stream.receiver
+    answering.data = lambda view: (stream.send(memoryview(b"answer")), stream.consume(len(view), 0.0))
+    peer.sock.send(said(RecordWriter(BACKEND, UP), frames.pack(frames.DATA, stream.id, bytes(BULK_BYTES))))
+    until("the answer", lambda: peer.read().endswith(b"answer"))
+    until("the acknowledgement", lambda: link.machine.acks.position)
+    ack = record.OVERHEAD_BYTES + frames.HEADER_BYTES + 8
+    assert calls == [ack + record.OVERHEAD_BYTES + frames.HEADER_BYTES + len("answer")]
+
+
 def test_what_the_handshake_agreed_on_reaches_the_session() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
