@@ -21,8 +21,8 @@ from aero.core.memory import Room
 from aero.errors import RemoteProtocolError
 
 MAX_AGE_S = 0.2
-# 20 ms at 200 Mbit/s: longer than a busy turn of the loop, and ten times less than what would be too old.
-FLOW_BYTES = 512 * 1024
+# 40 ms at 200 Mbit/s: longer than a busy turn of the loop, and ten times less than what would be too old.
+FLOW_BYTES = 1024 * 1024
 LINK_BYTES = 2 * 1024 * 1024
 # What a datagram costs beside its bytes while it waits: two objects and a place in a queue.
 OVERHEAD_BYTES = 128
