@@ -44,7 +44,9 @@ SHARED_BYTES = 48 * 1024
 SHARED_RATE = 0.8
 TIGHTER, LOOSER = 0.8, 1.5
 MEAN = 0.2  # what the latest round counts in the mean rate, which is compared
-RATE_FADES = 0.995  # with each round: what it was is forgotten in some seconds, as the path may have shrunk
+# The same spiral threatens without light streams where a core comes later than the longest slack. So the bound follows
+# a falling rate no faster than this: what the mean rate was counts half after a second, as the path may have shrunk.
+USUAL_HALVES_S = 1.0
 SHARED_S = 1.0  # how long a link counts as shared: people and programs pause between two calls
 JITTER, MOST_JITTER_S = 8, 0.009  # an eighth of the round trip, up to so much
 PAUSE_FADES = 0.75  # with each round
@@ -94,6 +96,7 @@ class Flight:
         "_rounds",
         "_shared_until",
         "_tight_s",
+        "_usual_at",
         "_usual_rate",
         "bound_bytes",
         "held_back",
@@ -129,6 +132,7 @@ class Flight:
         self._shared_until = 0.0  # bulk and light streams were seen in one round, SHARED_S before
         self._tight_s = MOST_SLACK_S  # the slack while it is shared, and the rate to measure it by
         self._mean_rate = self._usual_rate = 0.0
+        self._usual_at = now
         self._drain_until = 0.0
         self._measured_at = now  # when the least round trip was measured, and the bandwidth at that time
         self._measured_rate = 0.0
@@ -194,7 +198,8 @@ class Flight:
             self._shared_until = now + SHARED_S
             self.shared = False
         self._mean_rate += MEAN * (rate - self._mean_rate)
-        self._usual_rate = max(self._mean_rate, RATE_FADES * self._usual_rate)
+        self._usual_rate *= 0.5 ** ((now - self._usual_at) / USUAL_HALVES_S)
+        self._usual_rate, self._usual_at = max(self._mean_rate, self._usual_rate), now
         self._round_trips = 0
         self._pause_s *= PAUSE_FADES
         if self.phase == DRAIN:
@@ -250,9 +255,10 @@ class Flight:
             step_s = STEP_S / 2
         else:
             self._tight_s = slack_s
-        holds = int(gain * self.rate * (self.round_trip_s + slack_s))
+        rate = max(self.rate, SHARED_RATE * self._usual_rate)
+        holds = int(gain * rate * (self.round_trip_s + slack_s))
         self.bound_bytes = min(max(holds, LEAST_BYTES), MOST_BYTES)
-        self.step_bytes = min(max(int(self.rate * step_s), LEAST_STEP_BYTES), MOST_STEP_BYTES)
+        self.step_bytes = min(max(int(rate * step_s), LEAST_STEP_BYTES), MOST_STEP_BYTES)
 
 
 class _Unbounded(Flight):

@@ -139,7 +139,7 @@ class Stream:
             now  # when we said so: of two that hold much, the one with the older time is stuck
         )
         self.heavy = False  # it used all that it might send last time, so it probably has more
-        self.messages = LIGHT_MESSAGES  # since it sent more at once; what comes first counts as light
+        self.messages = 0  # small ones since it sent more at once
         self.starved = False  # waits for credit, or stands in a bucket's line
         self.held = False  # stands in a bucket's line (core/buckets.py)
         self.rates: Rates | None = None  # how fast it may send; None: as fast as it can

@@ -106,7 +106,7 @@ class Link:
         self._in[: len(early)] = early
         self._out = memoryview(pages(_RIDER_BYTES + record.MAX_RECORD_BYTES))
         self._out_start = self._out_end = 0
-        self._scheduled = False
+        self._scheduled = self._taking_in = False
         self._last_words = False  # a CLOSE of ours is being sent, nothing that comes is read any more
         self._error: AeroError = _ENDED  # why, from our last words on
         self._send_waits_for = 0  # READ or WRITE while the connection took only a part of what it was given
@@ -192,6 +192,7 @@ class Link:
         if (
             session is None
             or self._scheduled
+            or self._taking_in
             or self._loop.pendingcnt  # others have something in this turn, too
             or self._out_start < self._out_end
             or session.waiting
@@ -298,7 +299,7 @@ class Link:
 
     def _take_in(self) -> None:
         machine = self.machine
-        scheduled, self._scheduled = self._scheduled, True  # all that is said meanwhile leaves together
+        self._taking_in = True  # all that is said meanwhile leaves together
         try:
             self._in_start = machine.receive(self._in, self._in_start, self._in_end, monotonic())
             if self._in_end - self._in_start >= record.HEADER_BYTES:
@@ -307,12 +308,9 @@ class Link:
             self.close(error.code, str(error), error)
             return
         finally:
-            self._scheduled = scheduled
+            self._taking_in = False
         if self.ended or self._last_words:
             return
-        session = machine.session
-        if machine.frames or (session is not None and session.dirty):
-            self.schedule()
         acks = machine.acks
         if acks.at and acks.at < self._timer_at:
             if not acks.bulk:

@@ -334,7 +334,11 @@ def test_a_light_stream_beside_bulk_shares_the_link_and_bulk_alone_does_not() ->
         joined.tick(0.0001)
     assert flight.held_back
     assert not flight.shared
-    joined.server.open(first=b"hello")
+    light = joined.server.open(first=b"hello").stream
+    assert light is not None
+    for _ in range(LIGHT_MESSAGES):
+        assert not flight.shared
+        light.send(memoryview(b"hello"))
     assert flight.shared
 
 

@@ -331,6 +331,20 @@ def test_bulk_that_no_record_follows_is_acknowledged_by_a_tick_that_then_stops(
     assert acks.at == 0
 
 
+def test_an_acknowledgement_lets_a_stream_go_on_that_waits_for_it(joined: tuple[Link, Peer]) -> None:
+    """Nothing else is to be sent then, and the next look would be 50 ms later."""
+    link, peer = joined
+    stream = idle_stream(link)
+    stream.session.waiting[stream.id] = stream
+    ack = frames.pack(frames.ACK, 0, frames.pack_u64(stream.session.outbox.sent))
+    out = bytearray(len(ack) + record.OVERHEAD_BYTES)
+    RecordWriter(BACKEND, UP).seal(record.LINK, memoryview(ack), memoryview(out))
+    peer.sock.send(out)
+    assert not stream.session.dirty and not link._scheduled
+    link._on_readable()
+    assert link._scheduled
+
+
 def test_an_acknowledgement_leaves_in_one_call_with_what_is_said_in_the_same_turn(
     joined: tuple[Link, Peer],
 ) -> None:
