@@ -137,7 +137,7 @@ def test_auth_where_it_cannot_be_is_refused(lab: Lab) -> None:
     target, file = Target(lab), passwords(lab)
     where = f"{LOOPBACK}:{target.port}?auth=@{file}"
     worker = lab.worker(lab.server(), targets={"web": where})
-    worker.says(r"the server refused a target .*no HTTP mux \(--mux off\), which would ask for passwords")
+    worker.says(r"the server refused a target .*need the server's HTTP mux, which is off \(--mux off\)")
     done = lab.aero("client", "--target", f"web@{where}&group=front")
     assert done.returncode == 2 and "auth" in done.stderr and "group" in done.stderr
 

@@ -354,7 +354,7 @@ def test_registrations_that_cannot_be(lab: Inside, targets: Any) -> None:
         assert all(len(answer["text"]) <= 200 for answer in answers if "text" in answer)
 
 
-@pytest.mark.parametrize("where", ["register", "register_one"])
+@pytest.mark.parametrize("where", ["register", "registering"])
 def test_an_error_of_ours_ends_one_link_and_nothing_else(
     lab: Inside, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

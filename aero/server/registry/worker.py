@@ -36,7 +36,7 @@ from aero.server.policy.rules import Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry import terms
 from aero.server.registry.claims import Holder
-from aero.server.registry.gradually import Gradual, at_once
+from aero.server.registry.gradually import Gradual
 from aero.server.registry.grants import Wait
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
@@ -301,10 +301,6 @@ class Worker:
         targets are waiting than anybody needs.
         """
         self._registration.register(self, wanted, reply)
-
-    def register_one(self, wanted: Wanted | Answer | Allowed, last: bool) -> Answer | Wait | Unasked:
-        """As ``registering``, in one turn."""
-        return at_once(self.registering(wanted, last))
 
     def registering(self, wanted: Wanted | Answer | Allowed, last: bool) -> Gradual[Answer | Wait | Unasked]:
         """One target's answer, or what to wait for; ``last``: not to be waited for any more."""

@@ -90,6 +90,7 @@ WRONG = (
     ("max-streams = true", "max-streams: write a number from 1"),
     ('limit = "2mb"', "limit: '2mb' is not a size, write bytes, or K M G"),
     ('target-limit = "2 MB/s"', "target-limit: '2 MB/s' is not a size"),
+    ('worker-limit = "1mb"', "worker-limit: '1mb' is not a size"),
     ("visitor-limit = 1.5", 'visitor-limit: write a text, as in "2MB"'),
     ('quota = "50GB"', "quota: '50GB' is no quota, write an amount a day or a month"),
     ('quota = "5gb/day"', "quota: '5gb' is not a size"),

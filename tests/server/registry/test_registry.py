@@ -23,6 +23,7 @@ from aero.net.announced import Announcers
 from aero.net.listen import listen_all
 from aero.server.policy.proxies import Trust
 from aero.server.registry import worker as module
+from aero.server.registry.gradually import at_once
 from aero.server.registry.ports import Ports
 from aero.server.registry.registry import Registry
 from aero.server.registry.worker import Worker, new_cid
@@ -386,7 +387,7 @@ def grouped(number: int, name: str = "web", key: str = "0" * 32, **more: Any) ->
 
 
 def answers(worker: Worker, *wanted: Wanted) -> list[Answer]:
-    got = [worker.register_one(each, True) for each in wanted]
+    got = [at_once(worker.registering(each, True)) for each in wanted]
     return [each for each in got if isinstance(each, Answer)]
 
 

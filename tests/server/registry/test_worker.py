@@ -29,6 +29,7 @@ from aero.server.policy.permission import Permission
 from aero.server.registry import terms
 from aero.server.registry import worker as module
 from aero.server.registry.claims import Holder
+from aero.server.registry.gradually import at_once
 from aero.server.registry.registration import Allowed, Unasked
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import TCP, Owner
@@ -210,14 +211,14 @@ def test_what_it_says_of_itself(home: Home) -> None:
 def test_a_repeated_registration_is_answered_even_where_there_is_no_room_for_more(home: Home) -> None:
     some = worker(home, limits=Limits(TARGETS_PER_WORKER=1))
     wanted = Wanted(1, "web", "h:1")
-    first = some.register_one(wanted, False)
+    first = at_once(some.registering(wanted, False))
     assert first == Answer(1, "web", 20_001, ("127.0.0.1:20001",))
-    assert some.register_one(wanted, False) == first
-    more = some.register_one(Wanted(2, "ssh", "h:1"), False)
+    assert at_once(some.registering(wanted, False)) == first
+    more = at_once(some.registering(Wanted(2, "ssh", "h:1"), False))
     assert isinstance(more, Answer) and (more.error, more.text) == (TOO_MANY, "a worker may have 1 targets")
     some.unregister_one(1)
     some.unregister_one(1)
-    again = some.register_one(Wanted(2, "ssh", "h:1"), False)
+    again = at_once(some.registering(Wanted(2, "ssh", "h:1"), False))
     assert isinstance(again, Answer) and not again.error
 
 
@@ -227,11 +228,11 @@ def test_options_that_are_known_are_repeated_and_belong_to_the_registration(
     monkeypatch.setattr(terms, "HONOURED", {"door": terms.word("open", "shut")})
     some = worker(home)
     wanted = Wanted(1, "web", "h:1", options={"door": "shut", "later": 1})
-    first = some.register_one(wanted, False)
+    first = at_once(some.registering(wanted, False))
     assert first == Answer(1, "web", 20_001, ("127.0.0.1:20001",), {"door": "shut"})
-    assert some.register_one(wanted, False) == first
+    assert at_once(some.registering(wanted, False)) == first
     for options, error in (({"door": "open"}, DUPLICATE), ({"door": "ajar"}, INVALID)):
-        answer = some.register_one(wanted._replace(options=options), False)
+        answer = at_once(some.registering(wanted._replace(options=options), False))
         assert isinstance(answer, Answer) and answer.error == error
     assert some.mappings[1].options == {"door": "shut"}
 
@@ -239,7 +240,7 @@ def test_options_that_are_known_are_repeated_and_belong_to_the_registration(
 def test_a_worker_whose_link_carries_no_datagrams_has_no_udp_targets(home: Home) -> None:
     some = worker(home)
     some.sessions.append(cast(Any, Session()))
-    answer = some.register_one(Wanted(1, "dns", "h:1", proto="udp"), False)
+    answer = at_once(some.registering(Wanted(1, "dns", "h:1", proto="udp"), False))
     assert isinstance(answer, Answer) and answer.error == INVALID and "no datagrams" in answer.text
     assert some.open_flow(cast(Any, None), 1, "v", Drops()) is None
 
@@ -268,7 +269,7 @@ def test_a_name_counts_once_for_each_protocol(home: Home) -> None:
         (Wanted(2, "dns", "h:1", proto="udp"), ""),
         (Wanted(3, "dns", "h:1"), DUPLICATE),
     ):
-        answer = some.register_one(wanted, False)
+        answer = at_once(some.registering(wanted, False))
         assert isinstance(answer, Answer) and answer.error == error
     found = some.mapping("dns"), some.mapping("dns", "udp")
     assert [each and each.target_id for each in found] == [1, 2]
@@ -280,7 +281,7 @@ def test_a_port_that_cannot_be_had_is_an_answer_and_told_to_people(
 ) -> None:
     some = worker(home)
     home.refusal = PortError("port 80 is not ours to give", final=final)
-    answer = some.register_one(Wanted(1, "web", "h:1"), False)
+    answer = at_once(some.registering(Wanted(1, "web", "h:1"), False))
     assert answer == Answer(1, "web", error=error, text="port 80 is not ours to give")
     assert home.counters.errors["target not mapped"] == 1
     assert [event.what for event in home.events.past] == ["target refused"] and not some.mappings
@@ -321,17 +322,17 @@ def test_a_target_is_asked_for_once_everything_else_is_right(home: Home) -> None
     home.permits = SimpleNamespace(ask=ask)
     some = worker(home, limits=Limits(TARGETS_PER_WORKER=1))
     wanted = Wanted(1, "web", "h:1", remote=3, had=4)
-    assert some.register_one(wanted, False) == Unasked(wanted)
+    assert at_once(some.registering(wanted, False)) == Unasked(wanted)
     allowed = some.ask(wanted)
     assert allowed == Allowed(wanted._replace(remote=7, had=0))
     assert (
         asked[0].items()
         >= {"ask": "target", "target": "web", "local": "h:1", "port": 3, "proto": TCP}.items()
     )
-    first = some.register_one(allowed, False)
-    assert some.register_one(wanted, False) == first, "what it has already is not asked for again"
+    first = at_once(some.registering(allowed, False))
+    assert at_once(some.registering(wanted, False)) == first, "what it has already is not asked for again"
     other = Wanted(2, "ssh", "h:2")
-    refused = some.register_one(other, False)
+    refused = at_once(some.registering(other, False))
     assert isinstance(refused, Answer) and refused.error == TOO_MANY, "nor what no answer could help"
     assert some.ask(other) == Answer(2, "ssh", error=DENIED, text="not today")
 
@@ -340,6 +341,6 @@ def test_compression_is_honoured_only_where_this_host_has_it(home: Home) -> None
     for lacks, answered in (((), {"zstd": "auto"}), (("zstd",), {})):
         home.lacks = lacks
         worker = Worker(cast(Any, home), "", "tag", "host", "identity", "192.0.2.1:1")
-        answer = worker.register_one(Wanted(1, "web", "h:1", options={"zstd": "auto"}), last=True)
+        answer = at_once(worker.registering(Wanted(1, "web", "h:1", options={"zstd": "auto"}), last=True))
         assert isinstance(answer, Answer)
         assert answer.options == answered
