@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
 
 from aero import __version__
 from aero.cli import help
-from aero.config import sources, values
+from aero.config import filed, sources
 from aero.config.hints import instead, shown
 from aero.config.option import Options
 from aero.config.roles import (
@@ -256,7 +256,7 @@ def run_users(words: Sequence[str]) -> int:
         lines, aside = users.added(about, given)
         _write(sys.stderr, aside)  # not where the lines go: they may be on their way into the file
         return _print(lines)
-    said, good = users.checked(values.path(about))
+    said, good = users.checked(filed.path(about))
     _print(said)
     return OK if good else next(code for kind, code in EXIT_CODES if kind is ConfigError)
 
@@ -389,7 +389,7 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     )
     codes = [given[name] for name in known if known[name].secret and name in given]
     if any(file and code.place.startswith(file) and not str(code.value).startswith("@") for code in codes):
-        gathered.exposed += values.readable_by_others(file)
+        gathered.exposed += filed.readable_by_others(file)
     gathered.warnings += warnings
     gathered.notes += notes
     gathered.gather = partial(gather, word, argv, environ)

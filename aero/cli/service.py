@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aero.address import Address
-from aero.config import values
+from aero.config import filed
 from aero.config.option import Options, Raw
 from aero.config.roles import ClientConfig, ServerConfig, ServiceConfig
 from aero.errors import AeroError, ConfigError, HostError
@@ -132,13 +132,13 @@ def role(word: str, wanted: Options) -> Role:
     name = f"aero-client-{config.tag}" if isinstance(config, ClientConfig) else "aero-server"
     paths = {"log": config.log, "lock": config.lock or "", "state": config.state}
     raw = wanted.raw()
-    file = values.path(str(raw["config"][0])) if "config" in raw else ""
+    file = filed.path(str(raw["config"][0])) if "config" in raw else ""
     given: dict[str, Raw] = {}
     secrets = []
     for option, (value, place) in raw.items():
         in_file = bool(file) and place.startswith(f"{file} [")
         if option in SECRETS and str(value).startswith("@"):
-            secrets.append(Secret(option, values.path(str(value)[1:])))
+            secrets.append(Secret(option, filed.path(str(value)[1:])))
         elif option in SECRETS and not in_file:
             secrets.append(Secret(option, f"{_code_folder()}/{name}.{option}", str(value)))
         elif not in_file:
@@ -152,7 +152,7 @@ def _absolute(targets: Raw) -> Raw:
     """Targets whose files (``auth=@FILE``) are found from wherever the service is started."""
     if not isinstance(targets, list):
         return targets
-    return [_FILES.sub(lambda match: values.path(match[0]), str(each)) for each in targets]
+    return [_FILES.sub(lambda match: filed.path(match[0]), str(each)) for each in targets]
 
 
 def install(wanted: ServiceConfig, role: Role) -> str:
@@ -234,7 +234,7 @@ def systemd(role: Role, start: Sequence[str]) -> Plan:
             _check_readable(path)
     given = {option: value for option, value in role.given.items() if option not in SYSTEMD_OWN}
     loaded = {secret.option: secret.file for secret in role.secrets}
-    loaded.update({name: values.path(str(given.pop(name))) for name in ("config", "users") if name in given})
+    loaded.update({name: filed.path(str(given.pop(name))) for name in ("config", "users") if name in given})
     folder = f"/run/{role.name}.d"
     words = [*start, role.word, *_argv(given, {})]
     words += [f"--{name}={'@' if name in SECRETS else ''}{folder}/{name}" for name in loaded]

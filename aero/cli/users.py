@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from time import time
 
-from aero.config import values
+from aero.config import filed, values
 from aero.config.roles import UsersConfig
 from aero.core.spake2plus import Verifier
 from aero.core.stretch import stretch
@@ -31,7 +31,7 @@ def checked(path: str) -> tuple[str, bool]:
             if proof.verifier:
                 Verifier.read(proof.verifier)
             elif proof.file:
-                exposed = values.auth_code("@" + proof.file).warnings
+                exposed = filed.auth_code("@" + proof.file).warnings
                 lines += [f"{path}: warning: line {line}: {each}" for each in exposed]
         except ConfigError as error:
             lines.append(f"{path}: line {line}: [user.{user}]: auth: {error}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable, ClassVar, NamedTuple, TypeVar, Union, cast
 
-from aero.config import values
+from aero.config import filed
 from aero.errors import ConfigError
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def repeated(
 def secret(name: str, help: str, *, live: bool = False, part: str = "") -> str:
     """Declares a code: text, or @FILE to read it from a file; "" where none is given."""
     return cast(
-        "str", Option(name, "CODE", values.auth_code, values.Code(), help, live=live, secret=True, part=part)
+        "str", Option(name, "CODE", filed.auth_code, filed.Code(), help, live=live, secret=True, part=part)
     )
 
 
@@ -129,7 +129,7 @@ def hidden(
     live: bool = False,
 ) -> T | str:
     """Declares an option with a code in its value, as `secret`; "" where it is not given."""
-    default = values.Code()
+    default = filed.Code()
     return cast("T | str", Option(name, metavar, parse, default, help, live=live, secret=True))
 
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from aero.config.filed import FILE_BYTES, path, visible
 from aero.config.hints import instead, nearest, shown
 from aero.config.option import Config, Option
 from aero.config.targets import TargetTable
-from aero.config.values import FILE_BYTES, path, visible
 from aero.errors import ConfigError, SourceError
 
 #: A raw value: the items of a list are texts, or tables of a file.

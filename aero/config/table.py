@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aero import endpoint
 from aero.address import Address, Target, UnixPath, check_tag, host
-from aero.config import values
+from aero.config import filed, units, values
 from aero.config.option import Config, argument, flag, hidden, option, repeated, secret
 from aero.config.targets import ZSTD, target_list
 from aero.endpoint import Endpoints, Header
@@ -30,21 +30,21 @@ class RoleOptions(Config):
     """
 
     state: str = option(
-        "state", "DIR", values.path, "",
+        "state", "DIR", filed.path, "",
         "Where to keep what survives a restart (default: ~/.local/state/aero, for root /var/lib/aero)",
         computed=values.default_state,
     )  # fmt: skip
     config_file: str = option(
-        "config", "FILE", values.path, "", "Read options from a TOML file too, see below"
+        "config", "FILE", filed.path, "", "Read options from a TOML file too, see below"
     )
-    log: str = option("log", "FILE", values.path, "", "Log to a file instead of stderr", live=True)
+    log: str = option("log", "FILE", filed.path, "", "Log to a file instead of stderr", live=True)
     log_format: str = option(
         "log-format", "NAME", values.one_of(values.LOG_FORMATS), "text",
         "text, or json for machines", live=True,
     )  # fmt: skip
     log_size: int = option(
-        "log-size", "SIZE", values.size(*values.LOG_BYTES), 10 * 1024 * 1024,
-        "Begin a new log file at this size; one old one stays as FILE.1", show=values.size_text, live=True,
+        "log-size", "SIZE", units.size(*values.LOG_BYTES), 10 * 1024 * 1024,
+        "Begin a new log file at this size; one old one stays as FILE.1", show=units.size_text, live=True,
     )  # fmt: skip
     lock: str | None = option(
         "lock", "[FILE]", values.lock_file, None,
@@ -56,7 +56,7 @@ class RoleOptions(Config):
     strict: bool = flag("strict", "Refuse to start where others can read a file with the code")
     debug: bool = flag("debug", "Log much more", live=True)
     memory: int = option(
-        "memory", "SIZE", values.size(*values.MEMORY_BYTES), 0,
+        "memory", "SIZE", units.size(*values.MEMORY_BYTES), 0,
         "Most memory for data under way that nobody has taken yet, all connections together; at its end the largest"
         " holders give way (default: a quarter of this machine's or container's, 48M to 512M)",
         computed=int,  # 0: what the host has is known further up
@@ -102,7 +102,7 @@ class ServerOptions(RoleOptions):
     # Above nearly every registered service, below what Linux gives outgoing connections (32768 and up), and room for
     # ten thousand leases and more to come back to.
     users: str = option(
-        "users", "FILE", values.path, "",
+        "users", "FILE", filed.path, "",
         "Users with codes and rules of their own, a TOML file; aero users --help tells more", live=True,
     )  # fmt: skip
     ports: tuple[int, int] = option(
@@ -114,7 +114,7 @@ class ServerOptions(RoleOptions):
         "Targets as sockets in the file system, too: DIR/TAG.NAME, for this user and DIR's group",
     )  # fmt: skip
     lease_days: int = option(
-        "lease-days", "DAYS", values.integer(1, 3650, "days"), 30,
+        "lease-days", "DAYS", units.integer(1, 3650, "days"), 30,
         "How long a port is kept for a worker that is away",
     )  # fmt: skip
     hooks: tuple[str, ...] = repeated(
@@ -127,7 +127,7 @@ class ServerOptions(RoleOptions):
     hook_lost_s: int = option(
         "hook-lost",
         "SECONDS",
-        values.duration(0, 3600),
+        units.duration(0, 3600),
         10,
         "A lost link is told when it was not back within so long",
     )
@@ -140,7 +140,7 @@ class ServerOptions(RoleOptions):
         "While it gives no clear answer within 2 s: closed lets nobody new in, open everybody",
     )  # fmt: skip
     access_log: str = option(
-        "access-log", "FILE", values.path, "",
+        "access-log", "FILE", filed.path, "",
         "Write a line for each stream and request to a file, of the size of --log-size",
     )  # fmt: skip
     access_log_format: str = option(
@@ -204,14 +204,14 @@ class ServerOptions(RoleOptions):
         part="mux",
     )
     mux_idle_s: int = option(
-        "mux-idle", "SECONDS", values.duration(0, 86400), 0,
+        "mux-idle", "SECONDS", units.duration(0, 86400), 0,
         "End a response or WebSocket in which nothing moves for so long; 0 lets it pause for as long as it likes",
         part="mux",
     )  # fmt: skip
     # Kerberos tickets, which some send in a head, have 48 KiB.
     mux_head: int = option(
-        "mux-head", "SIZE", values.size(8 * 1024, 1024 * 1024), 64 * 1024,
-        "Longest head of a request or response that the mux passes on", show=values.size_text, part="mux",
+        "mux-head", "SIZE", units.size(8 * 1024, 1024 * 1024), 64 * 1024,
+        "Longest head of a request or response that the mux passes on", show=units.size_text, part="mux",
     )  # fmt: skip
     trust_proxy: values.Networks = option(
         "trust-proxy", "LIST", values.networks, (),
@@ -225,13 +225,13 @@ class ServerOptions(RoleOptions):
     )  # fmt: skip
     # A laptop's lid, a router's restart, a change of network.
     resume_s: int = option(
-        "resume", "SECONDS", values.duration(*values.RESUME_S), 60,
+        "resume", "SECONDS", units.duration(*values.RESUME_S), 60,
         "How long a worker whose link broke may come back to its open streams; 0 resets them at once",
         live=True,
     )  # fmt: skip
     # Requests end within it; downloads and shells would take longer than anybody waits for a restart.
     drain_s: int = option(
-        "drain", "SECONDS", values.duration(*values.DRAIN_S), 5,
+        "drain", "SECONDS", units.duration(*values.DRAIN_S), 5,
         "How long open streams may go on after SIGTERM", live=True,
     )  # fmt: skip
     run_as: str = option(
@@ -315,7 +315,7 @@ class ClientOptions(WayOptions, RoleOptions):
         computed=values.machine_host,
     )  # fmt: skip
     ping_s: int = option(
-        "ping", "SECONDS", values.duration(*values.PING_S), values.PING_DEFAULT_S,
+        "ping", "SECONDS", units.duration(*values.PING_S), values.PING_DEFAULT_S,
         "Between signs of life, 1 to 3600; a link that is silent for twice as long is replaced (default: 60, and 25 by"
         " ws:// and wss://, as gateways cut what is silent for a minute)",
         computed=lambda: values.PING_DEFAULT_S, live=True,
@@ -326,7 +326,7 @@ class ClientOptions(WayOptions, RoleOptions):
         " attacker meet, their length tells (docs/compression.md)", live=True,
     )  # fmt: skip
     pool: int = option(
-        "pool", "N", values.integer(1, values.POOL_LINKS, "links"), 1, "Parallel links to the server, 1 to 16"
+        "pool", "N", units.integer(1, values.POOL_LINKS, "links"), 1, "Parallel links to the server, 1 to 16"
     )
     once: bool = flag("once", "Do not retry: end when the first link ends or fails")
 
@@ -392,7 +392,7 @@ class KeyOptions(ConsoleOptions):
     """What a command takes that may change something: it finds the server's key where the server keeps its state."""
 
     state: str = option(
-        "state", "DIR", values.path, "",
+        "state", "DIR", filed.path, "",
         "Where the server keeps its state, and in it the key that changes need; not used with --api-token"
         " (default: ~/.local/state/aero, for root /var/lib/aero)",
         computed=values.default_state,
@@ -408,8 +408,8 @@ class OpenOptions(KeyOptions):
 
     target: str = argument("target", values.target_name, "")
     for_s: int = option(
-        "for", "TIME", values.duration(0, 30 * 24 * 3600), 1800, "How long it stays open; 0 closes it now",
-        show=values.duration_text,
+        "for", "TIME", units.duration(0, 30 * 24 * 3600), 1800, "How long it stays open; 0 closes it now",
+        show=units.duration_text,
     )  # fmt: skip
     whence: str = option(
         "from", "ADDRESS", values.whence, "",
@@ -426,13 +426,13 @@ class PinOptions(Config):
     """What ``aero pin`` takes: ``tls_cert`` "" for the certificate that a server makes for itself."""
 
     state: str = option(
-        "state", "DIR", values.path, "",
+        "state", "DIR", filed.path, "",
         "Where the server keeps its state, and in it the certificate that it has made; made now where there is none yet"
         " (default: ~/.local/state/aero, for root /var/lib/aero)",
         computed=values.default_state,
     )  # fmt: skip
     tls_cert: str = option(
-        "tls-cert", "FILE", values.path, "", "The server's first --tls-cert, where it has one"
+        "tls-cert", "FILE", filed.path, "", "The server's first --tls-cert, where it has one"
     )
 
 
@@ -448,11 +448,11 @@ class InviteOptions(KeyOptions):
         "Where its targets may be, as for aero client --allow: 127.0.0.1:22+10.0.0.0/24:* (default: anywhere)",
     )  # fmt: skip
     for_s: int = option(
-        "for", "TIME", values.duration(60, 7 * 24 * 3600), 600, "How long the code is good for, 1m to 7d",
-        show=values.duration_text,
+        "for", "TIME", units.duration(60, 7 * 24 * 3600), 600, "How long the code is good for, 1m to 7d",
+        show=units.duration_text,
     )  # fmt: skip
     words: int = option(
-        "words", "N", values.integer(2, 6, "words"), 2,
+        "words", "N", units.integer(2, 6, "words"), 2,
         "Words of the code, 2 to 6: each makes it 512 times as hard to guess",
     )  # fmt: skip
 
@@ -461,7 +461,7 @@ class TargetOptions(KeyOptions):
     """What ``aero target`` takes, besides its words: ``for_s`` is 0 for good."""
 
     for_s: int = option(
-        "for", "TIME", values.duration(1, 30 * 24 * 3600), 0,
+        "for", "TIME", units.duration(1, 30 * 24 * 3600), 0,
         "How long a target that is added stays (default: for good, through restarts)", show=lambda _: "",
     )  # fmt: skip
     as_json: bool = flag("json", "The API's answer as it is")
@@ -485,7 +485,7 @@ class JoinOptions(WayOptions):
         "Services to offer, as for aero client (default: each single address and port of the invitation's --may)",
     )  # fmt: skip
     file: str = option(
-        "file", "FILE", values.path, "",
+        "file", "FILE", filed.path, "",
         "The configuration file to write (default: TAG.toml in ~/.config/aero, for root in /etc/aero)",
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ from aero.address import (
     row_text,
     socket_path,
 )
-from aero.config import values
+from aero.config import filed, units, values
 from aero.config.hints import instead, shown
 from aero.config.option import entry
 from aero.errors import ConfigError
@@ -77,7 +77,7 @@ def group_key(text: str) -> str:
         raise ConfigError("write @FILE: others on this host could read a key that stands here")
     from hashlib import blake2b
 
-    key = values.auth_code(text).text.encode()
+    key = filed.auth_code(text).text.encode()
     return blake2b(key, digest_size=16, person=b"aero group").hexdigest()
 
 
@@ -104,7 +104,7 @@ def header_lines(text: str) -> tuple[str, ...]:
     """``NAME:VALUE`` joined by +, or in ``@FILE`` one a line, where values may be secrets or have a + in them."""
     from aero.headers import check_line
 
-    lines = values.secret_lines(text[1:]) if text.startswith("@") else text.split("+")
+    lines = filed.secret_lines(text[1:]) if text.startswith("@") else text.split("+")
     return _some([check_line(each) for each in lines])
 
 
@@ -114,7 +114,7 @@ def logins(text: str) -> tuple[str, ...]:
         raise ConfigError("write @FILE, a file of lines USER:HASH, as htpasswd makes them")
     from aero.htpasswd import check_line
 
-    said = [each for each in values.secret_lines(text[1:]) if not each.startswith("#")]
+    said = [each for each in filed.secret_lines(text[1:]) if not each.startswith("#")]
     if not said:
         raise ConfigError("the file has no line, write USER:HASH, as htpasswd -B makes it")
     lines = _some([check_line(each) for each in said], Limits.TARGET_LOGINS)
@@ -186,22 +186,22 @@ OPTIONS: dict[str, TargetOption] = {
             " visitors go to others of its group or tag, or are told so.",
         ),
         TargetOption(
-            "every", "SECONDS", values.duration(1, 3600), "Between two looks (default: 10s)", needs="check"
+            "every", "SECONDS", units.duration(1, 3600), "Between two looks (default: 10s)", needs="check"
         ),
         TargetOption(
-            "timeout", "SECONDS", values.duration(1, 60), "For one look (default: 3s)", needs="check"
+            "timeout", "SECONDS", units.duration(1, 60), "For one look (default: 3s)", needs="check"
         ),
         TargetOption(
             "fails",
             "N",
-            values.integer(1, 20),
+            units.integer(1, 20),
             "Failed looks in a row to be down (default: 3)",
             needs="check",
         ),
         TargetOption(
             "passes",
             "N",
-            values.integer(1, 20),
+            units.integer(1, 20),
             "Good ones in a row to be up (default: 2)",
             needs="check",
         ),
@@ -250,20 +250,20 @@ OPTIONS: dict[str, TargetOption] = {
         TargetOption(
             "limit",
             "RATE",
-            values.size(1024, values.MAX_RATE),
+            units.size(1024, units.MAX_RATE),
             "How many bytes a second it may send and get, each direction by itself: 2MB, 500KiB, 8mbit",
             protos=(TCP, UDP),
         ),
         TargetOption(
             "new-streams",
             "N",
-            values.integer(1, 100_000, "streams"),
+            units.integer(1, 100_000, "streams"),
             "So many new streams a second at the most",
         ),
         TargetOption(
             "visitor-streams",
             "N",
-            values.integer(1, 100_000, "streams"),
+            units.integer(1, 100_000, "streams"),
             "So many open streams of one visitor's address at the most",
         ),
         TargetOption(
@@ -284,21 +284,21 @@ OPTIONS: dict[str, TargetOption] = {
         TargetOption(
             "wait",
             "SECONDS",
-            values.duration(*Limits.AWAY_WAIT_S),
+            units.duration(*Limits.AWAY_WAIT_S),
             "Visitors wait so long while this worker is away, in place of a reset or 503",
         ),
-        TargetOption("weight", "N", values.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
+        TargetOption("weight", "N", units.integer(1, 100), "Its share among them, 1 to 100 (default: 1)"),
         TargetOption(
             "idle",
             "TIME",
-            values.duration(*Limits.FLOW_IDLE_S),
+            units.duration(*Limits.FLOW_IDLE_S),
             "UDP: a visitor's flow is over after so much silence (60)",
             protos=(UDP,),
         ),
         TargetOption(
             "amplify",
             "N",
-            values.integer(*Limits.AMPLIFY),
+            units.integer(*Limits.AMPLIFY),
             "UDP: answers to a visitor are at most N times what it sent, always",
             guards=True,
             protos=(UDP,),

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable
 
 from aero.address import (
     CID,
@@ -25,6 +24,7 @@ from aero.address import (
     is_ip,
     port_number,
 )
+from aero.config.filed import FILE_BYTES, auth_code, lines_of, path, reason
 from aero.endpoint import Header
 from aero.errors import ConfigError, SourceError
 
@@ -43,13 +43,6 @@ if TYPE_CHECKING:
 
 #: What is left of a host name when a tag, a target name and two dots stand before the domain.
 DOMAIN_CHARS = HOST_CHARS - 2 * (NAME_CHARS + 1)
-#: Far beyond any code that people or generators write, and little enough to hand to scrypt for nothing.
-AUTH_BYTES = 1024
-#: A file of an option's lines travels to the server in one message.
-SECRETS_BYTES = 8 * 1024
-#: What may stand behind a code in its file and does not count: a mark before it, a line's end, some blanks.
-ENDING_BYTES = 64
-_MARK = b"\xef\xbb\xbf"
 #: Every address of a well connected host; more is a mistake in a list.
 IPS = 16
 #: A link carries many streams; more links help only against loss on long paths, where gains end near a dozen.
@@ -73,22 +66,6 @@ CREDENTIAL = r"[a-z0-9]{4,16}"
 MEMORY_BYTES = (48 * 1024 * 1024, 1024**4)
 #: A log file holds at least a few hundred lines before it is renamed, and at most what an editor still opens.
 LOG_BYTES = (16 * 1024, 1024 * 1024 * 1024)
-#: A configuration file is written by hand; this is about twenty thousand lines.
-FILE_BYTES = 1024 * 1024
-
-
-#: Units of sizes, in bits. K, M and G are what memory and disks are counted in, KB what links are sold in; small
-#: letters alone are no unit, as b could be bits: those are written out.
-SIZES = {"": 8, "kbit": 1000, "mbit": 1000**2, "gbit": 1000**3}
-SIZES.update({f"{unit}{end}": 8 * 1024**power for power, unit in enumerate("KMG", 1) for end in ("", "iB")})
-SIZES.update({f"{unit}B": 8 * 1000**power for power, unit in enumerate("KMG", 1)})
-SIZE_UNITS = (
-    "bytes, or K M G or KiB MiB GiB (1024-based), KB MB GB (1000-based), kbit mbit gbit: for example 10M"
-)
-#: Units of durations, in seconds.
-DURATIONS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-DURATION_UNITS = "seconds, or with a unit, as in 30, 30s, 10m, 2h or 7d"
-
 #: Fields of a request beyond a WebSocket's own: a gateway's token, a name for a CDN. A token has some KiB at most.
 HEADERS, HEADER_CHARS = 32, 8192
 _OURS = ("upgrade", "connection", "content-length", "transfer-encoding")
@@ -102,18 +79,6 @@ LOG_FORMATS = ("text", "json")
 # ----------------------------------------------------------------------------
 # Single values: text in, value out, ConfigError when it cannot be
 # ----------------------------------------------------------------------------
-
-
-def integer(lowest: int, highest: int, unit: str = "") -> Callable[[str], int]:
-    """A parser for whole numbers from ``lowest`` to ``highest``."""
-
-    def parse(text: str) -> int:
-        # int() alone would take "1_000", " 7 " and other scripts' digits; 12 digits stop huge numbers early.
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not lowest <= int(text) <= highest:
-            raise ConfigError(f"{text!r} is not a number from {lowest} to {highest}{unit and ' ' + unit}")
-        return int(text)
-
-    return parse
 
 
 def listening_port(text: str) -> int:
@@ -135,64 +100,6 @@ def port_range(text: str) -> tuple[int, int]:
 def port_range_text(ports: tuple[int, int]) -> str:
     """The text that `port_range` reads back."""
     return f"{ports[0]}-{ports[1]}"
-
-
-#: Bytes a second that a limit may say: 8 Tbit.
-MAX_RATE = (1 << 40) - 1
-
-
-def size(lowest: int, highest: int) -> Callable[[str], int]:
-    """A parser for numbers of bytes: ``65536``, ``512K``, ``10MiB``, ``1GB``, ``8mbit``."""
-
-    def parse(text: str) -> int:
-        match = re.fullmatch(r"([0-9]{1,12})([A-Za-z]*)", text)
-        unit = SIZES.get(match[2]) if match else None
-        if match is None or unit is None:
-            raise ConfigError(f"{text!r} is not a size, write {SIZE_UNITS}")
-        count = int(match[1]) * unit // 8
-        if not lowest <= count <= highest:
-            small = count < lowest
-            raise ConfigError(
-                f"{text!r} is too {'small' if small else 'large'}, write {size_text(lowest)} to {size_text(highest)}"
-            )
-        return count
-
-    return parse
-
-
-def size_text(count: int) -> str:
-    """The shortest text that `size` reads back as ``count``."""
-    for power, unit in ((3, "G"), (2, "M"), (1, "K")):
-        if count and count % 1024**power == 0:
-            return f"{count // 1024**power}{unit}"
-    return str(count)
-
-
-def duration(lowest: int, highest: int) -> Callable[[str], int]:
-    """A parser for whole seconds: ``30``, ``30s``, ``10m``, ``2h``, ``7d``."""
-
-    def parse(text: str) -> int:
-        match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
-        if match is None:
-            raise ConfigError(f"{text!r} is not a time, write {DURATION_UNITS}")
-        seconds = int(match[1]) * DURATIONS[match[2]]
-        if not lowest <= seconds <= highest:
-            short = seconds < lowest
-            raise ConfigError(
-                f"{text!r} is too {'short' if short else 'long'},"
-                f" write {duration_text(lowest)} to {duration_text(highest)}"
-            )
-        return seconds
-
-    return parse
-
-
-def duration_text(seconds: int) -> str:
-    """The shortest text that `duration` reads back as ``seconds``."""
-    for unit in "dhm":
-        if seconds and seconds % DURATIONS[unit] == 0:
-            return f"{seconds // DURATIONS[unit]}{unit}"
-    return f"{seconds}s"
 
 
 def mux_hosts(text: str) -> tuple[str, ...]:
@@ -352,62 +259,9 @@ def _canonical(ip: str) -> str:
     return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, bare)) + percent + zone
 
 
-def path(text: str) -> str:
-    """An absolute path; ``~`` stands for the home directory."""
-    try:
-        return os.path.abspath(os.path.expanduser(text))
-    except OSError as error:
-        raise ConfigError(f"{text!r} is relative to a folder that is gone ({error.strerror})") from None
-
-
 def lock_file(text: str) -> str:
     """An absolute path, or "" as it is: the default lock."""
     return path(text) if text else ""
-
-
-class Code(NamedTuple):
-    """A code, and what to say in the log about where it came from."""
-
-    text: str = ""
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def auth_code(text: str, what: str = "the code") -> Code:
-    """The code itself, or from ``@FILE``: the file's only line. Messages name the file, never the code.
-
-    Raises ConfigError, SourceError.
-    """
-    if not text.startswith("@"):
-        return Code(_checked_code(text, what))
-    where = path(text[1:])
-    warnings = readable_by_others(where)
-    try:
-        with open(where, "rb") as file:
-            data = file.read(AUTH_BYTES + ENDING_BYTES)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {what} from {where!r}: {_reason(error)}") from None
-    plain, notes = visible(data, where)
-    return Code(
-        _checked_code(plain.decode("utf-8", "surrogateescape"), f"{what} in {where!r}"), warnings, notes
-    )
-
-
-def secret_lines(where: str) -> list[str]:
-    """The lines of a file that may hold secrets, without blank ones. Messages name the file, never a line.
-
-    Raises ConfigError, SourceError.
-    """
-    where = path(where)
-    try:
-        with open(where, "rb") as file:
-            data = file.read(SECRETS_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {where!r}: {_reason(error)}") from None
-    if len(data) > SECRETS_BYTES:
-        raise ConfigError(f"{where!r} has more than {SECRETS_BYTES} bytes")
-    lines = visible(data, where)[0].decode("utf-8", "surrogateescape").split("\n")
-    return [line.strip() for line in lines if line.strip()]
 
 
 def proxy(text: str) -> tuple[Proxy | str, tuple[str, ...], tuple[str, ...]]:
@@ -422,50 +276,6 @@ def proxy(text: str) -> tuple[Proxy | str, tuple[str, ...], tuple[str, ...]]:
     return found, code.warnings, code.notes
 
 
-def visible(data: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
-    """A file's content without what editors add and nobody sees; and a line for the log that says so.
-
-    That is a byte order mark, the carriage returns of line ends, and white space at the end of lines and of the file.
-    """
-    plain = data[len(_MARK) :] if data.startswith(_MARK) else data
-    lines = [line.rstrip() for line in plain.split(b"\n")]
-    while len(lines) > 1 and not lines[-1]:
-        lines.pop()
-    plain = b"\n".join(lines)
-    if plain in (data, data.removesuffix(b"\n")):  # the last line's end is no news
-        return plain, ()
-    return plain, (f"left out a byte order mark, or white space at the end of a line: {where}",)
-
-
-def readable_by_others(where: str) -> tuple[str, ...]:
-    """One warning if ``where`` is a file that holds a code and others on this host can read it, else none."""
-    try:
-        mode = os.stat(where).st_mode
-    except (OSError, ValueError):
-        return ()  # whoever opens it reports why it cannot be read
-    if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-        return (f"{where} holds the code and can be read by others on this host: chmod 600 it",)
-    return ()
-
-
-def _checked_code(code: str, what: str) -> str:
-    try:
-        length = len(code.encode())
-    except UnicodeEncodeError:
-        raise ConfigError(f"{what} is not UTF-8 text") from None
-    if not length:
-        raise ConfigError(f"{what} is empty")
-    if length > AUTH_BYTES:
-        raise ConfigError(f"{what} is longer than {AUTH_BYTES} bytes")
-    if any(character in code for character in "\r\n\0"):
-        raise ConfigError(f"{what} has more than one line")
-    return code
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
 def ca_file(text: str) -> str:
     """The path of a file that holds certificates as PEM. Raises ConfigError, SourceError."""
     where = path(text)
@@ -473,7 +283,7 @@ def ca_file(text: str) -> str:
         with open(where, "rb") as file:
             found = b"-----BEGIN" in file.read(FILE_BYTES)
     except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {where!r}: {_reason(error)}") from None
+        raise SourceError(f"cannot read {where!r}: {reason(error)}") from None
     if not found:
         raise ConfigError(f"{where!r} holds no certificate as PEM (-----BEGIN CERTIFICATE-----)")
     return where
@@ -511,22 +321,12 @@ def headers(lines: list[str]) -> tuple[Header, ...]:
     found: list[Header] = []
     for line in lines:
         if line.startswith("@"):
-            found += map(_header, _lines(path(line[1:])))
+            found += map(_header, lines_of(path(line[1:])))
         else:
             found.append(_header(line))
     if len(found) > HEADERS:
         raise ConfigError(f"{len(found)} fields are too many, write at most {HEADERS}")
     return tuple(found)
-
-
-def _lines(where: str) -> list[str]:
-    """A file's lines, without empty ones. Raises SourceError."""
-    try:
-        with open(where, "rb") as file:
-            data = file.read(FILE_BYTES)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {where!r}: {_reason(error)}") from None
-    return [line for line in visible(data, where)[0].decode("latin-1").split("\n") if line]
 
 
 def _header(line: str) -> Header:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from aero.cli import help
-from aero.config import values
+from aero.config import units
 from aero.config.option import Config, Options, argument, flag, option, repeated, secret
 from aero.errors import ConfigError
 
@@ -21,7 +21,7 @@ class Base(Config):
 
     debug: bool = flag("debug", "Say more", live=True)
     log_size: int = option(
-        "log-size", "SIZE", values.size(1, 9999), 1024, "How much of {what}", show=values.size_text
+        "log-size", "SIZE", units.size(1, 9999), 1024, "How much of {what}", show=units.size_text
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.config import targets, values
+from aero.config import targets, units, values
 from aero.config.targets import TargetOption, TargetTable
 from aero.errors import ConfigError
 from aero.limits import Limits
@@ -225,7 +225,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two options of the test's own beside the real ones."""
     for option in (
         TargetOption("door", "WORD", values.one_of(("open", "shut")), "Whether", guards=True),
-        TargetOption("bell", "N", values.integer(1, 9), "How often", needs="door"),
+        TargetOption("bell", "N", units.integer(1, 9), "How often", needs="door"),
         TargetOption("names", "LIST", lambda text: tuple(text.split("+")), "Whose"),
     ):
         monkeypatch.setitem(targets.OPTIONS, option.name, option)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aero import address
 from aero.address import Address, check_name, check_tag
 from aero.cli import help
-from aero.config import targets, values
+from aero.config import filed, targets, units, values
 from aero.core.aead.choose import BACKENDS
 from aero.errors import ConfigError
 
@@ -28,11 +28,11 @@ def test_any_text_is_a_value_or_a_config_error(text: str) -> None:
         values.addresses,
         values.domain,
         address.host,
-        values.integer(1, 9),
+        units.integer(1, 9),
         values.listening_address,
         values.listening_port,
-        values.size(1, 1 << 40),
-        values.duration(0, 86400),
+        units.size(1, 1 << 40),
+        units.duration(0, 86400),
         values.one_of(("a", "b")),
         values.port_range,
     ):
@@ -81,9 +81,9 @@ def test_ranges_of_ports() -> None:
     ],
 )  # fmt: skip
 def test_sizes(text: str, count: int) -> None:
-    parse = values.size(1, 1 << 40)
+    parse = units.size(1, 1 << 40)
     assert parse(text) == count
-    assert parse(values.size_text(count)) == count
+    assert parse(units.size_text(count)) == count
 
 
 @pytest.mark.parametrize(
@@ -109,34 +109,34 @@ def test_sizes_that_cannot_be(text: str) -> None:
     with pytest.raises(
         ConfigError, match=r"K M G or KiB MiB GiB .1024-based., KB MB GB .1000-based., kbit mbit gbit"
     ):
-        values.size(1, 1 << 40)(text)
+        units.size(1, 1 << 40)(text)
 
 
 @pytest.mark.parametrize(("text", "hint"), [("0", "too small"), ("15K", "too small"), ("2G", "too large")])
 def test_sizes_of_a_log_file(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"{hint}, write 16K to 1G"):
-        values.size(*values.LOG_BYTES)(text)
+        units.size(*values.LOG_BYTES)(text)
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("0", 0), ("30", 30), ("30s", 30), ("10m", 600), ("2h", 7200), ("7d", 604800)]
 )
 def test_durations(text: str, seconds: int) -> None:
-    parse = values.duration(0, 30 * 86400)
+    parse = units.duration(0, 30 * 86400)
     assert parse(text) == seconds
-    assert parse(values.duration_text(seconds)) == seconds
+    assert parse(units.duration_text(seconds)) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "1.5h", "-1", "10 m", "10min", "10M", "1w", "\u0663", "9" * 5000])
 def test_durations_that_cannot_be(text: str) -> None:
     with pytest.raises(ConfigError, match="seconds, or with a unit, as in 30, 30s, 10m, 2h or 7d"):
-        values.duration(0, 60)(text)
+        units.duration(0, 60)(text)
 
 
 @pytest.mark.parametrize(("text", "hint"), [("0", "too short"), ("2h", "too long"), ("3601", "too long")])
 def test_durations_out_of_bounds(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"{hint}, write 1s to 1h"):
-        values.duration(1, 3600)(text)
+        units.duration(1, 3600)(text)
 
 
 def test_encryption_libraries_are_those_that_exist() -> None:
@@ -146,7 +146,7 @@ def test_encryption_libraries_are_those_that_exist() -> None:
 
 
 def test_integers_take_digits_only() -> None:
-    parse = values.integer(1, 3600, "seconds")
+    parse = units.integer(1, 3600, "seconds")
     assert parse("3600") == 3600
     for text in ("0", "3601", "1_0", " 1", "1.0", "٣", "9" * 5000):
         with pytest.raises(ConfigError, match="from 1 to 3600 seconds"):
@@ -155,14 +155,14 @@ def test_integers_take_digits_only() -> None:
 
 def test_a_code_of_the_largest_size_fits(tmp_path: Path) -> None:
     file = tmp_path / "code"
-    file.write_bytes(b"x" * values.AUTH_BYTES + b"\r\n")
-    assert len(values.auth_code(f"@{file}")[0]) == values.AUTH_BYTES
+    file.write_bytes(b"x" * filed.AUTH_BYTES + b"\r\n")
+    assert len(filed.auth_code(f"@{file}")[0]) == filed.AUTH_BYTES
 
 
 @pytest.mark.parametrize("name", ["missing", "", "nul\0"])
 def test_code_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot read the code from"):
-        values.auth_code(f"@{tmp_path}/{name}")
+        filed.auth_code(f"@{tmp_path}/{name}")
 
 
 def test_code_from_a_pipe_or_an_endless_device(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_code_from_a_pipe_or_an_endless_device(tmp_path: Path) -> None:
     try:
         os.write(writer, b"geheim\n")
         os.close(writer)
-        assert values.auth_code(f"@/dev/fd/{reader}") == values.Code("geheim")
+        assert filed.auth_code(f"@/dev/fd/{reader}") == filed.Code("geheim")
     finally:
         os.close(reader)
     with pytest.raises(ConfigError, match="longer than"):
-        values.auth_code("@/dev/zero")
+        filed.auth_code("@/dev/zero")
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_state_folder_without_home_is_that_of_the_user_database() -> None:
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/a")
-    assert values.path("x.log") == f"{tmp_path}/x.log"
-    assert values.path("~/x.log") == "/home/a/x.log"
+    assert filed.path("x.log") == f"{tmp_path}/x.log"
+    assert filed.path("~/x.log") == "/home/a/x.log"
 
 
 def test_a_relative_path_in_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,9 +211,9 @@ def test_a_relative_path_in_a_folder_that_is_gone(tmp_path: Path, monkeypatch: p
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert values.path("/x.log") == "/x.log"
+    assert filed.path("/x.log") == "/x.log"
     with pytest.raises(ConfigError, match="folder that is gone"):
-        values.path("x.log")
+        filed.path("x.log")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_machine_host(monkeypatch: pytest.MonkeyPatch, raw: str, name: str) -> N
     ],
 )
 def test_what_nobody_sees_in_a_file_does_not_count(data: bytes, plain: bytes, said: bool) -> None:
-    left, notes = values.visible(data, "/etc/aero/code")
+    left, notes = filed.visible(data, "/etc/aero/code")
     assert (left, bool(notes)) == (plain, said)
     assert all("/etc/aero/code" in note for note in notes)
 
@@ -248,7 +248,7 @@ def test_the_log_hears_of_invisible_bytes_and_not_of_the_code(tmp_path: Path) ->
     file = tmp_path / "code"
     file.write_bytes(b"\xef\xbb\xbfgeheim\r\n")
     file.chmod(0o600)
-    code = values.auth_code(f"@{file}")
+    code = filed.auth_code(f"@{file}")
     assert code.text == "geheim"
     assert str(file) in code.notes[0]
     assert "geheim" not in code.notes[0]

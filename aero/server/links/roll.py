@@ -13,8 +13,8 @@ from typing import NamedTuple
 import gevent
 
 from aero import logs
+from aero.config.filed import auth_code
 from aero.config.roles import ServerConfig
-from aero.config.values import auth_code
 from aero.core.codes import Close
 from aero.core.spake2plus import Verifier
 from aero.errors import ConfigError, LinkClosed

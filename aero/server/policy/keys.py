@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Callable
 
 from aero.address import NAME_CHARS
-from aero.config import values
+from aero.config import units, values
 from aero.config.hints import instead
 from aero.domains import check_glob
 from aero.errors import ConfigError
@@ -100,7 +100,7 @@ def _number(lowest: int, highest: int) -> Callable[[Any], int]:
 
 
 def _rate(value: Any) -> int:
-    return values.size(1024, LARGEST)(_text(value))
+    return units.size(1024, LARGEST)(_text(value))
 
 
 def _quota(value: Any) -> tuple[Quota, ...]:
@@ -113,7 +113,7 @@ def _quota(value: Any) -> tuple[Quota, ...]:
             )
         if per in found:
             raise ConfigError(f"there are two quotas a {per}, write one")
-        found[per] = Quota(values.size(1024, LARGEST)(amount.strip()), per)
+        found[per] = Quota(units.size(1024, LARGEST)(amount.strip()), per)
     return tuple(found[per] for per in (DAY, MONTH) if per in found)
 
 

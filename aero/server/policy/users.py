@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aero.config import values
+from aero.config import filed, values
 from aero.config.hints import instead
 from aero.config.hints import shown as quoted
 from aero.errors import ConfigError, SourceError
@@ -135,7 +135,7 @@ class _Reader:
                 raise ConfigError(
                     "reading the users needs Python 3.11 or newer, or the package tomli"
                 ) from None
-        plain, _ = values.visible(data, "the users' file")
+        plain, _ = filed.visible(data, "the users' file")
         try:
             text = plain.decode()
         except UnicodeDecodeError as error:
