@@ -75,6 +75,7 @@ _LOOK_S = 0.1  # how often a server that is to stop looks whether its last strea
 # What is imported when it is needed. A user that the server becomes may not be able to read the program by then: in
 # root's home, for example.
 _LOADED_LATE = ("encodings.idna", "fcntl", "ipaddress", "json", "termios")
+_FOR_HOOKS = ("aero.server.registry.asking", "gevent.ssl", "http.client", "urllib.parse")
 
 
 class Server:
@@ -415,6 +416,7 @@ def _become(user: str, config: ServerConfig) -> None:
         "aero.server.httpmux.server": config.mux or config.mux_tls,
         "aero.server.api.app": config.api,
         "aero.server.registry.doors.sockets": config.listen_unix,
+        **dict.fromkeys(_FOR_HOOKS, config.hooks or config.hook_asks),
     }
     for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where)):
         import_module(name)
