@@ -141,9 +141,8 @@ class Flight:
         """Everything up to ``position`` has left, of which all below ``acked`` is acknowledged."""
         if self._dry:
             self._dry = False
-            if (
-                now - self._heard_at > LEAST_SLACK_S
-            ):  # the sender had nothing more: the time until now is nobody's
+            # The sender had nothing more: the time until now is nobody's.
+            if now - self._heard_at > LEAST_SLACK_S:
                 self._from_at, self._round_trips, self.held_back = 0.0, 0, False
         if not self._probe:
             self._probe, self._probe_at = position, now
@@ -283,9 +282,8 @@ ACK_DELAY_S = 0.1
 # A frame of this size is bulk: its sender measures the path by what is acknowledged. No bulk stream sends less at once
 # (LEAST_STEP_BYTES), while many small messages, which need no acknowledgement soon, share large records.
 BULK_BYTES = LEAST_STEP_BYTES
-BULK_ACK_S = (
-    0.001  # between two acknowledgements of bulk: within the slack, and a thousand a second cost little
-)
+# Between two acknowledgements of bulk: within the slack, and a thousand a second cost little.
+BULK_ACK_S = 0.001
 BULK_DELAY_S = 0.002  # the last bytes of a transfer, or of what its bound allowed
 
 

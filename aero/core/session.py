@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 OPEN_CREDIT_BYTES = 64 * 1024  # what the opener may send before the acceptor has said anything (PROTOCOL.md)
 MAX_WINDOW_BYTES = 16 * 1024 * 1024  # 1 Gbit/s at 130 ms
-LARGE_WINDOW_BYTES = (
-    64 * 1024 * 1024
-)  # where both ends have agreed on it (features.LARGE_WINDOWS): 1 Gbit/s at 0.5 s
+# Where both ends have agreed on it (features.LARGE_WINDOWS): 1 Gbit/s at 0.5 s.
+LARGE_WINDOW_BYTES = 64 * 1024 * 1024
 SERVER_FIRST_ID, WORKER_FIRST_ID = 1, 2
 # Ids go round after 2^31 streams (a week at 3,000 a second). No frame can be mistaken for one of the id's former
 # stream: it would have crossed 2^31 OPENs on its way, and a session keeps a few million frames at the most.
