@@ -43,7 +43,7 @@ def measure(kind: str, count: int, proto: str) -> dict[str, Any]:
     """``kind``: "one" target with all ports, or as "many" targets."""
     import gevent
 
-    from aero.core.messages import Answer, Wanted
+    from aero.core.control import Answer, Wanted
     from aero.limits import Limits
     from aero.net.announced import Announcers
     from aero.net.loop import event_loop

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from aero import __version__  # noqa: E402
 from aero.core.aead.choose import choose  # noqa: E402
-from aero.core.messages import JoinNew  # noqa: E402
+from aero.core.joining import JoinNew  # noqa: E402
 from aero.core.spake2plus import Password, Verifier  # noqa: E402
 from aero.core.stretch import stretch  # noqa: E402
 from aero.net.handshake import greet_server  # noqa: E402

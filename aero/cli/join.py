@@ -21,7 +21,7 @@ from aero.config.option import Options, Raw
 from aero.config.roles import ClientConfig, JoinConfig
 from aero.config.table import WayOptions
 from aero.core.handshake import INVITED
-from aero.core.messages import Welcome
+from aero.core.joining import Welcome
 from aero.core.spake2plus import Verifier
 from aero.core.stretch import MARK, stretch
 from aero.endpoint import Endpoints

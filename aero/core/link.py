@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aero.core import features, frames, messages, record
+from aero.core import features, frames, record
 from aero.core.blocks import BLOCK_BYTES
 from aero.core.budget import Budget
 from aero.core.codes import Close
 from aero.core.doubt import LOOK_S, Doubt
 from aero.core.flight import UNBOUNDED, Acks, Flight
-from aero.core.messages import Join, Joined
+from aero.core.joining import (
+    JOINING,
+    NEW,
+    OUR_JOIN,
+    OUR_JOINED,
+    THEIR_JOIN,
+    THEIR_JOINED,
+    Join,
+    Joined,
+    parse_join,
+    parse_joined,
+)
 from aero.core.record import HEADER_BYTES, SESSION, RecordReader, RecordWriter, record_bytes
 from aero.core.session import MIN_ROUND_TRIP_S, Session
 from aero.errors import LinkClosed, RemoteProtocolError
@@ -65,12 +76,12 @@ class LinkMachine:
         plain: memoryview,
         ping_s: float,
         now: float,
-        joining: str = messages.NEW,
+        joining: str = NEW,
         features: int = 0,
     ) -> None:
         """``plain``: MAX_PLAIN_BYTES of scratch that records are opened into; may be shared by all links.
 
-        ``joining``: messages.WE_ASKED where our JOIN has left with the handshake; ``features``: the bits of
+        ``joining``: WE_ASKED where our JOIN has left with the handshake; ``features``: the bits of
         features.py that both ends agreed on there.
         """
         self.handler = handler
@@ -153,11 +164,11 @@ class LinkMachine:
             elif kind == frames.PONG:
                 self._handle_pong(frames.unpack_u64(payload, kind), now)
             elif kind == frames.JOIN:
-                self._join_moves(messages.THEIR_JOIN)
-                self.handler.joining(messages.parse_join(payload))
+                self._join_moves(THEIR_JOIN)
+                self.handler.joining(parse_join(payload))
             elif kind == frames.JOINED:
-                self._join_moves(messages.THEIR_JOINED)
-                self.handler.joining(messages.parse_joined(payload))
+                self._join_moves(THEIR_JOINED)
+                self.handler.joining(parse_joined(payload))
             elif kind == frames.CLOSE:
                 self._deaf = True
                 self.handler.close_received(*frames.unpack_reason(payload, kind))
@@ -184,9 +195,9 @@ class LinkMachine:
         self._put(frames.PONG, frames.pack_u64(number))
 
     def _join_moves(self, said: str) -> None:
-        state = messages.JOINING.get((self._joining, said))
+        state = JOINING.get((self._joining, said))
         if state is None:
-            kind = "JOIN" if said == messages.THEIR_JOIN else "JOINED"
+            kind = "JOIN" if said == THEIR_JOIN else "JOINED"
             raise RemoteProtocolError(Close.STATE, f"{kind} may not come now")
         self._joining = state
 
@@ -227,12 +238,12 @@ class LinkMachine:
 
     def join(self, message: Join) -> None:
         """Worker: asks for a session; PROTOCOL.md, section "Joining"."""
-        self._joining = messages.JOINING[self._joining, messages.OUR_JOIN]
+        self._joining = JOINING[self._joining, OUR_JOIN]
         self._put(frames.JOIN, message.pack())
 
     def joined(self, message: Joined) -> None:
         """Server: answers a JOIN."""
-        self._joining = messages.JOINING[self._joining, messages.OUR_JOINED]
+        self._joining = JOINING[self._joining, OUR_JOINED]
         self._put(frames.JOINED, message.pack())
 
     def carry(self, session: Session) -> None:

@@ -12,13 +12,13 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 from weakref import WeakSet
 
-from aero.core import features, frames, messages
+from aero.core import features, frames
 from aero.core import stream as streams
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
+from aero.core.control import Control, parse_control
 from aero.core.flight import BULK_BYTES, UNBOUNDED, Flight
 from aero.core.memory import Memory
-from aero.core.messages import Control
 from aero.core.outbox import Outbox
 from aero.core.stream import Receiver, Stream
 from aero.errors import LocalProtocolError, RemoteProtocolError, StreamError
@@ -65,7 +65,7 @@ class SessionHandler(Protocol):
         """The peer opened a stream; owes ``session.accept`` or ``stream.abort``, now or later."""
 
     def control_received(self, message: Control) -> None:
-        """A control message came; those of other versions come as messages.Unknown."""
+        """A control message came; those of other versions come as control.Unknown."""
 
     def datagrams_came(self) -> Datagrams | None:
         """The first datagram or end of a flow came: its flows from here on; None where there can be none."""
@@ -452,7 +452,7 @@ class Session:
     def _handle_control(self, stream_id: int, payload: memoryview) -> None:
         if stream_id:
             raise RemoteProtocolError(Close.FRAME, f"CONTROL on stream {stream_id}")
-        self.handler.control_received(messages.parse_control(payload))
+        self.handler.control_received(parse_control(payload))
 
     def _handle_open(self, stream_id: int, payload: memoryview) -> None:
         window, target_id, visitor = frames.unpack_open(payload)

@@ -10,11 +10,12 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from aero import logs
-from aero.core import messages, record
+from aero.core import record
 from aero.core.blocks import BLOCK_BYTES, pages
 from aero.core.codes import Close
 from aero.core.doubt import DOUBTED
 from aero.core.flight import BULK_ACK_S, BULK_DELAY_S
+from aero.core.joining import NEW
 from aero.core.link import LinkHandler, LinkMachine
 from aero.core.pacing import Pacing
 from aero.core.record import RecordReader, RecordWriter
@@ -82,11 +83,11 @@ class Link:
         reader: RecordReader,
         ping_s: float,
         early: bytes = b"",
-        joining: str = messages.NEW,
+        joining: str = NEW,
         features: int = 0,
     ) -> None:
         """``transport``: its handshake is done; ``early``: what came behind the handshake;
-        ``joining``: messages.WE_ASKED where our JOIN has left with it; ``features``: what both ends agreed on there.
+        ``joining``: joining.WE_ASKED where our JOIN has left with it; ``features``: what both ends agreed on there.
         """
         self.owner = owner
         self.ended = False

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aero.address import UDP, Address, Target, socket_path
-from aero.core.messages import Added, Decline
+from aero.core.control import Added, Decline
 from aero.errors import ConfigError
 from aero.limits import Limits
 

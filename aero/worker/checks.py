@@ -16,7 +16,7 @@ import gevent.socket
 from gevent.event import AsyncResult
 
 from aero.address import Target
-from aero.core.messages import MAX_WHY_CHARS, Look, Seen
+from aero.core.control import MAX_WHY_CHARS, Look, Seen
 from aero.net.faults import report
 from aero.net.loop import Loop, Watcher, stopped
 from aero.worker.reach import Approach, Way

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Callable
 
-from aero.core import messages
+from aero.core.joining import WE_ASKED
 from aero.endpoint import TLS
 from aero.errors import AeroError, LinkClosed, NetworkError, PassageError, RemoteProtocolError
 from aero.net.connect import connect
@@ -51,7 +51,7 @@ def open_link(
             keys.reader,
             ground.config.ping(way.endpoint.by_websocket),
             keys.early,
-            messages.WE_ASKED,
+            WE_ASKED,
             keys.features,
         )
     except BaseException as failure:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aero.address import Target
 from aero.config.targets import OPTIONS
-from aero.core.messages import Option, Options
+from aero.core.control import Option, Options
 
 
 class Shortfall(NamedTuple):

@@ -10,7 +10,7 @@ from gevent.event import AsyncResult
 from aero import __version__
 from aero.config.roles import ClientConfig
 from aero.core.codes import Close
-from aero.core.messages import Join, Joined, JoinInvited, Welcome
+from aero.core.joining import Join, Joined, JoinInvited, Welcome
 from aero.errors import AeroError, NetworkError, ProtocolError, Rejected, RemoteProtocolError, SecurityError
 from aero.net.link import Link
 from aero.worker.dialling import open_link

@@ -19,8 +19,9 @@ from gevent.event import AsyncResult, Event
 from aero import __version__, logs
 from aero.core import features
 from aero.core.codes import RESUMABLE, Close
+from aero.core.control import Control
 from aero.core.doubt import DOUBTED
-from aero.core.messages import Control, Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
+from aero.core.joining import Join, JoinBeside, Joined, JoinedAgain, JoinedNew, JoinNew
 from aero.errors import (
     AeroError,
     LinkClosed,

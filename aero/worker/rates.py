@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from time import monotonic
 
 from aero.core.buckets import Bucket, Rates
-from aero.core.messages import RateLimits
+from aero.core.control import RateLimits
 from aero.net.loop import Loop
 from aero.net.throttle import Throttle
 

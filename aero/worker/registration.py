@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Protocol
 
 from aero import logs
 from aero.address import TCP, UDP, Target
-from aero.core.messages import (
+from aero.core.control import (
     DENIED,
     TAKEN,
     Added,

@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aero import __version__, logs
 from aero.core.codes import CLOSE_NAMES, Reset
-from aero.core.messages import (
-    AddedTargets,
-    Answer,
-    Control,
-    JoinedAgain,
-    JoinedNew,
-    JoinTakeOver,
-    RateLimits,
-    Registered,
-)
+from aero.core.control import AddedTargets, Answer, Control, RateLimits, Registered
+from aero.core.joining import JoinedAgain, JoinedNew, JoinTakeOver
 from aero.core.session import WORKER_FIRST_ID, Session
 from aero.core.stream import Stream
 from aero.limits import Limits

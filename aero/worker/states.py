@@ -7,7 +7,7 @@ r"""The states of a lane. The table is the whole law; an event that is missing f
     UP               -         -         -         RESTING
 
 ``keyed``: both sides have proved themselves, and our JOIN has left; ``joined``: the server answered it. What the server
-may say at which time is core/messages.py's.
+may say at which time is core/joining.py's.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aero import logs
 from aero.address import UDP, Target
 from aero.core.codes import Reset
-from aero.core.messages import RateLimits
+from aero.core.control import RateLimits
 from aero.core.stream import Stream
 from aero.limits import Limits
 from aero.net.faults import report

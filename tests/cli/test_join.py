@@ -10,7 +10,7 @@ import pytest
 from aero.cli import join
 from aero.config.option import Options
 from aero.config.roles import ClientConfig, InviteConfig, InvitesConfig
-from aero.core.messages import Welcome
+from aero.core.joining import Welcome
 from aero.errors import ConfigError, HostError
 
 

@@ -12,7 +12,7 @@ from typing import Callable
 
 import pytest
 
-from aero.core import frames, messages, record
+from aero.core import control, frames, joining, record
 from aero.core import session as sessions
 from aero.core import stream as streams
 from aero.core.aead.backend import Backend
@@ -158,7 +158,7 @@ class End:
         self.holds_streams = False  # what is opened towards us waits for accept()
         self.opened: list[Stream] = []  # by the other end, not yet accepted
         self.targets: list[tuple[int, str]] = []
-        self.controls: list[messages.Control] = []
+        self.controls: list[control.Control] = []
         self.goaways: list[tuple[int, str]] = []
         self.pongs: list[tuple[int, float]] = []
         self.closes: list[tuple[int, str]] = []
@@ -196,7 +196,7 @@ class End:
         if not self.holds_streams:
             self.accept(stream)
 
-    def control_received(self, message: messages.Control) -> None:
+    def control_received(self, message: control.Control) -> None:
         self.controls.append(message)
 
     def datagrams_came(self) -> None:
@@ -205,10 +205,10 @@ class End:
     def goaway_received(self, code: int, text: str) -> None:
         self.goaways.append((code, text))
 
-    def joining(self, message: messages.Join | messages.Joined) -> None:
-        assert isinstance(message, (messages.JoinTakeOver, messages.JoinedAgain))
-        if isinstance(message, messages.JoinTakeOver):
-            self.machine.joined(messages.JoinedAgain("", "s", self.session.received))
+    def joining(self, message: joining.Join | joining.Joined) -> None:
+        assert isinstance(message, (joining.JoinTakeOver, joining.JoinedAgain))
+        if isinstance(message, joining.JoinTakeOver):
+            self.machine.joined(joining.JoinedAgain("", "s", self.session.received))
         self._carry(message.received)
 
     def _carry(self, received: int) -> None:
@@ -325,7 +325,7 @@ class Joined:
             end.out = Wire()
             end.unread = b""
         received = self.worker.session.received
-        self.worker.machine.join(messages.JoinTakeOver("", self.ping_s, "s", "x", self.links, received))
+        self.worker.machine.join(joining.JoinTakeOver("", self.ping_s, "s", "x", self.links, received))
 
     def cut(self) -> None:
         """The link is gone with all that was on its way."""

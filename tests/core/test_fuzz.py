@@ -11,7 +11,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core import frames, messages, record
+from aero.core import control, frames, joining, record
 from aero.core import stream as streams
 from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.handshake import HEADER_BYTES, MAX_BODY_BYTES, ServerHandshake, WorkerHandshake
@@ -121,11 +121,11 @@ class Target:
         else:
             self.held.append(stream)
 
-    def control_received(self, message: messages.Control) -> None:
-        if message == messages.Unknown("end"):
+    def control_received(self, message: control.Control) -> None:
+        if message == control.Unknown("end"):
             self.session.end(6, "kicked")
         else:
-            self.session.control(messages.Unknown("x" * 100))
+            self.session.control(control.Unknown("x" * 100))
 
     def datagrams_came(self) -> None:
         """No flows here."""
@@ -133,9 +133,9 @@ class Target:
     def goaway_received(self, code: int, text: str) -> None:
         self.session.goaway(code, text)
 
-    def joining(self, message: messages.Join | messages.Joined) -> None:
-        assert isinstance(message, (messages.JoinedNew, messages.JoinedAgain)) and self.link is not None
-        self.session.take_over(message.received if isinstance(message, messages.JoinedAgain) else 0)
+    def joining(self, message: joining.Join | joining.Joined) -> None:
+        assert isinstance(message, (joining.JoinedNew, joining.JoinedAgain)) and self.link is not None
+        self.session.take_over(message.received if isinstance(message, joining.JoinedAgain) else 0)
         self.link.carry(self.session)
 
     def pong_received(self, number: int, round_trip_s: float) -> None:
@@ -279,7 +279,7 @@ class LinkTarget(Target):
     def __init__(self) -> None:
         super().__init__()
         writer, reader = RecordWriter(PLAIN, bytes(32)), RecordReader(PLAIN, bytes(32))
-        self.link = LinkMachine(self, writer, reader, SCRATCH, 10.0, self.now, messages.WE_ASKED)
+        self.link = LinkMachine(self, writer, reader, SCRATCH, 10.0, self.now, joining.WE_ASKED)
         self.out = memoryview(bytearray(MAX_RECORD_BYTES))
         self.unread = b""
 
@@ -312,7 +312,7 @@ class LinkTarget(Target):
         elif what == "pings":
             return sealed(LINK, frames.pack(frames.PING, 0, bytes(8)) * (size % 3000))
         elif what == "joined":
-            message = messages.JoinedAgain("", "s", number).pack()
+            message = joining.JoinedAgain("", "s", number).pack()
             return sealed(LINK, frames.pack(frames.JOINED, 0, message)) if number > 11 else b""
         elif what == "ack":
             outbox = self.session.outbox
@@ -354,7 +354,7 @@ def test_records_from_a_peer_that_mostly_keeps_the_rules(
     target = LinkTarget()
     try:
         target.arrive(
-            sealed(LINK, frames.pack(frames.JOINED, 0, messages.JoinedAgain("", "s", 0).pack())), step
+            sealed(LINK, frames.pack(frames.JOINED, 0, joining.JoinedAgain("", "s", 0).pack())), step
         )
         for what, number, size in story:
             if what in LINK_WHATS:

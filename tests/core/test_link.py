@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aero.core import frames, messages, record
+from aero.core import control, frames, joining, record
 from aero.core.blocks import BLOCK_BYTES
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
@@ -134,13 +134,13 @@ def test_a_joined_that_cannot_be_read(joined: Joined, payload: bytes) -> None:
 @pytest.mark.parametrize("kind", [frames.JOIN, frames.JOINED])
 def test_joining_twice(joined: Joined, kind: int) -> None:
     with refused(Close.STATE, f"{frames.NAMES[kind]} may not come now"):
-        say(joined, kind, messages.JoinedAgain("", "s", 0).pack())
+        say(joined, kind, joining.JoinedAgain("", "s", 0).pack())
 
 
 def test_a_server_that_asks_to_join(joined: Joined) -> None:
     before_the_session(joined)
     with refused(Close.STATE, "JOIN may not come now"):
-        say(joined, frames.JOIN, messages.JoinNew("", 60, "i", "t", "h").pack())
+        say(joined, frames.JOIN, joining.JoinNew("", 60, "i", "t", "h").pack())
 
 
 def test_frames_that_do_not_fill_their_link_record(joined: Joined) -> None:
@@ -163,7 +163,7 @@ def test_an_acknowledgement_before_the_session(joined: Joined) -> None:
 def test_a_takeover_at_a_position_that_is_not_kept(joined: Joined) -> None:
     before_the_session(joined)
     with refused(Close.SEQUENCE, "cannot go on at 99"):
-        say(joined, frames.JOINED, messages.JoinedAgain("", "s", 99).pack())
+        say(joined, frames.JOINED, joining.JoinedAgain("", "s", 99).pack())
 
 
 # Acknowledgement
@@ -232,13 +232,13 @@ def test_an_acknowledgement_beyond_what_was_sent(joined: Joined, beyond: int) ->
 
 def test_an_acknowledgement_of_what_is_written_but_not_sent(joined: Joined) -> None:
     joined.settle()
-    joined.worker.session.control(messages.Unknown("wait"))
+    joined.worker.session.control(control.Unknown("wait"))
     with refused(Close.SEQUENCE):
         say(joined, frames.ACK, frames.pack_u64(joined.worker.session.outbox.written))
 
 
 def test_an_acknowledgement_that_goes_backwards(joined: Joined) -> None:
-    joined.worker.session.control(messages.Unknown("something"))
+    joined.worker.session.control(control.Unknown("something"))
     joined.settle()
     with refused(Close.SEQUENCE):
         say(joined, frames.ACK, frames.pack_u64(joined.worker.session.outbox.acked - 1))
@@ -253,7 +253,7 @@ def test_a_session_that_will_not_be_resumed_keeps_and_acknowledges_nothing(joine
     joined.run()
     assert far.got == bulk(3 << 20)
     assert joined.server.session.outbox.kept_bytes == 0
-    joined.server.session.control(messages.Unknown("last"))
+    joined.server.session.control(control.Unknown("last"))
     joined.run()
     assert not joined.worker.machine.acks.at
     for end in joined.ends:
@@ -293,7 +293,7 @@ def test_a_round_trip_measured_before_the_session_counts_for_it(joined: Joined) 
     end.machine.ping(joined.now)
     joined.now += 0.25
     say(joined, frames.PONG, frames.pack_u64(1))
-    say(joined, frames.JOINED, messages.JoinedAgain("", "s", 0).pack())
+    say(joined, frames.JOINED, joining.JoinedAgain("", "s", 0).pack())
     assert end.session.round_trip_s == pytest.approx(0.25)
 
 
@@ -459,7 +459,7 @@ def test_a_closing_link_hears_nothing_any_more(joined: Joined) -> None:
     joined.run()
     joined.server.machine.close(Close.DONE, "bye")
     joined.worker.sinks[1].push(b"crosses the close")
-    joined.worker.session.control(messages.Unknown("cross"))
+    joined.worker.session.control(control.Unknown("cross"))
     data = b"".join(joined.worker.records())
     assert joined.server.machine.receive(memoryview(data), 0, len(data), joined.now) == len(data)
     assert bytes(near.got) == b""
@@ -472,7 +472,7 @@ def test_there_is_always_room_for_the_reason(joined: Joined) -> None:
     with refused(Close.OVERLOAD):
         for _ in range(100):
             joined.worker.arrive(joined.server.seal(LINK, pings))
-    joined.worker.session.control(messages.Unknown("not to be sent"))
+    joined.worker.session.control(control.Unknown("not to be sent"))
     joined.worker.machine.close(Close.OVERLOAD, "flood")
     out = list(joined.worker.records())
     assert len(out) == 1
@@ -501,16 +501,16 @@ def test_a_session_that_ends_while_a_record_is_read(joined: Joined) -> None:
     near, _ = joined.pair()
     end = joined.worker
 
-    def ended(message: messages.Control) -> None:
+    def ended(message: control.Control) -> None:
         end.machine.close(Close.KICKED, "enough")
         end.session.end(Reset.LOST, "kicked")
 
     end.control_received = ended
-    joined.server.session.control(messages.Unknown("misbehave"))
+    joined.server.session.control(control.Unknown("misbehave"))
     near.push(b"more")
     joined.server.open()
     data = b"".join(joined.server.records())
-    joined.server.session.control(messages.Unknown("misbehave again"))
+    joined.server.session.control(control.Unknown("misbehave again"))
     data += b"".join(joined.server.records())
     end.arrive(data)
     assert joined.pool.taken_bytes == joined.server.session.outbox.kept_bytes

@@ -14,13 +14,14 @@ import pytest
 from aero.config import values
 from aero.core import (
     codes,
+    control,
     datagrams,
     features,
     flight,
     frames,
     handshake,
+    joining,
     link,
-    messages,
     packing,
     record,
     session,
@@ -59,8 +60,8 @@ def message(name: str) -> memoryview:
     return memoryview(BLOCKS[f"json {name}"].encode())
 
 
-JOIN = messages.parse_join(message("join"))
-JOINED = messages.parse_joined(message("joined"))
+JOIN = joining.parse_join(message("join"))
+JOINED = joining.parse_joined(message("joined"))
 
 W0, W1 = stretch.stretch(CODE, "")
 PASSWORD, VERIFIER = spake2plus.Password(W0, W1), spake2plus.Verifier.of(W0, W1)
@@ -146,7 +147,7 @@ class Side:
         out = memoryview(bytearray(1000))
         return bytes(out[: self.link.next_record(out)])
 
-    def joining(self, received: messages.Join | messages.Joined) -> None:
+    def joining(self, received: joining.Join | joining.Joined) -> None:
         if received == JOIN:
             self.link.joined(JOINED)
         else:
@@ -171,7 +172,7 @@ class Side:
     def flow_ended(self, code: int, text: str) -> None:
         raise AssertionError("no FLOW_END is on the page")
 
-    def control_received(self, received: messages.Control) -> None:
+    def control_received(self, received: control.Control) -> None:
         raise AssertionError("no control message is on the page")
 
     def datagrams_came(self) -> None:
@@ -347,23 +348,23 @@ def test_every_section_that_the_code_cites_is_there() -> None:
 
 def test_messages_are_the_examples() -> None:
     parsers: dict[str, tuple[int, Any]] = {
-        "join-invited": (frames.JOIN, messages.parse_join),
-        "welcome": (frames.JOINED, messages.parse_joined),
-        "add": (frames.CONTROL, messages.parse_control),
-        "declined": (frames.CONTROL, messages.parse_control),
-        "register": (frames.CONTROL, messages.parse_control),
-        "registered": (frames.CONTROL, messages.parse_control),
-        "health": (frames.CONTROL, messages.parse_control),
+        "join-invited": (frames.JOIN, joining.parse_join),
+        "welcome": (frames.JOINED, joining.parse_joined),
+        "add": (frames.CONTROL, control.parse_control),
+        "declined": (frames.CONTROL, control.parse_control),
+        "register": (frames.CONTROL, control.parse_control),
+        "registered": (frames.CONTROL, control.parse_control),
+        "health": (frames.CONTROL, control.parse_control),
     }
     for name, (kind, parse) in parsers.items():
         said = parse(message(name))
-        assert not isinstance(said, messages.Unknown)
+        assert not isinstance(said, control.Unknown)
         assert frames.pack(kind, 0, said.pack()) == example(f"{name}-plain"), name
-    assert spake2plus.Verifier.read(messages.parse_join(message("join-invited")).verifier)  # type: ignore[union-attr]
+    assert spake2plus.Verifier.read(joining.parse_join(message("join-invited")).verifier)  # type: ignore[union-attr]
 
 
 def test_the_options_of_the_example_are_read_by_a_server() -> None:
-    said = messages.parse_control(message("register"))
-    assert isinstance(said, messages.Register)
+    said = control.parse_control(message("register"))
+    assert isinstance(said, control.Register)
     for each in said.targets:
-        assert isinstance(each, messages.Wanted) and terms.read(each.options, each.proto) == each.options
+        assert isinstance(each, control.Wanted) and terms.read(each.options, each.proto) == each.options

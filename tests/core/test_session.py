@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from aero.core import features, frames, messages
+from aero.core import control, features, frames
 from aero.core.blocks import BLOCK_BYTES, BlockPool
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
@@ -494,14 +494,14 @@ def test_a_receiver_that_takes_others_along_while_the_stuck_are_reset() -> None:
 
 def test_control_messages_arrive_in_order(joined: Joined) -> None:
     for number in range(3):
-        joined.server.session.control(messages.Unknown(f"number {number}"))
+        joined.server.session.control(control.Unknown(f"number {number}"))
     joined.run()
-    assert joined.worker.controls == [messages.Unknown(f"number {number}") for number in range(3)]
+    assert joined.worker.controls == [control.Unknown(f"number {number}") for number in range(3)]
 
 
 def test_a_control_message_of_65_kib_is_our_bug_and_never_leaves(joined: Joined) -> None:
     with pytest.raises(LocalProtocolError, match="a control message of"):
-        joined.server.session.control(messages.Unknown("x" * 65_536))
+        joined.server.session.control(control.Unknown("x" * 65_536))
     assert joined.server.said() == []
 
 
@@ -804,7 +804,7 @@ def test_who_keeps_little_may_do_so_while_memory_is_scarce() -> None:
     others = [pool.take(BLOCK_BYTES) for _ in range(64)]
     joined = Joined(pool=pool)
     joined.worker.out.stalled = True
-    joined.server.session.control(messages.Unknown("wait"))
+    joined.server.session.control(control.Unknown("wait"))
     joined.run()
     assert pool.exhausted and len(others) == 64
     stall(joined, 3 * STALLED_S)
@@ -896,11 +896,11 @@ def test_a_receiver_that_writes_once_more_while_the_session_ends(joined: Joined)
 def test_a_session_that_has_ended_says_nothing_into_memory_that_others_use_by_now(joined: Joined) -> None:
     """An end inside a record: what still stands in it must not be answered."""
     session = joined.worker.session
-    session.control(messages.Unknown("early"))
+    session.control(control.Unknown("early"))
     head = session.outbox._head
     joined.worker.control_received = lambda message: session.end(Reset.LOST, "kicked")
     joined.worker.feed(frames.pack(frames.CONTROL, 0, b"{}"), open_frame(1), open_frame(3))
-    session.control(messages.Unknown("late"))
+    session.control(control.Unknown("late"))
     session.goaway(Close.DONE, "late")
     assert session.next_piece() is None
     session.acknowledged(0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aero.core import blocks, messages, record
+from aero.core import blocks, control, record
 from aero.core import stream as streams
 from aero.core.blocks import BlockPool
 from aero.core.codes import Close, Reset
@@ -29,7 +29,7 @@ def story(joined: Joined) -> Iterator[None]:
     for end in joined.ends:
         end.session.burst_bytes = 32 * 1024  # many records rather than few
     download = server.open(first=b"GET / HTTP/1.1\r\n\r\n")
-    server.session.control(messages.Unknown("first"))
+    server.session.control(control.Unknown("first"))
     yield
     answer = worker.accept(worker.opened[0])
     answer.push(bulk(150_000, 1))
@@ -42,7 +42,7 @@ def story(joined: Joined) -> Iterator[None]:
     yield
     upload.push(bulk(120_000, 3))
     download.finish()
-    worker.session.control(messages.Unknown("second"))
+    worker.session.control(control.Unknown("second"))
     yield
     answer.finish()
     taken.push(b"200 OK")
@@ -68,7 +68,7 @@ def story(joined: Joined) -> Iterator[None]:
     assert refused_one.events[-1] == f"reset {Reset.REFUSED}"
     assert (waiting.got, waiting.events) == (b"wait", [f"reset {Reset.CANCELLED}"])
     assert cancelled.got in (b"", b"nearly")
-    assert [*worker.controls, *server.controls] == [messages.Unknown("first"), messages.Unknown("second")]
+    assert [*worker.controls, *server.controls] == [control.Unknown("first"), control.Unknown("second")]
     assert worker.goaways == [(Close.RESTART, "soon")]
     for end in joined.ends:
         assert not end.session.streams
@@ -146,7 +146,7 @@ def test_cut_again_and_again() -> None:
 def test_an_idle_session_is_taken_over_for_nothing() -> None:
     joined = Joined()
     joined.pair(first=b"hello")
-    joined.worker.session.control(messages.Unknown("something"))
+    joined.worker.session.control(control.Unknown("something"))
     joined.settle()
     for _ in range(3):
         joined.resume()

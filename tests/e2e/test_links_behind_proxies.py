@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from aero.core.aead.choose import choose
-from aero.core.messages import JoinNew
+from aero.core.joining import JoinNew
 from aero.core.spake2plus import Password
 from aero.core.stretch import stretch
 from aero.errors import AeroError

@@ -6,7 +6,7 @@ from typing import Any
 
 from aero import htpasswd
 from aero.address import Address
-from aero.core import datagrams, features, frames, handshake, messages, record, spake2plus, zstd
+from aero.core import control, datagrams, features, frames, handshake, joining, record, spake2plus, zstd
 from aero.core.codes import Close
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, Flows
@@ -44,10 +44,10 @@ class Anybody:
     def _receiver(self, stream: Stream) -> Any:
         return Taker(stream)
 
-    def control_received(self, message: messages.Control) -> None: ...
+    def control_received(self, message: control.Control) -> None: ...
     def goaway_received(self, code: int, text: str) -> None: ...
     def datagrams_came(self) -> None: ...
-    def joining(self, message: messages.Join | messages.Joined) -> None: ...
+    def joining(self, message: joining.Join | joining.Joined) -> None: ...
     def pong_received(self, number: int, round_trip_s: float) -> None: ...
     def close_received(self, code: int, text: str) -> None: ...
 
@@ -204,16 +204,16 @@ def fuzz_permission(data: bytes) -> None:
 
 def fuzz_messages(data: bytes) -> None:
     """JSON as a payload: what is taken packs to what means the same, and can be shown to people."""
-    parse = (messages.parse_join, messages.parse_joined, messages.parse_control)[data[0] % 3 if data else 0]
+    parse = (joining.parse_join, joining.parse_joined, control.parse_control)[data[0] % 3 if data else 0]
     try:
         message: Any = parse(memoryview(data[1:]))
     except RemoteProtocolError as error:
         str(error).encode("utf-8")
         return
     repr(message).encode("utf-8")
-    if isinstance(message, messages.Register):
-        message = messages.Register(
-            tuple(each for each in message.targets if isinstance(each, messages.Wanted))
+    if isinstance(message, control.Register):
+        message = control.Register(
+            tuple(each for each in message.targets if isinstance(each, control.Wanted))
         )
     assert parse(memoryview(message.pack())) == message
 
@@ -321,23 +321,23 @@ def _server_hello() -> bytes:
 
 
 _TARGETS = (
-    messages.Wanted(1, "web", "h:80", 80, 81, options={"visitors": ["a"]}),
-    messages.Wanted(2, "b", "[::1]:1"),
-    messages.Wanted(3, "c", "unix:/c"),
-    messages.Wanted(4, "d", "h:5-9", row=5),
+    control.Wanted(1, "web", "h:80", 80, 81, options={"visitors": ["a"]}),
+    control.Wanted(2, "b", "[::1]:1"),
+    control.Wanted(3, "c", "unix:/c"),
+    control.Wanted(4, "d", "h:5-9", row=5),
 )
 _ANSWERS = (
-    messages.Answer(1, "web", 80, ("[::]:80",), {"a": 1}),
-    messages.Answer(2, "b", error="taken", text="no"),
+    control.Answer(1, "web", 80, ("[::]:80",), {"a": 1}),
+    control.Answer(2, "b", error="taken", text="no"),
 )
 _CONTROLS = [
-    messages.Register(_TARGETS),
-    messages.Registered(_ANSWERS),
-    messages.Unregister((1, 2)),
-    messages.Seen((messages.Look(1, "no"), messages.Look(2))),
-    messages.AddedTargets((messages.Added("db", "h:5432"), messages.Added("dns", "unix:/c", "udp", 53))),
-    messages.Declined((messages.Decline("db", "tcp", "no"),)),
-    messages.Unknown("x"),
+    control.Register(_TARGETS),
+    control.Registered(_ANSWERS),
+    control.Unregister((1, 2)),
+    control.Seen((control.Look(1, "no"), control.Look(2))),
+    control.AddedTargets((control.Added("db", "h:5432"), control.Added("dns", "unix:/c", "udp", 53))),
+    control.Declined((control.Decline("db", "tcp", "no"),)),
+    control.Unknown("x"),
 ]
 _PACKED = [
     _packed(codec, data)
@@ -365,22 +365,22 @@ _DATAGRAMS = [
     frames.pack(datagrams.KNOWN, 1),
 ]
 _JOINS = [
-    messages.JoinNew("1", 60, "i", "t", "h"),
-    messages.JoinBeside("1", 60, "s", "x"),
-    messages.JoinTakeOver("1", 60, "s", "x", 2, 7),
-    messages.JoinInvited("1", "h", "abcd", "spake2plus$A"),
+    joining.JoinNew("1", 60, "i", "t", "h"),
+    joining.JoinBeside("1", 60, "s", "x"),
+    joining.JoinTakeOver("1", 60, "s", "x", 2, 7),
+    joining.JoinInvited("1", "h", "abcd", "spake2plus$A"),
 ]
 _JOINEDS = [
-    messages.JoinedNew("1", "c", "s", "x", 60),
-    messages.JoinedAgain("1", "s", 7),
-    messages.Welcome("1", "ci+abcd", "t", "h:1"),
+    joining.JoinedNew("1", "c", "s", "x", 60),
+    joining.JoinedAgain("1", "s", 7),
+    joining.Welcome("1", "ci+abcd", "t", "h:1"),
 ]
 _LINK_FRAMES = [
     frames.pack(frames.PING, 0, bytes(8)),
     frames.pack(frames.PONG, 0, b"\0" * 7 + b"\1"),
     frames.pack(frames.ACK, 0, b"\0" * 7 + b"\5"),
-    frames.pack(frames.JOIN, 0, messages.JoinNew("1", 60, "i", "t", "h").pack()),
-    frames.pack(frames.JOINED, 0, messages.JoinedNew("1", "c", "s", "x", 60).pack()),
+    frames.pack(frames.JOIN, 0, joining.JoinNew("1", 60, "i", "t", "h").pack()),
+    frames.pack(frames.JOINED, 0, joining.JoinedNew("1", "c", "s", "x", 60).pack()),
     frames.pack(frames.CLOSE, 0, frames.pack_reason(1, "bye")),
 ]
 _HANDSHAKE = [handshake.message(kind, bytes(size)) for kind, size in ((1, 71), (2, 69), (3, 32), (15, 1))]

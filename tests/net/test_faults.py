@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.core import frames, messages, record
+from aero.core import frames, joining, record
 from aero.core.aead.choose import choose
 from aero.core.codes import Close, Reset
 from aero.core.record import RecordReader, RecordWriter
@@ -26,7 +26,7 @@ from tests.faults.inside import until
 
 BACKEND = choose("")
 UP, DOWN = b"u" * 32, b"d" * 32
-JOIN = messages.JoinNew("", 60, "i", "t", "h")
+JOIN = joining.JoinNew("", 60, "i", "t", "h")
 
 
 class Owner:
@@ -37,7 +37,7 @@ class Owner:
         self.errors: list[AeroError] = []
         self.joined = 0
 
-    def joining(self, message: messages.Join | messages.Joined) -> None:
+    def joining(self, message: joining.Join | joining.Joined) -> None:
         self.joined += 1
         if self.where == "joining":
             raise KeyError("a slip of ours")

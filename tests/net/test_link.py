@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from aero.core import features, frames, messages, record
+from aero.core import control, features, frames, record
 from aero.core.aead.choose import choose
 from aero.core.datagrams import Drops
 from aero.core.flight import BULK_BYTES
@@ -173,7 +173,7 @@ def session(handler: Any = None) -> Session:
 
 
 def frame(number: int) -> bytes:
-    return frames.pack(frames.CONTROL, 0, messages.Unknown(f"{number}").pack())
+    return frames.pack(frames.CONTROL, 0, control.Unknown(f"{number}").pack())
 
 
 @pytest.mark.parametrize("told", [False, True])
@@ -183,14 +183,14 @@ def test_a_link_that_takes_a_session_over_sends_what_is_kept_and_hears_of_what_c
     """Whether the former link had been told of output or not: it is gone, and the new one looks for itself."""
     link, peer = joined
     kept = session()
-    kept.control(messages.Unknown("1"))
+    kept.control(control.Unknown("1"))
     assert kept.next_piece() is not None
     kept.dirty = told
     kept.take_over(0)
     link.carry(kept)
     until("what was kept", lambda: peer.read() == frame(1))
     until("the link to be idle", lambda: not kept.dirty)
-    kept.control(messages.Unknown("2"))
+    kept.control(control.Unknown("2"))
     until("what came later", lambda: peer.read() == frame(1) + frame(2))
 
 
@@ -202,7 +202,7 @@ def test_a_link_that_carries_a_session_with_nothing_to_say_hears_of_its_first_wo
     link.carry(silent)
     until("the link to be idle", lambda: not silent.dirty)
     gevent.sleep(0)
-    silent.control(messages.Unknown("1"))
+    silent.control(control.Unknown("1"))
     until("its word", lambda: peer.read() == frame(1))
 
 
@@ -385,7 +385,7 @@ def test_what_the_connection_holds_is_received_before_the_loop_waits(
     writer = RecordWriter(BACKEND, UP)
     peer.sock.send(said(writer, frame(1)) + said(writer, frame(2)))
     until("both", lambda: len(heard) == 2)
-    assert heard == [messages.Unknown("1"), messages.Unknown("2")]
+    assert heard == [control.Unknown("1"), control.Unknown("2")]
     assert not transport.pending
 
 
@@ -397,7 +397,7 @@ def test_a_send_that_has_to_receive_first_goes_on_when_something_came(
     link.carry(ours)
     until("the first ping", lambda: transport.events)
     transport.stuck_send = True
-    ours.control(messages.Unknown("1"))
+    ours.control(control.Unknown("1"))
     until("the try", lambda: transport.send_waits_for == READ)
     tries = len(transport.events)
     gevent.sleep(0.01)
@@ -415,4 +415,4 @@ def test_a_receive_that_has_to_send_first_goes_on_when_that_can_be(
     link.carry(session(SimpleNamespace(control_received=heard.append)))
     transport.stuck_receive = True
     peer.sock.send(said(RecordWriter(BACKEND, UP), frame(1)))
-    until("its word", lambda: heard == [messages.Unknown("1")])
+    until("its word", lambda: heard == [control.Unknown("1")])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from aero.core.control import Answer
 from aero.core.flows import Flow
+from aero.core.joining import JoinedNew
 from aero.core.memory import Memory
-from aero.core.messages import Answer, JoinedNew
 from aero.core.session import SessionLimits
 from aero.core.stream import Stream
 from aero.net.loop import event_loop

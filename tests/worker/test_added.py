@@ -6,7 +6,7 @@ import pytest
 
 from aero.address import UDP, Target
 from aero.allow import allow
-from aero.core.messages import Added
+from aero.core.control import Added
 from aero.limits import Limits
 from aero.worker.added import NO_ALLOW, judge
 

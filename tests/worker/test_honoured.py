@@ -7,7 +7,7 @@ import pytest
 from aero.address import Setting, Target
 from aero.config import targets, values
 from aero.config.targets import TargetOption
-from aero.core.messages import Options
+from aero.core.control import Options
 from aero.worker.honoured import asked, guarded, judge
 
 OPEN = Target("a", "h", 1, 0, "tcp", (Setting("bell", 3, "3"), Setting("names", ("x", "y"), "x+y")))

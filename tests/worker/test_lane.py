@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from aero.core.codes import Close
-from aero.core.messages import JoinedAgain, Unregister
+from aero.core.control import Unregister
+from aero.core.joining import JoinedAgain
 from aero.errors import LinkClosed, LocalProtocolError, RemoteProtocolError
 from aero.worker.lane import Lane
 from aero.worker.states import JOINING, RESTING

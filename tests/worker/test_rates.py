@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gevent
 
-from aero.core.messages import RateLimits
+from aero.core.control import RateLimits
 from aero.worker import rates
 from aero.worker.rates import SendingRates
 

@@ -12,10 +12,10 @@ import pytest
 from aero import address
 from aero.address import Setting, Target
 from aero.config.targets import OPTIONS, TargetOption
-from aero.core import frames, messages
+from aero.core import control, frames
 from aero.core.budget import Budget
 from aero.core.codes import Reset
-from aero.core.messages import OUT_OF_RANGE, TAKEN, Answer, Register, Unregister
+from aero.core.control import OUT_OF_RANGE, TAKEN, Answer, Register, Unregister
 from aero.limits import Limits
 from aero.worker import registration
 from aero.worker.registration import ASKED, LATER, MAPPED, REFUSED, STATE_NAMES, TRANSITIONS, Registration
@@ -380,10 +380,10 @@ def test_answers_that_nobody_asked_for_change_nothing() -> None:
 
 def test_all_targets_of_a_worker_fit_into_one_message() -> None:
     host = "h" * address.HOST_CHARS
-    names = [f"{number:x<{address.NAME_CHARS}}" for number in range(messages.MAX_TARGETS)]
+    names = [f"{number:x<{address.NAME_CHARS}}" for number in range(control.MAX_TARGETS)]
     world = World(*(Target(name, host, 65535, 65535) for name in names))
     (message,) = world.told
-    assert isinstance(message, Register) and len(message.targets) == messages.MAX_TARGETS
+    assert isinstance(message, Register) and len(message.targets) == control.MAX_TARGETS
     assert len(message.pack()) < 50 * 1024 < frames.MAX_JSON_BYTES
 
 

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from aero.core.messages import Answer, JoinedAgain, Registered, Unknown
+from aero.core.control import Answer, Registered, Unknown
+from aero.core.joining import JoinedAgain
 from aero.limits import Limits
 from aero.worker import session as sessions
 from tests.worker import scene

@@ -12,7 +12,7 @@ from gevent.event import AsyncResult
 
 from aero import logs
 from aero.address import TCP, UDP, Address, check_name, port_number, socket_path
-from aero.core.messages import DENIED, Added, Answer
+from aero.core.control import DENIED, Added, Answer
 from aero.errors import ConfigError, PortError, Problem
 from aero.limits import Limits
 from aero.server.api.times import rfc3339

@@ -17,7 +17,7 @@ from aero import __version__, logs
 from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
-from aero.core.messages import (
+from aero.core.joining import (
     Join,
     JoinBeside,
     Joined,

@@ -19,7 +19,7 @@ from aero.address import check_tag
 from aero.config import values
 from aero.core.codes import Close
 from aero.core.handshake import INVITED
-from aero.core.messages import JoinInvited, Welcome
+from aero.core.joining import JoinInvited, Welcome
 from aero.core.spake2plus import Verifier
 from aero.core.stretch import MARK
 from aero.errors import ConfigError, Rejected

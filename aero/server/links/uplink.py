@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Callable, Protocol
 
 from aero import logs
-from aero.core import features, messages
+from aero.core import control, features
 from aero.core.budget import Budget
 from aero.core.codes import Close, Reset
 from aero.core.datagrams import Drops
@@ -242,30 +242,30 @@ class Uplink:
         """Workers open no flows, and none was opened here."""
         return None
 
-    def control_received(self, message: messages.Control) -> None:
+    def control_received(self, message: control.Control) -> None:
         """PROTOCOL.md, section "Control messages". Raises RemoteProtocolError when they come too fast."""
-        if isinstance(message, messages.Seen):
+        if isinstance(message, control.Seen):
             if not self._looks.spend(monotonic()):
                 raise RemoteProtocolError(Close.OVERLOAD, "health messages come faster than once a second")
             self.worker.seen(message.looks)
             return
         if not self._control.spend(monotonic()):
             raise RemoteProtocolError(Close.OVERLOAD, "control messages come faster than anybody needs them")
-        if isinstance(message, messages.Register):
+        if isinstance(message, control.Register):
             self.worker.register(message.targets, self.tell)
-        elif isinstance(message, messages.Unregister):
+        elif isinstance(message, control.Unregister):
             self.worker.unregister(message.ids)
-        elif isinstance(message, messages.Declined):
+        elif isinstance(message, control.Declined):
             self.worker.declined(message.targets)
         else:
             log.debug("! control message without a meaning here", cid=self.worker.cid, message=message)
 
-    def tell(self, answers: Iterable[messages.Answer]) -> None:
+    def tell(self, answers: Iterable[control.Answer]) -> None:
         """Tells the worker what became of some of its targets."""
         answers = tuple(answers)
         for first in range(0, len(answers), _ANSWERS_A_MESSAGE):
-            some = messages.Registered(answers[first : first + _ANSWERS_A_MESSAGE])
-            for message in messages.fitting(some):
+            some = control.Registered(answers[first : first + _ANSWERS_A_MESSAGE])
+            for message in control.fitting(some):
                 self.session.control(message)
 
     def goaway_received(self, code: int, text: str) -> None:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Callable, NamedTuple, Protocol
 
 from aero import logs
-from aero.core.messages import Added, AddedTargets
+from aero.core.control import Added, AddedTargets
 from aero.errors import PortError
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.registry.session import WorkerSession

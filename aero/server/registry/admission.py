@@ -10,7 +10,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aero.core.messages import Options
+from aero.core.control import Options
 from aero.errors import ConfigError
 from aero.server.policy.origin import key_of
 

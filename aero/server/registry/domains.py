@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Callable, NamedTuple
 
 from aero import logs
-from aero.core.messages import Options
+from aero.core.control import Options
 from aero.errors import PortError
 from aero.limits import Limits
 from aero.server.policy.rules import Rule, matches

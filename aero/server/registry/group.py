@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from aero.core.messages import Wanted
+from aero.core.control import Wanted
 from aero.errors import ConfigError, PortError
 from aero.server.registry.claims import Holder
 from aero.server.registry.life import Mortal

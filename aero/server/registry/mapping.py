@@ -8,9 +8,9 @@ from typing import Any, Callable, Protocol
 from aero.address import TCP, UDP, LocalPlace
 from aero.core.buckets import Rates
 from aero.core.codes import Reset
+from aero.core.control import NO_OPTIONS, Options
 from aero.core.datagrams import Drops
 from aero.core.flows import Flow, FlowReceiver
-from aero.core.messages import NO_OPTIONS, Options
 from aero.core.stream import Receiver, Stream
 from aero.limits import Limits
 from aero.server.policy.access import Access

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Protocol
 
 from aero.core.buckets import Bucket, Rates
+from aero.core.control import RateLimits
 from aero.core.features import HEALTH
-from aero.core.messages import RateLimits
 from aero.core.stream import Stream
 from aero.net.loop import Loop, Watcher, stopped
 from aero.net.throttle import Throttle

@@ -17,7 +17,7 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 
 from aero.core.codes import Close
-from aero.core.messages import Answer, Wanted
+from aero.core.control import Answer, Wanted
 from aero.errors import RemoteProtocolError
 from aero.limits import Limits
 from aero.net.faults import report

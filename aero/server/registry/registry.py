@@ -16,7 +16,7 @@ import gevent
 from aero import logs
 from aero.address import TCP, UDP, LocalPlace, UnixPath
 from aero.core.codes import Close
-from aero.core.messages import Options, Wanted
+from aero.core.control import Options, Wanted
 from aero.errors import ConfigError, PortError, Rejected
 from aero.host.holder import port_holder
 from aero.limits import Limits

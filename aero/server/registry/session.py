@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Callable, Protocol
 
+from aero.core.control import Answer
 from aero.core.flows import Flows
-from aero.core.messages import Answer
 from aero.core.session import Session
 from aero.net.link import Figures
 

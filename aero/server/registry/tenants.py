@@ -13,7 +13,7 @@ from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from aero.core.codes import Close
-from aero.core.messages import DENIED, Answer, Options
+from aero.core.control import DENIED, Answer, Options
 from aero.errors import Rejected
 from aero.server.policy.rules import EVERYBODY, NO_USERS, Claims, Rule, Users
 from aero.server.registry.mapping import Mapping

@@ -10,7 +10,7 @@ from collections.abc import Container
 from typing import Callable
 
 from aero.address import NAME, TCP, UDP
-from aero.core.messages import MAX_RATE, Option, Options
+from aero.core.control import MAX_RATE, Option, Options
 from aero.domains import check_domain
 from aero.errors import ConfigError
 from aero.headers import check_field, check_host, check_line

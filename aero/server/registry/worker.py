@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 from aero.address import TCP, UDP
 from aero.core.buckets import Rates
 from aero.core.codes import Close, Reset
-from aero.core.datagrams import Drops
-from aero.core.flows import Flow, FlowReceiver, Flows
-from aero.core.messages import (
+from aero.core.control import (
     DENIED,
     DUPLICATE,
     INVALID,
@@ -26,6 +24,8 @@ from aero.core.messages import (
     Options,
     Wanted,
 )
+from aero.core.datagrams import Drops
+from aero.core.flows import Flow, FlowReceiver, Flows
 from aero.core.stream import Receiver, Stream
 from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits

@@ -13,8 +13,8 @@ import pytest
 
 from aero.config import values
 from aero.core.codes import CLOSE_NAMES, Close
+from aero.core.joining import JoinBeside, JoinedAgain, JoinedNew, JoinInvited, JoinNew, JoinTakeOver, Welcome
 from aero.core.memory import Memory
-from aero.core.messages import JoinBeside, JoinedAgain, JoinedNew, JoinInvited, JoinNew, JoinTakeOver, Welcome
 from aero.core.session import SessionLimits
 from aero.errors import LinkClosed, LocalProtocolError, Rejected, RemoteProtocolError
 from aero.limits import STANDARD, Limits

@@ -11,7 +11,7 @@ import pytest
 
 from aero.core.codes import Close
 from aero.core.handshake import INVITED, NEXT_USER
-from aero.core.messages import JoinInvited, Welcome
+from aero.core.joining import JoinInvited, Welcome
 from aero.core.spake2plus import Verifier
 from aero.errors import ConfigError, Rejected
 from aero.server.links import invitations as module

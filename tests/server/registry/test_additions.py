@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from aero.core.messages import Added, AddedTargets
+from aero.core.control import Added, AddedTargets
 from aero.errors import PortError
 from aero.net.loop import event_loop
 from aero.server.registry import additions as module

@@ -7,7 +7,7 @@ from typing import Any, Callable, cast
 
 import pytest
 
-from aero.core.messages import Answer
+from aero.core.control import Answer
 from aero.server.registry import life
 from aero.server.registry.life import Proofs
 from aero.server.registry.session import WorkerSession

@@ -9,8 +9,8 @@ from typing import Any, cast
 import gevent
 import pytest
 
+from aero.core.control import RateLimits
 from aero.core.features import HEALTH
-from aero.core.messages import RateLimits
 from aero.server.policy.rules import Rule
 from aero.server.registry import arrears, rates
 from aero.server.registry.rates import ServerRates, shared

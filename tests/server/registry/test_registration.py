@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from aero.core.codes import Close
-from aero.core.messages import TAKEN, Answer, Wanted
+from aero.core.control import TAKEN, Answer, Wanted
 from aero.limits import Limits
 from aero.server.registry import registration as module
 from aero.server.registry.gradually import Gradual

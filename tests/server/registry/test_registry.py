@@ -12,9 +12,9 @@ import gevent
 import pytest
 
 from aero.core.codes import Close
+from aero.core.control import INVALID, TAKEN, Answer, Wanted
 from aero.core.flows import Flows
 from aero.core.memory import Memory
-from aero.core.messages import INVALID, TAKEN, Answer, Wanted
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Receiver
 from aero.errors import Rejected, RemoteProtocolError, StreamError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core.messages import Option
+from aero.core.control import Option
 from aero.errors import ConfigError
 from aero.server.registry import terms
 

@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 
 from aero.core.codes import Close, Reset
-from aero.core.datagrams import Drops
-from aero.core.messages import (
+from aero.core.control import (
     DENIED,
     DUPLICATE,
     INVALID,
@@ -22,6 +21,7 @@ from aero.core.messages import (
     Options,
     Wanted,
 )
+from aero.core.datagrams import Drops
 from aero.errors import PortError, StreamError
 from aero.limits import Limits
 from aero.net.link import Figures

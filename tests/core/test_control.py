@@ -1,4 +1,4 @@
-"""What the ends say in JSON: what is packed is read again, and what does not fit is refused with the field's name."""
+"""Control messages: what is packed is read again, and what does not fit is refused with the field's name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.core import frames, messages
+from aero.core import control, frames
 from aero.core.codes import Close
-from aero.core.messages import (
+from aero.core.control import (
     INVALID,
     TAKEN,
     Answer,
-    JoinBeside,
-    JoinedAgain,
-    JoinedNew,
-    JoinNew,
-    JoinTakeOver,
     Look,
     RateLimits,
     Register,
@@ -33,37 +28,14 @@ from aero.core.messages import (
 from aero.errors import RemoteProtocolError
 from aero.limits import Limits
 from tests.core.joined import refused
+from tests.core.payloads import payload
 
-NEW = JoinNew("1.0", 60.0, "i", "nas", "attic")
-BESIDE = JoinBeside("1.0", 60.0, "session", "secret")
-TAKE_OVER = JoinTakeOver("1.0", 5.0, "session", "secret", 2, 77)
 WANTED = Wanted(1, "web", "127.0.0.1:80", 8080, 8081, options={"visitors": ["10.0.0.0/8"], "proxy": True})
 ANSWER = Answer(1, "web", 8080, ("0.0.0.0:8080",), {"proxy": True})
 
 
-def payload(data: dict[str, Any]) -> memoryview:
-    return memoryview(json.dumps(data).encode())
-
-
-def changed(message: Any, **fields: Any) -> memoryview:
-    """The message with other fields; ``...`` leaves one out."""
-    data = {**json.loads(message.pack()), **fields}
-    return payload({key: value for key, value in data.items() if value is not ...})
-
-
-@pytest.mark.parametrize("join", [NEW, BESIDE, TAKE_OVER])
-def test_every_join_is_read_as_it_was_said(join: messages.Join) -> None:
-    assert messages.parse_join(memoryview(join.pack())) == join
-    assert messages.parse_join(changed(join, later={"x": 1})) == join, "keys of later versions are ignored"
-
-
-@pytest.mark.parametrize("joined", [JoinedNew("1.0", "c0", "s", "x", 60.0), JoinedAgain("1.0", "s", 7)])
-def test_every_joined_is_read_as_it_was_said(joined: messages.Joined) -> None:
-    assert messages.parse_joined(memoryview(joined.pack())) == joined
-
-
 @pytest.mark.parametrize(
-    "control",
+    "message",
     [
         Register(
             (
@@ -78,51 +50,19 @@ def test_every_joined_is_read_as_it_was_said(joined: messages.Joined) -> None:
         RateLimits(),
         RateLimits(1, 2, {3: 4, 65_535: (1 << 40) - 1}),
         Seen((Look(1), Look(65_535, "Connection refused"))),
-        messages.AddedTargets(()),
-        messages.AddedTargets((messages.Added("db", "h:5432"), messages.Added("dns", "[::1]:53", "udp", 53))),
-        messages.Declined((messages.Decline("db", "tcp", "no"), messages.Decline("dns", "udp", ""))),
+        control.AddedTargets(()),
+        control.AddedTargets((control.Added("db", "h:5432"), control.Added("dns", "[::1]:53", "udp", 53))),
+        control.Declined((control.Decline("db", "tcp", "no"), control.Decline("dns", "udp", ""))),
         Unknown("something"),
     ],
 )
-def test_every_control_message_is_read_as_it_was_said(control: messages.Control) -> None:
-    assert messages.parse_control(memoryview(control.pack())) == control
+def test_every_control_message_is_read_as_it_was_said(message: control.Control) -> None:
+    assert control.parse_control(memoryview(message.pack())) == message
 
 
-def test_what_may_be_left_out() -> None:
-    assert messages.parse_join(changed(NEW, v=..., ping=...)) == NEW._replace(version="", ping_s=60.0)
-    assert messages.parse_join(changed(NEW, role="worker")) == NEW
+def test_what_may_be_left_out_of_a_target() -> None:
     bare = payload({"do": "register", "targets": [{"id": 1, "name": "WEB", "local": "h:80"}]})
-    assert messages.parse_control(bare) == Register((Wanted(1, "web", "h:80"),)), "names are folded"
-    joined = changed(JoinedNew("", "c", "s", "x", 1.0), resume=...)
-    assert messages.parse_joined(joined) == JoinedNew("", "c", "s", "x", 0.0)
-
-
-INVITED = messages.JoinInvited("1", "box", "k3j2x9ab", "spake2plus$" + "A" * 130)
-WELCOME = messages.Welcome("1", "ci+k3j2x9ab", "nas", "127.0.0.1:22")
-
-
-def test_a_credential_is_asked_for_and_given() -> None:
-    assert messages.parse_join(memoryview(INVITED.pack())) == INVITED
-    assert messages.parse_joined(memoryview(WELCOME.pack())) == WELCOME
-    for key, values in {
-        "id": ["", "abc", "x" * 17, "K3J2", "a b c", 7, None, ...],
-        "host": ["²", 7, ...],
-    }.items():
-        for value in values:
-            with pytest.raises(RemoteProtocolError, match=key):
-                messages.parse_join(changed(INVITED, **{key: value}))
-    for value in ("x" * 201, 7, []):
-        with refused(Close.FRAME, "JOIN: verifier is not"):
-            messages.parse_join(changed(INVITED, verifier=value))
-    for key, wrong in (
-        ("login", "x" * 65),
-        ("login", 7),
-        ("allow", "x" * 1025),
-        ("tag", "a b"),
-        ("tag", ...),
-    ):
-        with pytest.raises(RemoteProtocolError, match=key):
-            messages.parse_joined(changed(WELCOME, **{key: wrong}))
+    assert control.parse_control(bare) == Register((Wanted(1, "web", "h:80"),)), "names are folded"
 
 
 @pytest.mark.parametrize("do", ["add", "declined"])
@@ -135,75 +75,7 @@ def test_a_credential_is_asked_for_and_given() -> None:
 )  # fmt: skip
 def test_what_cannot_be_added_or_declined_ends_the_session(do: str, wrong: Any) -> None:
     with pytest.raises(RemoteProtocolError, match=do):
-        messages.parse_control(payload({"do": do, "targets": wrong}))
-
-
-NO_TOKENS = [..., None, 7, "", "x" * 65, "two words", "é", "tab\t", "\x1b[2J", ["x"], {}, True]
-
-
-@pytest.mark.parametrize("value", NO_TOKENS)
-@pytest.mark.parametrize(
-    ("join", "key"),
-    [
-        (NEW, "identity"),
-        (TAKE_OVER, "secret"),
-        (TAKE_OVER, "session"),
-        (JoinBeside("", 1, "b", "s"), "secret"),
-    ],
-)
-def test_what_is_no_token(join: messages.Join, key: str, value: Any) -> None:
-    if key == "session" and value is ...:
-        return  # then it is another kind of JOIN
-    with refused(Close.FRAME, f"JOIN: {key} is not"):
-        messages.parse_join(changed(join, **{key: value}))
-
-
-@pytest.mark.parametrize("half", ["\ud800", "web\udfff", "\udc80"])  # noqa: PT014 - three different halves
-def test_half_a_surrogate_pair_is_refused_wherever_it_stands(half: str) -> None:
-    """It could be neither logged nor stored nor sent on."""
-    for message, parse in ((NEW, messages.parse_join), (Unregister(()), messages.parse_control)):
-        for more in ({"v": half}, {"x": [{"y": half}]}, {half: 1}, {"identity": half}):
-            with refused(Close.FRAME, "is not JSON"):
-                parse(changed(message, **more))
-    whole = messages.parse_control(payload({"do": "\U0001f600"}))
-    assert whole == Unknown("\U0001f600"), "two halves that belong together are a character"
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("tag", "../../etc"), ("tag", "c" + "0" * 12), ("tag", "\u212aeyser"), ("tag", "")]
-    + [
-        ("host", "\x1b[2J<script>"),
-        ("host", ""),
-        ("host", "²"),
-        ("host", "bücher"),
-        ("host", "h" * 254),
-        ("role", "visitor"),
-    ]
-    + [("role", "node"), ("role", "king"), ("role", 1)],
-)
-def test_names_and_roles_that_may_not_be_are_denied(key: str, value: Any) -> None:
-    with refused(Close.DENIED, f"JOIN: .*{key}"):
-        messages.parse_join(changed(NEW, **{key: value}))
-
-
-@pytest.mark.parametrize("value", [0, -1, 3601, 1e999, "60", None, True, [], 10**30])
-def test_a_ping_interval_that_cannot_be(value: Any) -> None:
-    with refused(Close.FRAME, "JOIN"):
-        messages.parse_join(changed(NEW, ping=value))
-
-
-@pytest.mark.parametrize("key", ["link", "received"])
-@pytest.mark.parametrize("value", [..., None, -1, 1 << 64, 1.0, "1", True])
-def test_a_takeover_needs_its_numbers(key: str, value: Any) -> None:
-    with refused(Close.FRAME, f"JOIN: {key} is not a number"):
-        messages.parse_join(changed(TAKE_OVER, **{key: value}))
-
-
-def test_versions_are_short_texts() -> None:
-    for value in ("x" * 65, 1, None, []):
-        with refused(Close.FRAME, "v is not a text of at most 64"):
-            messages.parse_join(changed(NEW, v=value))
+        control.parse_control(payload({"do": do, "targets": wrong}))
 
 
 @pytest.mark.parametrize(
@@ -252,28 +124,28 @@ def test_versions_are_short_texts() -> None:
 def test_a_target_that_cannot_be_is_answered(target: Any, text: str) -> None:
     good = {"id": 1, "name": "web", "local": "127.0.0.1:80"}
     wanted = {**good, **target} if target else target
-    message = messages.parse_control(payload({"do": "register", "targets": [wanted, {**good, "id": 2}]}))
+    message = control.parse_control(payload({"do": "register", "targets": [wanted, {**good, "id": 2}]}))
     assert isinstance(message, Register)
     answer, other = message.targets
     assert isinstance(answer, Answer) and isinstance(other, Wanted), "it spoils no other"
     assert answer.error == INVALID and text in answer.text and len(answer.text) <= 200
-    assert messages.parse_control(memoryview(Registered((answer,)).pack())) == Registered((answer,))
+    assert control.parse_control(memoryview(Registered((answer,)).pack())) == Registered((answer,))
 
 
 @given(st.lists(st.integers(1, 60_000), min_size=1, max_size=9))
 def test_what_is_too_long_for_one_message_goes_into_several(sizes: list[int]) -> None:
     answers = (Answer(number, port=1, options={"a": "x" * size}) for number, size in enumerate(sizes))
     said = Registered(tuple(answers))
-    parts = messages.fitting(said)
+    parts = control.fitting(said)
     assert tuple(each for part in parts for each in part.targets) == said.targets
     assert all(len(each.pack()) <= frames.MAX_JSON_BYTES for each in parts)
 
 
 def test_one_target_too_many_is_read_so_that_the_worker_is_told() -> None:
     targets = [{"id": number, "name": f"n{number}", "local": "h:1"} for number in range(1, 300)]
-    message = messages.parse_control(payload({"do": "register", "targets": targets}))
-    assert isinstance(message, Register) and len(message.targets) == messages.MAX_TARGETS + 1
-    assert messages.MAX_TARGETS == Limits.TARGETS_PER_WORKER
+    message = control.parse_control(payload({"do": "register", "targets": targets}))
+    assert isinstance(message, Register) and len(message.targets) == control.MAX_TARGETS + 1
+    assert control.MAX_TARGETS == Limits.TARGETS_PER_WORKER
 
 
 def test_the_longest_message_is_read_within_a_turn_of_the_loop() -> None:
@@ -283,11 +155,11 @@ def test_the_longest_message_is_read_within_a_turn_of_the_loop() -> None:
         for number in range(1, 129)
     ]
     message = json.dumps({"do": "register", "targets": costly}, ensure_ascii=False).encode()
-    assert 50_000 < len(message) <= messages.frames.MAX_JSON_BYTES
+    assert 50_000 < len(message) <= frames.MAX_JSON_BYTES
     took = []
     for _ in range(3):
         began = thread_time()
-        messages.parse_control(memoryview(message))
+        control.parse_control(memoryview(message))
         took.append(thread_time() - began)
     assert min(took) < 0.02
 
@@ -323,12 +195,12 @@ def test_the_longest_message_is_read_within_a_turn_of_the_loop() -> None:
 )
 def test_a_control_message_that_does_not_fit(message: dict[str, Any]) -> None:
     with refused(Close.FRAME, message["do"]):
-        messages.parse_control(payload(message))
+        control.parse_control(payload(message))
 
 
 @pytest.mark.parametrize("do", [None, 5, [], "nonsense", {}])
 def test_what_is_not_known_is_ignored(do: Any) -> None:
-    assert isinstance(messages.parse_control(payload({"do": do, "targets": 1})), Unknown)
+    assert isinstance(control.parse_control(payload({"do": do, "targets": 1})), Unknown)
 
 
 @given(
@@ -349,19 +221,8 @@ def test_what_is_not_known_is_ignored(do: Any) -> None:
 def test_whatever_comes_is_read_or_refused(do: str, value: Any) -> None:
     for key in ("targets", "ids"):
         try:
-            message = messages.parse_control(payload({"do": do, key: value}))
-        except messages.RemoteProtocolError as error:
+            message = control.parse_control(payload({"do": do, key: value}))
+        except RemoteProtocolError as error:
             assert error.code == Close.FRAME
         else:
             assert message.pack()
-
-
-def test_the_table_of_joining_has_one_way_through_for_each_end() -> None:
-    table = messages.JOINING
-    for said, answered in (
-        (messages.OUR_JOIN, messages.THEIR_JOINED),
-        (messages.THEIR_JOIN, messages.OUR_JOINED),
-    ):
-        asked = table[messages.NEW, said]
-        assert table[asked, answered] == messages.AGREED
-    assert not any(state == messages.AGREED for state, _ in table)
