@@ -346,7 +346,7 @@ class Server:
         self.registry.leaving = self.ground.rhythms.leaving = True
         for worker in self.registry.workers.values():
             for mapping in list(worker.mappings.values()):
-                self.registry.drop_mapping(worker, mapping)
+                self.registry.mappings.drop(worker, mapping)
             worker.lobby.close()
             for each in worker.sessions:
                 each.session.goaway(Close.RESTART, _GOING_DOWN)

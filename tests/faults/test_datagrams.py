@@ -183,7 +183,7 @@ def test_a_flood_of_made_up_visitors_leaves_the_others_alone(monkeypatch: pytest
             ask(old)
             assert visit.proven and not visit.flow.ended
             until("the places to be enough", lambda: max(lab.flows) <= 200)
-            assert len(lab.server.registry._udp.arrivals._of) <= 500
+            assert len(lab.server.registry.mappings._udp.arrivals._of) <= 500
 
 
 def test_a_datagram_storm_does_not_stop_a_download() -> None:

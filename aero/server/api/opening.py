@@ -35,7 +35,7 @@ def opened(registry: Registry, given: Table[str, str], address: str) -> dict[str
         whence = address
     mappings = _named(registry, target)
     try:
-        registry.open(mappings, int(seconds), whence, cut == "1")
+        registry.mappings.open(mappings, int(seconds), whence, cut == "1")
     except ConfigError as error:
         raise Problem(400, f"from: {error}") from None
     except PortError as error:

@@ -160,7 +160,7 @@ class Router:
             ready = [mapping] if mapping is not None and mapping.in_order else []
             closed = mapping is not None and not mapping.lets_in(address_in(visitor))
         else:
-            pool = self._registry.pool(wanted.who, wanted.name)
+            pool = self._registry.mappings.pool(wanted.who, wanted.name)
             ready = self._pooled(pool, request, visitor) if pool is not None else []
             if wanted.domain:
                 ready = [each for each in ready if wanted.domain in each.domains]

@@ -106,7 +106,7 @@ class Absent:
 
 
 class Ground(Protocol):
-    """The registry, as it is needed here."""
+    """All mappings, as they are needed here."""
 
     def house(self) -> House:
         """What TCP doors share now."""

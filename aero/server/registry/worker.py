@@ -75,6 +75,16 @@ class Returning(Protocol):
         """A target is there again, and its worker knows that."""
 
 
+class Mapper(Protocol):
+    """How targets get mappings and lose them (registry/mappings.py)."""
+
+    def add(self, worker: Worker, wanted: Wanted, last: bool) -> Gradual[Mapping | Wait]:
+        """Listens for a target's visitors, or says what to wait for. Raises ConfigError, PortError."""
+
+    def drop(self, worker: Worker, mapping: Mapping) -> None:
+        """Stops listening for a target's visitors."""
+
+
 class Home(Protocol):
     """The registry, as a worker in it needs it."""
 
@@ -86,6 +96,10 @@ class Home(Protocol):
     permits: Permits | None  # None: nobody is asked
 
     @property
+    def mappings(self) -> Mapper:
+        """How targets get mappings and lose them."""
+
+    @property
     def away(self) -> Returning:
         """Targets whose workers were away."""
 
@@ -93,12 +107,6 @@ class Home(Protocol):
 
     def may_claim(self, worker: Worker, options: Options) -> str:
         """Why a target may not have the host names that it asks for; "" where it may."""
-
-    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Gradual[Mapping | Wait]:
-        """Listens for a target's visitors, or says what to wait for. Raises ConfigError, PortError."""
-
-    def drop_mapping(self, worker: Worker, mapping: Mapping) -> None:
-        """Stops listening for a target's visitors."""
 
     def remove(self, worker: Worker, why: str) -> None:
         """The worker is gone with all its mappings."""
@@ -352,7 +360,7 @@ class Worker:
         if not asked:
             return Unasked(wanted)
         try:
-            mapping = yield from self._home.add_mapping(self, wanted._replace(options=options), last)
+            mapping = yield from self._home.mappings.add(self, wanted._replace(options=options), last)
         except ConfigError as error:
             return Answer(target_id, name, error=INVALID, text=str(error))
         except PortError as error:
@@ -435,7 +443,7 @@ class Worker:
     def unregister_one(self, target_id: int) -> None:
         """Closes one mapping, if there is one."""
         if target_id in self.mappings:
-            self._home.drop_mapping(self, self.mappings[target_id])
+            self._home.mappings.drop(self, self.mappings[target_id])
 
     def added(self, mapping: Mapping) -> None:
         """One more target can be reached."""
@@ -456,7 +464,7 @@ class Worker:
 
     def deny(self, mapping: Mapping, why: str) -> None:
         """A mapping is not allowed any more: it ends with its streams, and the worker hears why."""
-        self._home.drop_mapping(self, mapping)
+        self._home.mappings.drop(self, mapping)
         mapping.end_streams(Reset.NO_TARGET, why)
         for each in self.sessions[:1]:
             each.tell([denial(mapping, why)])

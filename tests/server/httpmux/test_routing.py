@@ -39,6 +39,10 @@ class Registry:
     domains: Any = None
     away: Any = SimpleNamespace(lobby=lambda tag, name: None)
 
+    @property
+    def mappings(self) -> Registry:
+        return self
+
     def pool(self, tag: str, name: str) -> Pool | None:
         pool = Pool()
         for worker in self.tagged(tag):

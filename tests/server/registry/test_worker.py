@@ -89,7 +89,11 @@ class Home:
     def may_claim(self, worker: Worker, options: Options) -> str:
         return ""
 
-    def add_mapping(self, worker: Worker, wanted: Wanted, last: bool) -> Any:
+    @property
+    def mappings(self) -> Home:
+        return self
+
+    def add(self, worker: Worker, wanted: Wanted, last: bool) -> Any:
         if self.refusal is not None:
             raise self.refusal
         mapping = mapped(wanted.id, wanted.name, wanted.local, wanted.proto, wanted.options)
@@ -97,7 +101,7 @@ class Home:
         return mapping
         yield
 
-    def drop_mapping(self, worker: Worker, mapping: Any) -> None:
+    def drop(self, worker: Worker, mapping: Any) -> None:
         assert worker.dropped(mapping)
 
     def remove(self, worker: Worker, why: str) -> None:
