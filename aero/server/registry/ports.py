@@ -1,5 +1,5 @@
-"""Which port of one protocol a mapping gets, or which ports in a row. Finds candidates and binds them; claims.py says
-who may have a leased one.
+"""Which port of one protocol a mapping gets, or which ports in a row. Finds candidates; claims.py says who may have
+a leased one, and binding.py makes the sockets.
 
 In turn: the port that was asked for; the one that the worker says it had; its owner's leases; the port that the
 owner's name hashes to, or the next one behind it that nobody has a lease of. The hash makes ports come back even
@@ -19,11 +19,12 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Callable
 
 from aero.errors import BindError, PortError
-from aero.host.facts import descriptor_line, outgoing_ports
+from aero.host.facts import outgoing_ports
 from aero.limits import Limits
 from aero.net.listen import close_all
+from aero.server.registry.binding import Binding, unusable
 from aero.server.registry.claims import SILENCE_S, Times, Verdict, judge
-from aero.server.registry.gradually import SLICE, Gradual, at_once
+from aero.server.registry.gradually import Gradual, at_once
 from aero.server.registry.grants import Beginning, Claim, Grant, Holding, Outcome, StandIn, Wait
 from aero.server.registry.portmap import PORTS, PortMap
 from aero.server.registry.ranges import count, shown, within, without
@@ -64,8 +65,7 @@ class Ports:
         ``clock`` gives Unix seconds, by default that of ``leases``.
         """
         self._proto = proto
-        self._bind = bind
-        self._ips = ips
+        self._binding = Binding(bind, ips)
         self._low, self._high = low, high
         self._leases = leases
         self._void_s = void_s
@@ -74,8 +74,6 @@ class Ports:
         self._holders: Spans[Holding] = Spans()
         # Those that stand in for a worker, and what to call when the lease is void.
         self._away: dict[int, tuple[StandIn, Callable[[int], None]]] = {}
-        # A descriptor from here on is not for ports in a row: the last quarter is for visitors.
-        self._line = descriptor_line() * 3 // 4
         self._named: tuple[PortRange, ...] = ()  # what users' rules name
         self._open: tuple[PortRange, ...] = ((low, high),) if low else ()  # what is everybody's
         self._map = PortMap()  # whether somebody has a port or a lease of it
@@ -189,8 +187,7 @@ class Ports:
         except BindError as failed:
             one = f"port {failed.port}" + (f" of {port}-{port + row - 1}" if row > 1 else "")
             if failed.error.errno != errno.EADDRINUSE:
-                text = f"{one} cannot be used: {failed.error.strerror or failed.error}"
-                raise PortError(text, final=False) from failed
+                raise PortError(unusable(one, failed), final=False) from failed
             if not last and before is None and self._leases.at(failed.port, self._proto) is not None:
                 return Wait(busy=(failed.port,))
             raise PortError(f"{one} is taken", final=False) from failed
@@ -280,12 +277,12 @@ class Ports:
             close_all(lent)  # a row is bound as a whole
             lent = []
         if row == 1:
-            socks = lent or self._bound(port)
+            socks = lent or self._binding.one(port)
         else:
             self._holders.put(port, row, Beginning(claim))
             self._map.take(port, row)
             try:
-                socks = yield from self._bind_row(port, row)
+                socks = yield from self._binding.row(port, row)
             except BaseException:
                 self.release(port)
                 raise
@@ -301,34 +298,6 @@ class Ports:
                 self.release(port)
             raise
         return Grant(port, socks)
-
-    def _bound(self, port: int) -> list[socket.socket]:
-        try:
-            return self._bind(self._ips, port)
-        except OSError as error:
-            raise BindError(port, error) from error
-
-    def _bind_row(self, first: int, row: int) -> Gradual[list[socket.socket]]:
-        """Sockets on ports in a row, a slice a turn; all or none."""
-        socks: list[socket.socket] = []
-        try:
-            for port in range(first, first + row):
-                socks += self._bound(port)
-                if socks[-1].fileno() >= self._line:
-                    text = "too few descriptors for so many ports, raise the limit of open files (ulimit -n)"
-                    raise PortError(text, final=False)
-                if (port - first) % SLICE == SLICE - 1:
-                    yield
-        except (BindError, PortError):
-            while socks:
-                close_all(socks[-SLICE:])
-                del socks[-SLICE:]
-                yield
-            raise
-        except BaseException:
-            close_all(socks)
-            raise
-        return socks
 
     def _lease(self, claim: Claim, port: int) -> None:
         """Keeps the lease, in place of those that there were of these ports. Raises PortError."""
@@ -374,10 +343,9 @@ class Ports:
     def listen(self, port: int) -> list[socket.socket]:
         """Sockets on a port that a mapping has and does not listen on. Raises PortError."""
         try:
-            return self._bind(self._ips, port)
-        except OSError as error:
-            why = f"port {port} cannot be used: {error.strerror or error}"
-            raise PortError(why, final=False) from error
+            return self._binding.one(port)
+        except BindError as failed:
+            raise PortError(unusable(f"port {port}", failed), final=False) from failed
 
     def _crowded(self, ranges: tuple[PortRange, ...]) -> bool:
         """Whether more than half of the ports of some ranges are taken."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aero.errors import PortError
 from aero.limits import Limits
+from aero.server.registry import binding
 from aero.server.registry import ports as module
 from aero.server.registry.claims import SILENCE_S, Holder
 from aero.server.registry.grants import Claim, Grant, Wait
@@ -489,7 +490,7 @@ def test_what_another_program_has_of_a_row_makes_it_another_row() -> None:
 
 
 def test_while_a_row_is_bound_its_ports_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SLICE", 2)
+    monkeypatch.setattr(binding, "SLICE", 2)
     lab = Lab()
     ours = lab.ports.claiming(Claim(Owner("", "t", "h", "a"), "a", "", remote=LOW + 2, row=5))
     next(ours)
@@ -504,7 +505,7 @@ def test_while_a_row_is_bound_its_ports_are_nobody_elses(monkeypatch: pytest.Mon
 
 def test_a_row_leaves_descriptors_to_visitors(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
-    monkeypatch.setattr(lab.ports, "_line", 7)
+    monkeypatch.setattr(lab.ports._binding, "_line", 7)
     with pytest.raises(PortError, match="too few descriptors for so many ports"):
         lab.port("ftp", row=4)
     assert lab.ports._map.is_free(LOW, 10) and not list(lab.leases)
