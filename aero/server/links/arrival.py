@@ -44,9 +44,10 @@ from aero.server.links.naming import invited_by, user_of
 from aero.server.links.sessions import Sessions
 from aero.server.links.uplink import SessionGround, Uplink
 from aero.server.present import Present
+from aero.server.registry.offer import Permits
 from aero.server.registry.registry import Registry
 from aero.server.registry.session import WorkerSession
-from aero.server.registry.worker import Permits, Worker
+from aero.server.registry.worker import Worker
 
 log = logs.get("link")
 

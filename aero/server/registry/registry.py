@@ -25,12 +25,13 @@ from aero.server.registry.away import Away
 from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.mappings import Mappings
+from aero.server.registry.offer import Permits
 from aero.server.registry.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar
 from aero.server.registry.tenants import Lodger, Tenants, enforce
-from aero.server.registry.worker import Permits, Worker
+from aero.server.registry.worker import Worker
 from aero.server.store.database import Database
 from aero.server.watch.access import AccessLog
 from aero.server.watch.counters import Counters

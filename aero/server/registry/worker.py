@@ -13,11 +13,9 @@ from aero.core.buckets import Rates
 from aero.core.codes import Close, Reset
 from aero.core.control import (
     DENIED,
-    DUPLICATE,
     INVALID,
     OUT_OF_RANGE,
     TAKEN,
-    TOO_MANY,
     Answer,
     Decline,
     Look,
@@ -31,16 +29,14 @@ from aero.errors import ConfigError, PortError, StreamError
 from aero.limits import STANDARD, Limits
 from aero.net.link import Figures
 from aero.net.loop import Loop
-from aero.server.policy.permission import Permission
 from aero.server.policy.rules import Rule
 from aero.server.policy.shares import Shares
-from aero.server.registry import terms
+from aero.server.registry import offer, terms
 from aero.server.registry.claims import Holder
 from aero.server.registry.gradually import Gradual
 from aero.server.registry.grants import Wait
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.ranges import count
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Allowed, Registrar, Registration, Unasked
 from aero.server.registry.route import LocalRoute, Route
@@ -59,13 +55,6 @@ KICK_LOOK_S = 0.1  # a kicked worker that is idle leaves at once, as a person se
 def new_cid() -> str:
     """A worker's id: "c" and 60 random bits, so that none is ever given twice or guessed."""
     return "c" + "".join(_CID_LETTERS[byte & 31] for byte in os.urandom(12))
-
-
-class Permits(Protocol):
-    """Whom the operator has asked before somebody is let in."""
-
-    def ask(self, what: str, **about: Any) -> Permission:
-        """Whether a worker or a target may be let in; blocks the greenlet."""
 
 
 class Returning(Protocol):
@@ -93,7 +82,7 @@ class Home(Protocol):
     counters: Counters
     registrar: Registrar
     rates: ServerRates
-    permits: Permits | None  # None: nobody is asked
+    permits: offer.Permits | None  # None: nobody is asked
 
     @property
     def mappings(self) -> Mapper:
@@ -329,34 +318,14 @@ class Worker:
         return answer
 
     def _register_one(self, wanted: Wanted, last: bool, asked: bool) -> Gradual[Answer | Wait | Unasked]:
-        target_id, name, local = wanted.id, wanted.name, wanted.local
-        known = self.mappings.get(target_id)
+        target_id, name = wanted.id, wanted.name
         try:
             options = terms.read(wanted.options, wanted.proto, self._home.lacks)
         except ConfigError as error:
             return Answer(target_id, name, error=INVALID, text=str(error))
-        if wanted.proto == UDP and all(each.flows is None for each in self.sessions):
-            text = "no UDP here: the worker's link carries no datagrams, a newer AeRO-proxy does"
-            return Answer(target_id, name, error=INVALID, text=text)
-        same = (name, local, options, wanted.proto)
-        if known is not None and (known.name, known.local, known.options, known.owner.proto) == same:
-            return Answer(
-                target_id, name, known.port, tuple(known.addresses), known.told
-            )  # our first answer was lost
-        denied = (
-            self.tenant.may_offer(name, wanted.proto, options)
-            or self._out_of_bounds(local)
-            or self._home.may_claim(self, options)
-        )
-        if denied:
-            return Answer(target_id, name, error=DENIED, text=denied)
-        too_many = self._too_many(wanted.row)
-        if too_many:
-            return Answer(target_id, name, error=TOO_MANY, text=too_many)
-        if self.tenant.laden and known is None:
-            return Answer(target_id, name, error=DENIED, text=self.tenant.laden)
-        if known is not None or self.mapping(name, wanted.proto) is not None:
-            return Answer(target_id, name, error=DUPLICATE, text=f"target {name} is registered already")
+        known = offer.known(self, wanted, options, partial(self._home.may_claim, self, options))
+        if known is not None:
+            return known
         if not asked:
             return Unasked(wanted)
         try:
@@ -369,44 +338,10 @@ class Worker:
             return mapping
         return Answer(target_id, name, mapping.port, tuple(mapping.addresses), mapping.told)
 
-    def _too_many(self, row: int) -> str:
-        """Why a target with so many ports would be one too many; "" where it would not."""
-        if len(self.mappings) >= self.limits.TARGETS_PER_WORKER:
-            return f"a worker may have {self.limits.TARGETS_PER_WORKER} targets"
-        ports = count(self.tenant.ports) if self.tenant.ports else self.limits.PORTS_BY_DEFAULT
-        has = sum(each.row for each in self.mappings.values()) if row > 1 else 0
-        if has + row > ports:
-            return f"a worker may have {ports} ports in all: it has {has}, {row} more are too many"
-        return ""
-
-    def _out_of_bounds(self, local: str) -> str:
-        """Why a target may not be at an address; "" where it may."""
-        if self.bounds is None:
-            return ""
-        if self.bounds.covers(local):
-            return ""
-        return f"{local} is not what this worker was invited for ({self.bounds})"
-
     def ask(self, wanted: Wanted) -> Answer | Allowed:
         """What the operator's hook says of a target; blocks the greenlet."""
         permits = self._home.permits
-        if permits is None:
-            return Allowed(wanted)
-        permission = permits.ask(
-            "target",
-            user=self.user,
-            tag=self.tag,
-            host=self.host,
-            cid=self.cid,
-            address=self.address,
-            target=wanted.name,
-            proto=wanted.proto,
-            local=wanted.local,
-            port=wanted.remote,
-        )
-        if not permission.allowed:
-            return Answer(wanted.id, wanted.name, error=DENIED, text=permission.why)
-        return Allowed(wanted._replace(remote=permission.port, had=0) if permission.port else wanted)
+        return offer.ask(permits, self, wanted) if permits is not None else Allowed(wanted)
 
     def declined(self, refusals: Iterable[Decline]) -> None:
         """The worker does not offer some of the targets that it was asked for."""
