@@ -144,7 +144,6 @@ class Mappings:
             self._ports[owner.proto].hold(port, group or mapping, wanted.row)
             if door is not None:
                 yield from door.listen(socks)
-            mapping.quotas = self._ground.quotas
             worker.added(mapping)
             self._ground.rates.look_at(worker)
             self._join_pools(mapping)
@@ -188,7 +187,7 @@ class Mappings:
         return mapping
 
     def _made(self, worker: Worker, owner: Owner, wanted: Wanted, port: int) -> Mapping:
-        return Mapping(
+        mapping = Mapping(
             worker,
             owner,
             wanted.id,
@@ -199,6 +198,8 @@ class Mappings:
             wanted.options,
             self._say_turned,
         )
+        mapping.quotas = self._ground.quotas
+        return mapping
 
     def _say_turned(self, mapping: Mapping, why: str) -> None:
         worker = mapping.worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -130,3 +131,12 @@ def test_the_first_member_s_balance_counts_and_others_are_told(lab: Lab) -> None
     (one,) = answers(lab.worker(tag="x", identity="a"), balanced("hash"))
     (two,) = answers(lab.worker(tag="y", identity="b"), balanced("least"))
     assert (one.options["balance"], two.options["balance"]) == ("hash", "hash")
+
+
+def test_the_quota_of_a_user_holds_for_every_member_of_a_group(lab: Lab) -> None:
+    quotas: Any = SimpleNamespace(watch=lambda rule: None, close=lambda: None)
+    lab.registry.quotas = quotas
+    first, second = lab.worker(identity="a"), lab.worker(identity="b")
+    answers(first, grouped(1))
+    answers(second, grouped(1))
+    assert [each.mappings[1].quotas for each in (first, second)] == [quotas, quotas]
