@@ -26,7 +26,7 @@ from aero.config.roles import (
     UsersConfig,
     WorkerConfig,
 )
-from aero.config.targets import OPTIONS
+from aero.config.targetoptions import OPTIONS
 
 TOP = """\
 AeRO-proxy {version}: any TCP service behind NAT, reachable through one encrypted

@@ -13,7 +13,8 @@ from aero import endpoint
 from aero.address import Address, Target, UnixPath, check_tag, host
 from aero.config import filed, units, values
 from aero.config.option import Config, argument, flag, hidden, option, repeated, secret
-from aero.config.targets import ZSTD, target_list
+from aero.config.targetoptions import ZSTD
+from aero.config.targets import target_list
 from aero.endpoint import Endpoints, Header
 
 if TYPE_CHECKING:

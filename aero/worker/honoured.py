@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aero.address import Target
-from aero.config.targets import OPTIONS
+from aero.config.targetoptions import OPTIONS
 from aero.core.control import Option, Options
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.config import targets, units, values
-from aero.config.targets import TargetOption, TargetTable
+from aero.config import targetoptions, targets, units, values
+from aero.config.targetoptions import TargetOption
+from aero.config.targets import TargetTable
 from aero.errors import ConfigError
 from aero.limits import Limits
 
@@ -87,8 +88,8 @@ def test_a_name_and_a_port_are_unique_by_protocol() -> None:
 
 
 def test_an_option_of_tcp_has_no_place_at_a_udp_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    bell = targets.TargetOption("bell", "N", int, "Rings")
-    monkeypatch.setitem(targets.OPTIONS, "bell", bell)
+    bell = targetoptions.TargetOption("bell", "N", int, "Rings")
+    monkeypatch.setitem(targetoptions.OPTIONS, "bell", bell)
     with pytest.raises(ConfigError, match="'bell' is for TCP targets only, leave it out or /udp"):
         targets.target("dns@h:1/udp?bell=1")
 
@@ -228,7 +229,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> None:
         TargetOption("bell", "N", units.integer(1, 9), "How often", needs="door"),
         TargetOption("names", "LIST", lambda text: tuple(text.split("+")), "Whose"),
     ):
-        monkeypatch.setitem(targets.OPTIONS, option.name, option)
+        monkeypatch.setitem(targetoptions.OPTIONS, option.name, option)
 
 
 @pytest.mark.usefixtures("options")

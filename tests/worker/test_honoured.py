@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aero.address import Setting, Target
-from aero.config import targets, values
-from aero.config.targets import TargetOption
+from aero.config import targetoptions, values
+from aero.config.targetoptions import TargetOption
 from aero.core.control import Options
 from aero.worker.honoured import asked, guarded, judge
 
@@ -22,7 +22,7 @@ def options(monkeypatch: pytest.MonkeyPatch) -> None:
         TargetOption("door", "WORD", values.one_of(("shut",)), "", guards=True),
         TargetOption("mine", "N", int, "", local=True),
     ):
-        monkeypatch.setitem(targets.OPTIONS, option.name, option)
+        monkeypatch.setitem(targetoptions.OPTIONS, option.name, option)
 
 
 def test_what_is_the_workers_own_is_not_asked_for() -> None:

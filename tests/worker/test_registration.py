@@ -11,7 +11,7 @@ import pytest
 
 from aero import address
 from aero.address import Setting, Target
-from aero.config.targets import OPTIONS, TargetOption
+from aero.config.targetoptions import OPTIONS, TargetOption
 from aero.core import control, frames
 from aero.core.budget import Budget
 from aero.core.codes import Reset

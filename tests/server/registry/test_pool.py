@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aero.config import targets
+from aero.config import targetoptions
 from aero.server.policy import balance
 from aero.server.registry.pool import Pool
 
@@ -32,7 +32,7 @@ def chosen(some: Pool) -> set[str]:
 
 
 def test_the_words_of_the_command_line_are_those_of_the_balancer() -> None:
-    assert targets.BALANCES == balance.BALANCES
+    assert targetoptions.BALANCES == balance.BALANCES
 
 
 @pytest.mark.parametrize(
