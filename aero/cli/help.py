@@ -311,7 +311,6 @@ Usage: aero invite [options]
 Options:
 {options}
 Examples:
-  aero target (add TAG TARGET | remove TAG/NAME | list) [options]
   aero invite --user ci --tag nas --may 127.0.0.1:22 --for 10m
   sudo aero invite --user ci --words 4 --state /var/lib/aero-server
 
