@@ -100,7 +100,7 @@ def byte_code(compiler: compilers.Compiler, tree: dict[str, bytes]) -> dict[str,
     """Return the tree with every .py compiled, and the rest as it is."""
     sources = {path: content for path, content in tree.items() if path.endswith(".py")}
     rest = {path: content for path, content in tree.items() if path not in sources}
-    return {**compiler.compile(sources, ("aero/",)), **rest}
+    return {**compiler.compile(sources), **rest}
 
 
 def packed(compiler: compilers.Compiler, streams: list[archive.Stream]) -> dict[str, bytes]:

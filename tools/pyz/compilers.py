@@ -68,13 +68,12 @@ class Compiler:
             raise BuildError(f"{self.program} failed, see above; it needs glibc 2.17 or newer")
         return marshal.loads(done.stdout)  # noqa: S302 - our own program, of a known hash
 
-    def compile(self, sources: dict[str, bytes], keep_docstring: tuple[str, ...]) -> dict[str, bytes]:
+    def compile(self, sources: dict[str, bytes]) -> dict[str, bytes]:
         """Return path → content of a .pyc for path → source.
 
-        The .pyc are hash-based and unchecked (PEP 552). Of docstrings, those of modules stay whose paths start with
-        ``keep_docstring``. What was compiled before comes from disk.
+        The .pyc are hash-based and unchecked (PEP 552). What was compiled before comes from disk.
         """
-        job = [(path, sources[path], path.startswith(keep_docstring)) for path in sorted(sources)]
+        job = [(path, sources[path]) for path in sorted(sources)]
         seed = (SEED / "__init__compiler.py").read_bytes()
         kept = self.folder / "compiled" / hashlib.sha256(seed + marshal.dumps(job, 2)).hexdigest()
         if not kept.exists():

@@ -1,7 +1,7 @@
 """Runs inside a bare interpreter of the build (see tools/pyz/compilers.py), which has no standard library.
 
 Reads one job as marshal from standard input and writes its result to standard output:
-``("compile", [(path, source, keep module docstring)])`` → ``{path: content of a .pyc}``;
+``("compile", [(path, source)])`` → ``{path: content of a .pyc}``;
 ``("pack", (bytes, filters))`` → an .xz stream.
 """
 
@@ -16,7 +16,8 @@ FORMAT_XZ = 1
 CHECK_CRC32 = 1
 UNCHECKED_HASH = b"\1\0\0\0"
 
-DOCUMENTED = (_ast.Module, _ast.ClassDef, _ast.FunctionDef, _ast.AsyncFunctionDef)
+FUNCTIONS = (_ast.FunctionDef, _ast.AsyncFunctionDef)
+DOCUMENTED = (_ast.Module, _ast.ClassDef, *FUNCTIONS)
 
 
 def nodes(node):
@@ -45,6 +46,24 @@ def forget_docstring(node):
         node.body[:1] = [_ast.Pass(**place(first))] if len(node.body) == 1 else []
 
 
+def forget_types(node):
+    """Drop what a function's parameters and result are annotated with: nothing asks for it when the program runs.
+
+    What a class's attributes are annotated with stays: NamedTuple and the options are made from it.
+    """
+    node.returns = None
+    arguments = node.args
+    for each in (
+        *arguments.posonlyargs,
+        *arguments.args,
+        *arguments.kwonlyargs,
+        arguments.vararg,
+        arguments.kwarg,
+    ):
+        if each is not None:
+            each.annotation = None
+
+
 def is_constant_set(node):
     """Tell whether this is a set of constants, like {1, 2}.
 
@@ -70,15 +89,17 @@ def settle_sets(node):
         node.elts = [_ast.Starred(value=as_tuple(node), ctx=_ast.Load(), **place(node))]
 
 
-def compiled(path, source, keep_docstring):
+def compiled(path, source):
     """Return the content of one module's .pyc: with a hash that is never checked (PEP 552), then the code."""
     name = f"<aero.pyz>/{path}"  # a traceback must not find another file of that name, and show its lines
     tree = compile(source, name, "exec", ONLY_AST, dont_inherit=True)
     for node in nodes(tree):
         if hasattr(node, "col_offset"):
             node.col_offset = node.end_col_offset = -1  # no columns: a traceback has no source to point into
-        if isinstance(node, DOCUMENTED) and not (keep_docstring and isinstance(node, _ast.Module)):
+        if isinstance(node, DOCUMENTED):
             forget_docstring(node)
+        if isinstance(node, FUNCTIONS):
+            forget_types(node)
         settle_sets(node)
     # The hash is another one since 3.11; whose byte code it is, whose hash.
     digest = _imp.source_hash(int.from_bytes(MAGIC_NUMBER, "little"), source)
@@ -98,7 +119,7 @@ def run(_):
     """Do the job; the interpreter calls this as its program's main module."""
     kind, job = marshal.loads(sys.stdin.buffer.read())  # noqa: S302 - the build itself wrote it
     if kind == "compile":
-        result = {f"{path}c": compiled(path, *rest) for path, *rest in job}
+        result = {f"{path}c": compiled(path, source) for path, source in job}
     else:
         result = packed(*job)
     sys.stdout.buffer.write(marshal.dumps(result, 2))
