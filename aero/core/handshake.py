@@ -18,13 +18,12 @@ Each side is a table, state x message -> method; a message that is missing from 
 
 from __future__ import annotations
 
-import hmac
 import struct
 from typing import Any, Callable, NamedTuple
 
 from aero.core import features
 from aero.core.codes import Close
-from aero.core.record import hkdf_expand
+from aero.core.digest import hkdf_expand, same
 from aero.core.spake2plus import (
     CONFIRMATION_BYTES,
     SHARE_BYTES,
@@ -214,7 +213,7 @@ class WorkerHandshake(_Handshake):
         return message(CONFIRM, self._keys.our_confirmation)
 
     def _handle_confirm(self, whole: bytes, body: bytes) -> bytes:
-        if not hmac.compare_digest(body, self._keys.their_confirmation):
+        if not same(body, self._keys.their_confirmation):
             raise SecurityError("the server does not know the auth code")
         self.secrets = self._unproved
         return b""
@@ -259,7 +258,7 @@ class ServerHandshake(_Handshake):
         return answer
 
     def _handle_confirm(self, whole: bytes, body: bytes) -> bytes:
-        if not hmac.compare_digest(body, self._keys.their_confirmation):
+        if not same(body, self._keys.their_confirmation):
             raise SecurityError(_WRONG_CODE)
         self.secrets = _link_secrets(self._keys, self._agreed)[1]
         return message(CONFIRM, self._keys.our_confirmation)

@@ -8,12 +8,11 @@ its HKDF successor on both sides, without a message.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import struct
 
 from aero.core.aead.backend import KEY_BYTES, NONCE_BYTES, TAG_BYTES, Backend
 from aero.core.codes import Close
+from aero.core.digest import hkdf_expand
 from aero.errors import RemoteProtocolError, SecurityError
 
 # Record types
@@ -31,16 +30,6 @@ MAX_RECORD_BYTES = MAX_PLAIN_BYTES + OVERHEAD_BYTES
 # 2^20 records of at most 2^14 blocks stay below 2^34.5 blocks a key, the bound that RFC 8446, section 5.5, takes for
 # AES-GCM to keep an attacker's advantage under 2^-57.
 REKEY_RECORDS = 1 << 20
-
-
-def hkdf_expand(secret: bytes, info: bytes, length: int) -> bytes:
-    """HKDF-Expand with SHA-256 (RFC 5869, section 2.3), for up to 255 * 32 bytes."""
-    out, block, counter = b"", b"", 1
-    while len(out) < length:
-        block = hmac.digest(secret, block + info + bytes((counter,)), hashlib.sha256)
-        out += block
-        counter += 1
-    return out[:length]
 
 
 class _Direction:

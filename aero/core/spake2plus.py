@@ -12,13 +12,11 @@ Points are added and multiplied by pycryptodome, in C and with blinded scalars.
 from __future__ import annotations
 
 import binascii
-import hashlib
-import hmac
 from typing import NamedTuple
 
 from aero.core.codes import Close
+from aero.core.digest import hkdf_expand, hmac_sha256, sha256
 from aero.core.pycryptodome import EccPoint
-from aero.core.record import hkdf_expand
 from aero.core.stretch import ORDER, SCALAR_BYTES, SERVER_IDENTITY, reduce, with_length
 from aero.errors import RemoteProtocolError
 
@@ -129,7 +127,7 @@ class _Run:
         """
         impossible = point.is_point_at_infinity()
         product = _encode((_M if impossible else point) * scalar)  # multiplying G would be quicker
-        unknown = b"\x04" + hmac.digest(self._scalar_bytes, what, "sha512")
+        unknown = b"\x04" + hkdf_expand(self._scalar_bytes, what, SHARE_BYTES - 1)
         return unknown if impossible else product
 
 
@@ -193,12 +191,12 @@ def _keys(
         v,
         w0.to_bytes(_COORDINATE_BYTES, "big"),
     )
-    main = hashlib.sha256(b"".join(map(with_length, parts))).digest()
-    extracted = hmac.digest(bytes(32), main, "sha256")  # HKDF (RFC 5869) without salt
+    main = sha256(b"".join(map(with_length, parts))).digest()
+    extracted = hmac_sha256(bytes(32), main)  # HKDF (RFC 5869) without salt
     confirming = hkdf_expand(extracted, b"ConfirmationKeys", 64)
     shared = hkdf_expand(extracted, b"SharedKey", SHARED_BYTES)
-    by_prover = hmac.digest(confirming[:32], share_v, "sha256")
-    by_verifier = hmac.digest(confirming[32:], share_p, "sha256")
+    by_prover = hmac_sha256(confirming[:32], share_v)
+    by_verifier = hmac_sha256(confirming[32:], share_p)
     return shared, by_prover, by_verifier
 
 

@@ -9,12 +9,12 @@ own.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 
 from aero import logs
 from aero.config.roles import ClientConfig
+from aero.core.digest import sha256
 from aero.errors import Busy, HostError
 from aero.host import lock
 
@@ -94,7 +94,7 @@ def _take_place(config: ClientConfig, names: set[str]) -> tuple[int, lock.Held |
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+    return sha256(data).hexdigest()[:32]
 
 
 def _kept_seed(state: str) -> bytes:

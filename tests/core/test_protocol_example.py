@@ -31,11 +31,12 @@ from aero.core import (
 from aero.core.aead.backend import Backend
 from aero.core.aead.choose import BACKENDS, choose
 from aero.core.datagrams import Drops
+from aero.core.digest import hkdf_expand
 from aero.core.flows import FLOW_BYTES, LINK_BYTES, MAX_AGE_S, OVERHEAD_BYTES, Flow, Flows
 from aero.core.handshake import ServerHandshake, WorkerHandshake
 from aero.core.link import LinkMachine
 from aero.core.memory import Memory, Room
-from aero.core.record import RecordReader, RecordWriter, hkdf_expand
+from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, WORKER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import HostError

@@ -6,13 +6,12 @@ No backend is imported before it is asked for, as each costs a worker time and m
 |---|---|---|
 | cryptography | the package, where it imports | 1 µs |
 | openssl | the OpenSSL that this interpreter's own hashlib is linked to, by ctypes | 4 µs |
-| pycryptodome | always there, as the handshake needs it as well | 10 µs |
+| pycryptodome | always there, as the handshake needs it as well: the small one | 10 µs |
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import Callable
 
 from aero.core.aead.backend import TAG_BYTES, Backend
@@ -69,13 +68,13 @@ def choose(name: str = "") -> Backend:
 
 
 def choose_lazily(name: str = "") -> Backend:
-    """As `choose`; without a name the small backend, where it works, until there is traffic: see growing.py.
+    """As `choose`; without a name the small backend until there is traffic: see growing.py.
 
     For a process that can still import then what it can import now.
     """
     if not name:
         with suppress(HostError):
-            return Growing(choose("openssl"), partial(choose, "cryptography"))
+            return Growing(choose("pycryptodome"), choose)
     return choose(name)
 
 

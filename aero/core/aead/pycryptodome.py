@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hmac import compare_digest
 from typing import Any
 
 from aero.core.aead.backend import (
@@ -15,6 +14,8 @@ from aero.core.aead.backend import (
     plain_bytes,
     wrong_tag,
 )
+from aero.core.digest import same
+from aero.core.pycryptodome import alone
 from aero.errors import HostError
 
 # Up to here the key stream comes from one call on ready-made counter blocks; above, a CTR object is cheaper.
@@ -31,15 +32,15 @@ class Pycryptodome:
         """Imports the package. Raises HostError."""
         try:
             from Crypto import __version__
-            from Crypto.Cipher import AES
+
+            with alone():
+                from Crypto.Cipher import AES, _mode_gcm
         except (ImportError, OSError) as error:
             raise HostError(f"does not import: {error}") from error
         self.description = f"pycryptodome {__version__}"
         self._aes = AES
         self._parts: Any = None
         try:
-            from Crypto.Cipher import _mode_gcm
-
             self._parts = _mode_gcm._GHASH, _mode_gcm._ghash_clmul or _mode_gcm._ghash_portable
             self._compare_with_public()
         except (ImportError, AttributeError, TypeError, ValueError, HostError):
@@ -172,7 +173,7 @@ class _Parts:
         size = plain_bytes(sealed)
         ciphertext = sealed[:size]
         mask = self._stream(bytes(nonce) + b"\0\0\0\1")
-        if not compare_digest(self._tag(mask, aad, ciphertext), sealed[size:]):
+        if not same(self._tag(mask, aad, ciphertext), sealed[size:]):
             raise wrong_tag()
         self._crypt(nonce, ciphertext, out)
         return size
