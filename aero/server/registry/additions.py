@@ -15,17 +15,13 @@ from aero.core.control import Added, AddedTargets
 from aero.errors import PortError
 from aero.net.loop import Loop, Watcher, stopped
 from aero.server.registry.session import WorkerSession
-from aero.server.store.database import Change, Database, Row
+from aero.server.store.database import Change, Database, Row, statements
 
 log = logs.get("store")
 
 #: For one tag or worker, and in all; a worker may have 128 targets, its own included.
 PER_PLACE, ALL = 64, 4096
-_COLUMNS = "tag, name, proto, local, remote"
-_READ = f"SELECT {_COLUMNS} FROM addition"  # noqa: S608 - a constant of ours
-_WRITE = f"INSERT OR REPLACE INTO addition ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
-_DELETE = "DELETE FROM addition WHERE tag = ? AND name = ? AND proto = ?"
-_DELETE_ALL = "DELETE FROM addition"
+_SQL = statements("addition", "tag, name, proto, local, remote", "tag, name, proto")
 
 
 class Addition(NamedTuple):
@@ -74,7 +70,7 @@ class Additions:
         self._asked: set[str] = set()  # cids of workers that were asked for something
         self._timer: Watcher | None = None
         damaged = 0
-        for row in self._database.attach(self, _READ):
+        for row in self._database.attach(self, _SQL.read):
             addition = _addition(row)
             if addition is None or self.full(addition.where):
                 damaged += 1
@@ -171,9 +167,12 @@ class Additions:
         """For the database."""
         kept = {each.key: each for each in self if each.kept}
         if keys is None:
-            return [Change(_DELETE_ALL, [()]), Change(_WRITE, list(map(_row, kept.values())))]
+            return [Change(_SQL.delete_all, [()]), Change(_SQL.write, list(map(_row, kept.values())))]
         gone = [key for key in keys if key not in kept]
-        return [Change(_DELETE, gone), Change(_WRITE, [_row(kept[key]) for key in keys if key in kept])]
+        return [
+            Change(_SQL.delete, gone),
+            Change(_SQL.write, [_row(kept[key]) for key in keys if key in kept]),
+        ]
 
 
 def _row(addition: Addition) -> Row:

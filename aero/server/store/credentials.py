@@ -10,18 +10,14 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from aero import logs
-from aero.server.store.database import Change, Database, Row
+from aero.server.store.database import Change, Database, Row, statements
 
 log = logs.get("store")
 
 #: Each costs a millisecond and some kilobytes at the start.
 CREDENTIALS = 4096
 PER_USER = 256
-_COLUMNS = "login, tag, may, verifier, host, address, made_at"
-_READ = f"SELECT {_COLUMNS} FROM credential ORDER BY made_at"  # noqa: S608 - a constant of ours
-_WRITE = f"INSERT OR REPLACE INTO credential ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-_DELETE = "DELETE FROM credential WHERE login = ?"
-_DELETE_ALL = "DELETE FROM credential"
+_SQL = statements("credential", "login, tag, may, verifier, host, address, made_at", "login", "made_at")
 
 
 class Credential(NamedTuple):
@@ -55,7 +51,7 @@ class CredentialTable:
         self._by_login: dict[str, Credential] = {}
         self._of: dict[str, int] = {}  # how many each user has
         damaged = 0
-        for row in database.attach(self, _READ):
+        for row in database.attach(self, _SQL.read):
             credential = _credential(row)
             if credential is None or len(self._by_login) >= CREDENTIALS:
                 damaged += 1
@@ -109,10 +105,10 @@ class CredentialTable:
     def changes(self, keys: Collection[str] | None) -> list[Change]:
         """For the database."""
         if keys is None:
-            return [Change(_DELETE_ALL, [()]), Change(_WRITE, [tuple(each) for each in self])]
+            return [Change(_SQL.delete_all, [()]), Change(_SQL.write, [tuple(each) for each in self])]
         found = [self._by_login[key] for key in keys if key in self._by_login]
         gone = [(key,) for key in keys if key not in self._by_login]
-        return [Change(_DELETE, gone), Change(_WRITE, [tuple(each) for each in found])]
+        return [Change(_SQL.delete, gone), Change(_SQL.write, [tuple(each) for each in found])]
 
 
 def _credential(row: Row) -> Credential | None:

@@ -108,6 +108,30 @@ class Change(NamedTuple):
     rows: Iterable[Row]
 
 
+class Statements(NamedTuple):
+    """How the rows of one table are read and changed."""
+
+    read: str
+    write: str
+    delete: str
+    delete_all: str
+
+
+def statements(table: str, columns: str, key: str, order: str = "") -> Statements:
+    """Those of a table; all of it are words of ours. ``columns``, and those of ``key``, are separated by commas.
+
+    A row takes the place of one with the same key, and of one that has something else which is unique.
+    """
+    places = ", ".join("?" * len(columns.split(",")))
+    where = " AND ".join(f"{each.strip()} = ?" for each in key.split(","))
+    return Statements(
+        f"SELECT {columns} FROM {table}" + (f" ORDER BY {order}" if order else ""),  # noqa: S608
+        f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({places})",  # noqa: S608
+        f"DELETE FROM {table} WHERE {where}",  # noqa: S608
+        f"DELETE FROM {table}",  # noqa: S608
+    )
+
+
 class Table(Protocol):
     """What the database asks of whoever keeps rows in it. All of it is called on the loop's thread."""
 

@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple, TypeVar
 
 from aero import logs
 from aero.address import TCP
-from aero.server.store.database import Change, Database, Row
+from aero.server.store.database import Change, Database, Row, statements
 from aero.server.store.spans import Spans
 
 log = logs.get("store")
@@ -23,12 +23,12 @@ BRIEF_S = 3600
 #: Of the time before a start at most so many seconds count.
 AWAY_S = 86_400
 _LATEST = 1 << 40  # the year 36,812
-_COLUMNS = "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s, ports, wait_s"
-_READ = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - a constant of ours
 # A row of another owner with this port goes: the port is unique.
-_WRITE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-_DELETE = "DELETE FROM lease WHERE proto = ? AND port = ?"
-_DELETE_ALL = "DELETE FROM lease"
+_SQL = statements(
+    "lease",
+    "user, tag, host, name, proto, slot, port, identity, address, used_at, held_s, ports, wait_s",
+    "proto, port",
+)
 
 
 class Owner(NamedTuple):
@@ -117,7 +117,7 @@ class Leases:
         self._by_owner: dict[Owner, dict[Key, Lease]] = {}
         self._by_identity: dict[str, dict[Key, Lease]] = {}
         self._by_address: dict[str, dict[Key, Lease]] = {}
-        read = [_lease(row) for row in database.attach(self, _READ)]
+        read = [_lease(row) for row in database.attach(self, _SQL.read)]
         found = sorted((lease for lease in read if lease), key=lambda lease: lease.used_at)
         self.clock = clock or steady_clock(found[-1].used_at if found else 0, time, monotonic)
         for lease in found:
@@ -137,10 +137,10 @@ class Leases:
         """The leases of these keys, or all, as changes to the file."""
         if keys is None:
             leases = list(self._leases.values())
-            return [Change(_DELETE_ALL, [()]), Change(_WRITE, (lease.row for lease in leases))]
+            return [Change(_SQL.delete_all, [()]), Change(_SQL.write, (lease.row for lease in leases))]
         gone = [key for key in keys if key not in self._leases]
         rows = [self._leases[key].row for key in keys if key in self._leases]
-        return [Change(_DELETE, gone), Change(_WRITE, rows)]
+        return [Change(_SQL.delete, gone), Change(_SQL.write, rows)]
 
     # Finding
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from time import time
 from typing import Any, Callable, NamedTuple
 
-from aero.server.store.database import Change, Database, Row
+from aero.server.store.database import Change, Database, Row, statements
 
 #: Times away that are remembered, and how many there must be before anything is said: of a daily job, four days.
 PAUSES, FEWEST = 8, 3
@@ -26,11 +26,7 @@ LOOK_S = 5.0
 #: Whoever has been away for so long is forgotten, and so are those of more names than this who left first.
 FORGET_S = 30 * 86_400
 NAMES = 10_000
-_COLUMNS = "user, tag, host, went_at, pauses"
-_READ = f"SELECT {_COLUMNS} FROM rhythm ORDER BY went_at"  # noqa: S608 - a constant of ours
-_WRITE = f"INSERT OR REPLACE INTO rhythm ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
-_DELETE = "DELETE FROM rhythm WHERE user = ? AND tag = ? AND host = ?"
-_DELETE_ALL = "DELETE FROM rhythm"
+_SQL = statements("rhythm", "user, tag, host, went_at, pauses", "user, tag, host", "went_at")
 
 
 class Who(NamedTuple):
@@ -80,7 +76,7 @@ class Rhythms:
         self._began_at = clock()
         self._rhythms: OrderedDict[Who, _Rhythm] = OrderedDict()  # who left first comes first
         self.leaving = False  # the server goes down: nobody leaves by himself any more
-        for row in database.attach(self, _READ):
+        for row in database.attach(self, _SQL.read):
             self._take(row)
 
     def _take(self, row: Row) -> None:
@@ -173,11 +169,14 @@ class Rhythms:
     def changes(self, keys: Collection[Who] | None) -> list[Change]:
         """These rhythms, or all, as changes to the file."""
         if keys is None:
-            return [Change(_DELETE_ALL, [()]), Change(_WRITE, [self._row(who) for who in self._rhythms])]
+            return [
+                Change(_SQL.delete_all, [()]),
+                Change(_SQL.write, [self._row(who) for who in self._rhythms]),
+            ]
         gone = [tuple(who) for who in keys if who not in self._rhythms]
         return [
-            Change(_DELETE, gone),
-            Change(_WRITE, [self._row(who) for who in keys if who in self._rhythms]),
+            Change(_SQL.delete, gone),
+            Change(_SQL.write, [self._row(who) for who in keys if who in self._rhythms]),
         ]
 
     def _row(self, who: Who) -> Row:

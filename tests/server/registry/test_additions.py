@@ -96,9 +96,9 @@ def test_what_is_for_good_is_kept(place: Place, tmp_path: Path) -> None:
 def test_damaged_rows(tmp_path: Path) -> None:
     Database(str(tmp_path)).close()
     with closing(sqlite3.connect(tmp_path / FILE)) as file, file:
-        file.execute(module._WRITE, ("nas", "db", "tcp", "h:1", "x"))
-        file.execute(module._WRITE, ("nas", "web", "tcp", b"\xff", 0))
-        file.execute(module._WRITE, ("nas", "good", "tcp", "h:1", 0))
+        file.execute(module._SQL.write, ("nas", "db", "tcp", "h:1", "x"))
+        file.execute(module._SQL.write, ("nas", "web", "tcp", b"\xff", 0))
+        file.execute(module._SQL.write, ("nas", "good", "tcp", "h:1", 0))
     place = Place(str(tmp_path))
     assert [each.target.name for each in place.additions] == ["good"]
     place.database.close()

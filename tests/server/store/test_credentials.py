@@ -40,8 +40,8 @@ def test_damaged_rows(tmp_path: Path, said: list[str]) -> None:
     Database(str(tmp_path)).close()
     with closing(sqlite3.connect(tmp_path / FILE)) as file, file:
         for login, at in (("ci+aaaa", 1), ("ci", 2), ("a+b+c", 3), ("nas+bbbb", "x")):
-            file.execute(module._WRITE, (*made(login)[:-1], at))
-        file.execute(module._WRITE, ("nas+cccc", b"\xff", "", "", "", "", 1))
+            file.execute(module._SQL.write, (*made(login)[:-1], at))
+        file.execute(module._SQL.write, ("nas+cccc", b"\xff", "", "", "", "", 1))
     database = Database(str(tmp_path))
     assert [each.login for each in CredentialTable(database)] == ["ci+aaaa"]
     assert said == ["WARNING ignored damaged credentials count=4"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aero.server.store import database
-from aero.server.store.database import FILE, LAYOUT, RETRY_S, STEPS, Database
+from aero.server.store.database import FILE, LAYOUT, RETRY_S, STEPS, Database, statements
 from aero.server.store.leases import Owner
 from tests.server.store.conftest import Clock, Opener, Store
 
@@ -279,3 +279,16 @@ def test_nothing_runs_before_the_first_write(tmp_path: Path) -> None:
     opened = Database(str(tmp_path / "state"))
     assert opened._thread is None
     opened.close()
+
+
+def test_the_statements_of_a_table() -> None:
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE pet (kind TEXT, name TEXT, age INTEGER, PRIMARY KEY (kind, name))")
+    sql = statements("pet", "kind, name, age", "kind, name", "age")
+    for row in (("cat", "a", 9), ("dog", "a", 3), ("cat", "a", 5)):
+        db.execute(sql.write, row)
+    assert db.execute(sql.read).fetchall() == [("dog", "a", 3), ("cat", "a", 5)]
+    db.execute(sql.delete, ("cat", "a"))
+    assert db.execute(sql.read).fetchall() == [("dog", "a", 3)]
+    db.execute(sql.delete_all)
+    assert not db.execute(sql.read).fetchall()
