@@ -7,7 +7,8 @@ thread and some answers wait. Every route gets its request and returns a Reply.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
@@ -16,18 +17,18 @@ import gevent
 from gevent.event import AsyncResult
 
 from aero import __version__, logs
-from aero.address import TCP, UDP, Address, UnixPath, check_name, is_loopback
+from aero.address import TCP, Address, UnixPath, check_name, is_loopback
 from aero.errors import AeroError, ConfigError, Problem
 from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
-from aero.server.api import adding, guard, history, inviting, live, metrics, openapi
+from aero.server.api import adding, guard, history, inviting, listing, live, metrics, openapi
 from aero.server.api.http import HttpServer
 from aero.server.api.invitation import address_with
 from aero.server.api.opening import opened
 from aero.server.api.page import page
-from aero.server.api.replies import JSON, NO_CONTENT, Reply, dumps, problem_reply, reply
+from aero.server.api.replies import JSON, NO_CONTENT, Reply, problem_reply, reply
 from aero.server.api.times import rfc3339
 from aero.server.api.turns import Turns
 from aero.server.httpmux.urls import Face, target_url
@@ -36,10 +37,10 @@ from aero.server.policy.penalties import Penalties
 from aero.server.present import Present
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.worker import Worker
-from aero.server.store.rhythms import Late, Rhythms
+from aero.server.store.rhythms import Rhythms
 from aero.server.store.usage import SPANS, Usage
 from aero.server.watch.events import Events
-from aero.server.watch.traffic import Throughput, Traffic
+from aero.server.watch.traffic import Traffic
 
 log = logs.get("api")
 
@@ -275,58 +276,18 @@ class Api:
         tags = _tags(guard.parameters(request.query_string, ("tags",)).get("tags"))
         seen_as = guard.host_of(request.get_header("Host", ""))
         workers = [each for each in self._ground.registry.workers.values() if not tags or each.tag in tags]
-        return Reply(200, JSON, self._turns.whole(self._listed(workers, tags, seen_as)))
+        late = [each for each in self._ground.rhythms.late if not tags or each.who.tag in tags]
+        pieces = listing.listed(workers, late, partial(self._url, seen_as))
+        return Reply(200, JSON, self._turns.whole(pieces))
 
-    def _listed(self, workers: list[Worker], tags: set[str], seen_as: str) -> Iterator[str]:
-        """The list as pieces of JSON, each of them quickly made."""
-        late = [_late(each) for each in self._ground.rhythms.late if not tags or each.who.tag in tags]
-        yield f'{{"late":{dumps(late)},"workers":['
-        for number, worker in enumerate(workers):
-            yield ("," if number else "") + dumps(self._worker(worker))[:-1] + ',"targets":['
-            for place, mapping in enumerate(list(worker.mappings.values())):
-                yield ("," if place else "") + dumps(self._target(worker, mapping, seen_as))
-            yield "]}"
-        yield "]}"
-
-    def _worker(self, worker: Worker) -> dict[str, Any]:
-        return {
-            "cid": worker.cid,
-            "tag": worker.tag,
-            "host": logs.clean(worker.host),
-            "user": logs.clean(worker.user),
-            "address": worker.address,
-            "connected_at": rfc3339(worker.connected_at),
-            "ping_ms": round(1000 * worker.ping_s, 3) if worker.ping_s else None,
-            "links": worker.links,
-            "transports": worker.transports,
-            "paths": [path._asdict() for path in worker.paths],
-        }
-
-    def _target(self, worker: Worker, mapping: Mapping, seen_as: str) -> dict[str, Any]:
-        mux, tag, access = self._mux, worker.tag, mapping.access
-        names = [each.decode() for each in mapping.domains]
-        counts: dict[str, Any] = {"streams": mapping.streams}
-        if mapping.owner.proto == UDP:
-            counts = {"flows": mapping.streams, "drops": mapping.drops.counts}
-        return {
-            "name": mapping.name,
-            "proto": mapping.owner.proto,
-            "local": logs.clean(mapping.local),
-            "listen": ", ".join(mapping.addresses),
-            **({"open": access.is_open(monotonic())} if access is not None else {}),
-            **({"auth": True} if mapping.logins is not None else {}),
-            **({"domains": names} if names else {}),
-            "healthy": mapping.health is None or mapping.health.in_order,
-            "why": logs.clean(mapping.health.why)
-            if mapping.health is not None and not mapping.health.in_order
-            else "",
-            **counts,
-            "bytes_in": mapping.bytes_in,
-            "bytes_out": mapping.bytes_out,
-            "url": target_url(mux, self._ground.present.config.domain, tag, mapping.name, seen_as, *names[:1])
-            if mux and mapping.owner.proto == TCP
-            else None,
-        }
+    def _url(self, seen_as: str, worker: Worker, mapping: Mapping) -> str | None:
+        """Where the mux has a target, for whoever calls us ``seen_as``; None where it has none."""
+        if not self._mux or mapping.owner.proto != TCP:
+            return None
+        names = [each.decode() for each in mapping.domains[:1]]
+        return target_url(
+            self._mux, self._ground.present.config.domain, worker.tag, mapping.name, seen_as, *names
+        )
 
     def get_ping(self, request: Request) -> Reply:
         """Pings a worker now."""
@@ -430,7 +391,7 @@ class Api:
         if since and not (since.isascii() and since.isdigit() and len(since) <= 12):
             raise Problem(400, "since is the number of a sample: what the last answer calls last")
         traffic = self._traffic.since(int(since) if since else None)
-        return Reply(200, JSON, self._turns.whole(_written(traffic)))
+        return Reply(200, JSON, self._turns.whole(listing.throughput(traffic)))
 
     def get_history(self, request: Request) -> Reply:
         """The traffic of the past, by hour, day or month."""
@@ -472,22 +433,6 @@ def _key(folder: str) -> guard.ApiKey:
                 "cannot keep the API's key, so calls that change something are off", path=path, error=error
             )
     return guard.ApiKey(keyfile.new_key(), "")
-
-
-def _written(traffic: Throughput) -> Iterator[str]:
-    """Throughput as pieces of JSON, each of them quickly made."""
-    head = {"step_s": traffic.step_s, "last": traffic.last, "all": traffic.all()}
-    yield dumps(head)[:-1] + ',"workers":{'
-    for number, (cid, rates, targets) in enumerate(traffic.workers()):
-        yield ("," if number else "") + f"{dumps(cid)}:{dumps(rates)[:-1]}" + ',"targets":{'
-        for place, (name, series) in enumerate(targets):
-            yield ("," if place else "") + f"{dumps(name)}:{dumps(series)}"
-        yield "}}"
-    yield "}}"
-
-
-def _late(late: Late) -> dict[str, Any]:
-    return {**late.who._asdict(), "since": rfc3339(late.since), "usual_s": late.usual_s}
 
 
 def _tags(text: str | None) -> set[str]:
