@@ -204,6 +204,18 @@ def _kind(event: Line) -> Kind:
     return Kind(event.part, event.levelno, str(event.msg), culprit)
 
 
+def opened(path: str, instead: int = -1) -> int:
+    """A descriptor that adds to a file of lines, in place of another one, which is closed. Raises OSError.
+
+    Never waits: neither for a reader of a FIFO, nor for a terminal that someone has stopped.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o640)
+    if instead >= 0:
+        os.close(instead)
+    return descriptor
+
+
 class Handler(logging.Handler):
     """Writes lines to a file, or to stderr where ``path`` is "". What it cannot write it counts and loses."""
 
@@ -310,13 +322,8 @@ class Handler(logging.Handler):
             raise OSError(errno.ENOSPC, "there is room for a part of a line only")
 
     def _open(self) -> None:
-        # Never waits: neither for a reader of a FIFO, nor for a terminal that someone has stopped.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        descriptor = os.open(self.path, flags, 0o640)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = descriptor
-        status = os.fstat(descriptor)
+        self._descriptor = opened(self.path, self._descriptor)
+        status = os.fstat(self._descriptor)
         self._identity = (status.st_dev, status.st_ino)
         self._limited = stat.S_ISREG(status.st_mode)  # /dev/null is not to be renamed
         self._written = status.st_size if self._limited else 0

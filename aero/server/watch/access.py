@@ -193,12 +193,8 @@ class AccessLog:
             self._cannot(error)
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        descriptor = os.open(self._path, flags, 0o640)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = descriptor
-        found = os.fstat(descriptor)
+        self._descriptor = logs.opened(self._path, self._descriptor)
+        found = os.fstat(self._descriptor)
         self._limited = stat.S_ISREG(found.st_mode)
         self._written = found.st_size
 
