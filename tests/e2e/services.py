@@ -36,7 +36,7 @@ def find(program: str) -> str:
     return found
 
 
-def _started(program: Program, port: int) -> None:
+def started(program: Program, port: int) -> None:
     poll(f"{program.name} to listen", lambda: listening(port) or not program.running)
     assert program.running, f"{program.name} ended with {program.popen.returncode}"
 
@@ -132,7 +132,8 @@ class Relay:
 # nginx
 # ----------------------------------------------------------------------------
 
-_NGINX = """
+#: Around what stands in nginx's http block: in the foreground, with all of its files in one folder.
+AROUND_NGINX = """
 daemon off;
 master_process off;
 pid {folder}/pid;
@@ -140,12 +141,16 @@ error_log stderr warn;
 events {{ worker_connections 512; }}
 http {{
     access_log off;
-    sendfile on;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+{servers}
+}}
+"""
+_SITE = """
+    sendfile on;
     client_max_body_size 0;
     server {{
         listen {host}:{port};
@@ -155,7 +160,6 @@ http {{
         root {root};
         dav_methods PUT DELETE;
     }}
-}}
 """
 
 
@@ -193,8 +197,9 @@ def nginx(lab: Lab) -> Nginx:
     port, port_tls = free_ports(2)
     (folder / "tls.pem").write_bytes(self_signed())
     config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, host=LOOPBACK, port=port, port_tls=port_tls, root=root))
-    _started(lab.start([find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]), port_tls)
+    site = _SITE.format(folder=folder, host=LOOPBACK, port=port, port_tls=port_tls, root=root)
+    config.write_text(AROUND_NGINX.format(folder=folder, servers=site))
+    started(lab.start([find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]), port_tls)
     return Nginx(port, port_tls, root)
 
 
@@ -258,7 +263,7 @@ def sshd(lab: Lab) -> Sshd:
     if os.geteuid() == 0:
         # Debian's start script makes it; on a machine where no sshd ever ran it is not there.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    _started(lab.start([find("sshd"), "-D", "-e", "-f", str(config)]), port)
+    started(lab.start([find("sshd"), "-D", "-e", "-f", str(config)]), port)
     return Sshd(port, folder)
 
 
@@ -294,5 +299,5 @@ def redis(lab: Lab) -> int:
     """A Redis that keeps nothing on disk; its port."""
     port = free_port()
     options = ["--bind", LOOPBACK, "--port", str(port), "--dir", str(lab.new_folder("redis")), "--save", ""]
-    _started(lab.start([find("redis-server"), *options]), port)
+    started(lab.start([find("redis-server"), *options]), port)
     return port

@@ -15,7 +15,7 @@ from tests.e2e import services
 from tests.e2e.browser import chromium
 from tests.e2e.harness import LOOPBACK, Lab, Program, Server, Worker, connect, free_port, poll, read_all
 from tests.e2e.mux import Mux, Target
-from tests.e2e.services import find, postgres, serve
+from tests.e2e.services import AROUND_NGINX, find, postgres, serve
 
 pytestmark = pytest.mark.programs
 
@@ -30,25 +30,12 @@ defaults
     timeout server 30s
 """
 _NGINX = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log stderr warn;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
     server {{
         listen {host}:{port} proxy_protocol;
         set_real_ip_from {host};
         real_ip_header proxy_protocol;
         return 200 "$remote_addr $proxy_protocol_port $http_x_forwarded_for";
     }}
-}}
 """
 
 
@@ -60,7 +47,7 @@ def haproxy(lab: Lab, *sections: str) -> Program:
     lab.check([find("haproxy"), "-c", "-q", "-f", str(config)])
     program = lab.start([find("haproxy"), "-db", "-f", str(config)])
     for port in map(int, re.findall(rf"bind {LOOPBACK}:(\d+)", config.read_text())):
-        services._started(program, port)
+        services.started(program, port)
     return program
 
 
@@ -100,9 +87,10 @@ def test_haproxy_and_nginx_hear_who_comes(lab: Lab, version: str) -> None:
     mux, at_haproxy, at_nginx, folder = Mux(lab), free_port(), free_port(), lab.new_folder("nginx")
     haproxy(lab, behind(at_haproxy, *SAYS_WHO))
     config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, host=LOOPBACK, port=at_nginx))
+    site = _NGINX.format(host=LOOPBACK, port=at_nginx)
+    config.write_text(AROUND_NGINX.format(folder=folder, servers=site))
     nginx = lab.start([find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)])
-    services._started(nginx, at_nginx)
+    services.started(nginx, at_nginx)
     targets: dict[str, int | str] = {
         "ha": f"{LOOPBACK}:{at_haproxy}?proxy={version}", "ng": f"{LOOPBACK}:{at_nginx}?proxy={version}"
     }  # fmt: skip
@@ -219,9 +207,9 @@ def page(lab: Lab) -> int:
 def kill_in_turn(workers: list[Worker], again: object) -> None:
     """Each worker is killed, and started anew a second later, while the others serve."""
     for number in range(len(workers)):
-        time.sleep(1.2)
+        time.sleep(1.2)  # of load: three deaths are spread over the ten seconds in which wrk counts
         workers[number].stop(signal.SIGKILL)
-        time.sleep(1.2)
+        time.sleep(1.2)  # of load for those who are left, beyond what the server needs to see the death
         workers[number] = again(number)  # type: ignore[operator]
         workers[number].port("web")
 
@@ -262,7 +250,7 @@ def test_pgbench_loses_only_the_clients_of_the_worker_that_dies(lab: Lab) -> Non
     argv = [find("pgbench"), *base, "-p", str(port), "-S", "-n", "-c", "9", "-j", "1", "-T", "6", "postgres"]
     load = lab.start(argv)
     poll("nine streams", lambda: nine(lab, database))
-    time.sleep(1)
+    time.sleep(1)  # of transactions by all nine, which pgbench counts and tells at its end
     workers[1].stop(signal.SIGKILL)
     load.wait(40)
     text = load.stdout + load.stderr

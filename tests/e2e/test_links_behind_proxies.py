@@ -19,8 +19,8 @@ from aero.net.tls import TlsTransport
 from aero.net.transport import TcpTransport, Transport
 from aero.net.websocket import upgrade
 from tests.e2e.harness import LOOPBACK, Lab, connect, free_port, listening, poll
-from tests.e2e.services import find, self_signed
-from tests.e2e.test_mux_behind_proxies import AROUND_CADDY, AROUND_NGINX, documented
+from tests.e2e.services import AROUND_NGINX, find, self_signed
+from tests.e2e.test_mux_behind_proxies import AROUND_CADDY, documented
 
 _NGINX = "server {{ listen {host}:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};\n{block} }}"
 _CADDY = "localhost {{\n\ttls internal\n{block}}}\n"
@@ -39,7 +39,7 @@ class Stage:
             (folder / "tls.pem").write_bytes(self_signed())
             block = documented("nginx", 1, **where)
             text = _NGINX.format(host=LOOPBACK, port=self.port, pem=folder / "tls.pem", block=block)
-            (folder / "conf").write_text(AROUND_NGINX.format(folder=folder, documented=text))
+            (folder / "conf").write_text(AROUND_NGINX.format(folder=folder, servers=text))
             argv = [find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(folder / "conf")]
         else:
             text = _CADDY.format(block=documented("caddyfile", 1, **where))

@@ -14,27 +14,11 @@ import websockets
 
 from tests.e2e.harness import LOOPBACK, PROJECT, Lab, free_port, listening, poll
 from tests.e2e.mux import Message, Mux, Target, Wire
-from tests.e2e.services import find, self_signed
+from tests.e2e.services import AROUND_NGINX, find, self_signed
 
 DOCUMENT = PROJECT / "docs" / "reverse-proxy.md"
 HOST = "aero.example.org"
 
-AROUND_NGINX = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log stderr warn;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {documented}
-}}
-"""
 AROUND_CADDY = """
 {{
 	admin off
@@ -74,7 +58,7 @@ class Stage:
             where = {"127.0.0.1:4000": f"127.0.0.1:{self.mux.port}", "/etc/ssl/aero.pem": f"{folder}/tls.pem"}
             where["listen 443"] = f"listen {LOOPBACK}:{self.port}"
             config = folder / "nginx.conf"
-            config.write_text(AROUND_NGINX.format(folder=folder, documented=documented("nginx", **where)))
+            config.write_text(AROUND_NGINX.format(folder=folder, servers=documented("nginx", **where)))
             argv = [find("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]
         else:
             block = documented("caddyfile", **{"127.0.0.1:4000": f"127.0.0.1:{self.mux.port}"})

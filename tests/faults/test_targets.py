@@ -122,7 +122,7 @@ def test_the_last_known_address_serves_while_the_resolver_is_gone(monkeypatch: p
         gone = True
         for number in range(5):
             download(ports["named"], number, 1000)
-            gevent.sleep(0.02)
+            gevent.sleep(0.02)  # over all of them, what was found has expired
         lab.relay.cut()
         until("the link", lambda: lab.resumed)
         download(ports["named"], 9, 1000)

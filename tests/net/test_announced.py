@@ -13,6 +13,7 @@ from aero.limits import Limits
 from aero.net.announced import Announcers, told
 from aero.net.loop import event_loop
 from aero.net.proxyheader import End, write
+from tests.faults.inside import until
 
 
 class Everybody:
@@ -36,9 +37,8 @@ def nothing_stays_open() -> Iterator[None]:
 
 class House:
     def __init__(self, ips: tuple[str, ...] = ("127.0.0.1",)) -> None:
-        gevent.sleep(
-            0
-        )  # the loop's clock stands still while no greenlet waits, and deadlines would begin in the past
+        # The loop's clock stands still while no greenlet waits, and deadlines would begin in the past.
+        gevent.sleep(0)
         self.came: list[tuple[socket.socket, Any]] = []
         self.announcers = Announcers.build(event_loop(), Everybody(*ips))
         self.porch = self.announcers.porch(lambda sock, address: self.came.append((sock, address)))
@@ -66,11 +66,9 @@ def test_exactly_the_header_is_read_however_it_is_cut(version: int) -> None:
         house = House()
         visitor = house.visitor()
         visitor.sendall(header[:cut])
-        gevent.sleep(0.001)
+        gevent.sleep(0.001)  # in which the first part is read by itself
         visitor.sendall(header[cut:] + b"rest")
-        with gevent.Timeout(5):
-            while not house.came:
-                gevent.sleep(0.001)
+        until("the visitor", lambda house=house: house.came)
         sock, address = house.came[0]
         assert address == ("192.0.2.9", 7) and sock.recv(100) == b"rest" and not house.announcers.waiting
         sock.close()
@@ -86,7 +84,7 @@ def test_others_are_not_read_at_all() -> None:
 def test_a_header_that_says_nobody_leaves_the_proxys_address() -> None:
     house = House()
     house.visitor().sendall(b"PROXY UNKNOWN\r\n")
-    gevent.sleep(0.01)
+    until("a visitor", lambda: house.came)
     assert house.came[0][1] == ("127.0.0.1", 5)
 
 
@@ -94,7 +92,7 @@ def test_no_header_a_late_one_and_one_too_many_are_refused(monkeypatch: pytest.M
     house = House()
     wrong = house.visitor()
     wrong.sendall(b"GET / HTTP/1.1\r\n")
-    gevent.sleep(0.01)
+    until("the refusal", lambda: not house.announcers.waiting)
     assert ended(wrong)
     monkeypatch.setattr(Limits, "PROXY_HEADERS", 2)
     first, second, third = house.visitor(), house.visitor(), house.visitor()
@@ -103,7 +101,7 @@ def test_no_header_a_late_one_and_one_too_many_are_refused(monkeypatch: pytest.M
     assert ended(second) and ended(third) and not house.announcers.waiting
     monkeypatch.setattr(Limits, "PROXY_HEADER_S", 0.01)
     late = house.visitor()
-    gevent.sleep(0.05)
+    until("the refusal", lambda: not house.announcers.waiting)
     assert ended(late) and not house.came
 
 
@@ -116,7 +114,7 @@ def test_a_fault_in_who_takes_it_costs_one_connection() -> None:
     house.porch = house.announcers.porch(broken)
     visitor = house.visitor()
     visitor.sendall(b"PROXY UNKNOWN\r\n")
-    gevent.sleep(0.01)
+    until("the end", lambda: not house.announcers.waiting)
     assert ended(visitor) and not house.announcers.waiting
 
 

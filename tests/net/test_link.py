@@ -400,7 +400,7 @@ def test_a_send_that_has_to_receive_first_goes_on_when_something_came(
     ours.control(control.Unknown("1"))
     until("the try", lambda: transport.send_waits_for == READ)
     tries = len(transport.events)
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # some turns of the loop, in which nothing may be tried
     assert len(transport.events) == tries  # the descriptor can be written all the time: that is not asked for
     assert peer.read() == b""
     peer.sock.send(said(RecordWriter(BACKEND, UP), frame(7)))

@@ -176,11 +176,11 @@ def test_while_a_door_is_busy_visitors_wait_in_the_kernel() -> None:
         gevent.get_hub().loop, sock, lambda sock, address: came.append(sock), lambda: busy or len(came) == 1
     )
     visitors = [socket.create_connection(sock.getsockname()) for _ in range(3)]
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # some turns of the loop, in which nobody may come
     assert not came
     busy = False
     until("one", lambda: came)
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # the same
     assert len(came) == 1
     listener.close()
     for each in (*visitors, *came):

@@ -67,7 +67,7 @@ def test_other_lanes_wait_for_the_first_to_join(crew: Crew, office: scene.Office
     first, second, _ = crew.lanes
     crew.wait_turn(first, 0.0)
     waiting = gevent.spawn(crew.wait_turn, second, 0.0)
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # some turns of the loop, in which it may not go on
     assert not waiting.ready()
     first.session = scene.session()
     crew.session_begun(first.session)
@@ -81,7 +81,7 @@ def test_a_lane_that_has_reached_the_server_hurries_the_others(
     first, second, _ = crew.lanes
     first.session = second.session = scene.session()
     waiting = gevent.spawn(crew.wait_turn, second, 600.0)
-    gevent.sleep(0.05)
+    gevent.sleep(0.05)  # longer than the first retry would take
     assert not waiting.ready()
     crew.reached(first)
     waiting.get(timeout=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,6 +250,6 @@ def test_a_full_queue_of_a_socket_in_the_file_system_is_waited_for(tmp_path: Pat
         gone = Visitor(socket_way(path))
         gone.approach.cancel()
         for _ in range(3):
+            until("the next one", lambda: select.select([sock], [], [], 0)[0])
             sock.accept()[0].close()
-            gevent.sleep(0.05)
         assert all(answers(each).sock is not None for each in visitors) and gone.sock is None

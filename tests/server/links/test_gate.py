@@ -252,7 +252,7 @@ def test_nothing_less_than_a_whole_hello_passes_the_turnstile() -> None:
     for byte in said[:-1]:
         near.send(bytes((byte,)))
         gevent.sleep(0)
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # some turns of the loop, in which nobody may pass
     assert watch.calls == []
     near.send(said[-1:])
     until("the answer", lambda: watch.calls == ["hold", "answered"])

@@ -12,6 +12,7 @@ import pytest
 from aero.limits import Limits
 from aero.net.pipe import refuse
 from aero.server.registry.lobby import Lobby
+from tests.faults.inside import until
 
 
 @pytest.fixture
@@ -104,8 +105,8 @@ def test_a_slip_of_ours_for_one_leaves_nobody_else_waiting(monkeypatch: pytest.M
     assert heard == ["in", "out"]
     lobby.wait(slip, slip)
     lobby.wait(partial(heard.append, "in"), partial(heard.append, "late"))
-    gevent.sleep(0.05)
-    assert heard == ["in", "out", "late"] and not len(lobby)
+    until("the time to be over", lambda: not len(lobby))
+    assert heard == ["in", "out", "late"]
 
 
 def test_who_waits_for_less_is_turned_away_before_others_who_came_earlier() -> None:

@@ -115,7 +115,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def got(sock: socket.socket) -> list[bytes]:
     found = []
-    gevent.sleep(0.01)
+    gevent.sleep(0.01)  # some turns of the loop: also for what may not come
     try:
         while True:
             found.append(sock.recv(65_536))
