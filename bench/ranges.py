@@ -50,7 +50,7 @@ def measure(kind: str, count: int, proto: str) -> dict[str, Any]:
     from aero.server.policy.proxies import Trust
     from aero.server.policy.rules import Rule, Users
     from aero.server.registry.doors import tcp, udp
-    from aero.server.registry.ports import Ports
+    from aero.server.registry.ports.ports import Ports
     from aero.server.registry.registry import Registry
     from aero.server.registry.tenants import Tenants
     from aero.server.store.database import Database

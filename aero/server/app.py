@@ -47,7 +47,7 @@ from aero.server.policy.proxies import Trust
 from aero.server.present import Present
 from aero.server.registry.domains import Domains, Reserved
 from aero.server.registry.doors import tcp, udp
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.registry import Registry
 from aero.server.registry.tenants import Tenants

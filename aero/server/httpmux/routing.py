@@ -19,11 +19,11 @@ from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
 from aero.server.policy.balance import COOKIE, HASH
 from aero.server.policy.rules import HTTP
-from aero.server.registry.claims import SILENCE_S
 from aero.server.registry.domains import bare
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.pool import Pool
+from aero.server.registry.ports.claims import SILENCE_S
 from aero.server.registry.registry import Registry
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import Leases
@@ -89,7 +89,7 @@ class Router:
         for lease in leases.absent(REMEMBERED):
             self._known.setdefault((lease.owner.tag, lease.owner.name), set()).add(lease.owner.host)
         # Those that were here before this start and have not come back: for a while they are taken for alive, as their
-        # ports are (registry/claims.py), and whoever asks for one waits for it as for a link.
+        # ports are (registry/ports/claims.py), and whoever asks for one waits for it as for a link.
         self._awaited = set(self._known)
         self._awaited_until = monotonic() + SILENCE_S
         self._halls: dict[tuple[str, str], Lobby] = {}

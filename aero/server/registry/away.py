@@ -17,12 +17,12 @@ from aero.limits import Limits
 from aero.net.listen import Listener, close_all
 from aero.net.pipe import make_abrupt, refuse
 from aero.server.policy.origin import is_near
-from aero.server.registry.claims import Holder
 from aero.server.registry.doors.tcp import House, TcpDoor
 from aero.server.registry.life import Mortal
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.claims import Holder
+from aero.server.registry.ports.ports import Ports
 from aero.server.store.leases import Leases, Owner
 
 log = logs.get("mapping")

@@ -1,8 +1,8 @@
 """Host names that targets have by themselves at the mux: who may claim which, whose each is, and for how long.
 
 A name belongs to the targets of one user, tag and name, of however many workers. When the last of their workers goes,
-it stays theirs for as long as a silent worker's port does (claims.py); after that whoever may have it can claim it, and
-until somebody does the mux still knows who is away.
+it stays theirs for as long as a silent worker's port does (ports/claims.py); after that whoever may have it can claim
+it, and until somebody does the mux still knows who is away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from aero.core.control import Options
 from aero.errors import PortError
 from aero.limits import Limits
 from aero.server.policy.rules import Rule, matches
-from aero.server.registry.claims import SILENCE_S
 from aero.server.registry.mapping import Mapping, names_in
+from aero.server.registry.ports.claims import SILENCE_S
 from aero.server.store.leases import Owner
 
 log = logs.get("mux")

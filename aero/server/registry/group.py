@@ -10,10 +10,10 @@ from typing import Callable
 
 from aero.core.control import Wanted
 from aero.errors import ConfigError, PortError
-from aero.server.registry.claims import Holder
 from aero.server.registry.life import Mortal
 from aero.server.registry.mapping import Door, Mapping
 from aero.server.registry.pool import Pool
+from aero.server.registry.ports.claims import Holder
 from aero.server.store.leases import Owner
 
 #: What is in the place of a worker's tag and host in a lease of a group's.
@@ -72,7 +72,7 @@ class TargetGroup:
         self.door.close()
         del self.door  # the two hold each other
 
-    # As the holder of a port (ports.py)
+    # As the holder of a port (ports/grants.py)
 
     @property
     def worker(self) -> Mortal:

@@ -21,8 +21,8 @@ from aero.server.policy.passwords import Logins
 from aero.server.policy.rules import EVERYBODY, HTTP, Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry.admission import NOT_FROM_THERE, NOT_THIS_WAY, Fence, NotAdmitted, address_of
-from aero.server.registry.claims import Holder
 from aero.server.registry.lobby import Lobby
+from aero.server.registry.ports.claims import Holder
 from aero.server.registry.route import Route
 from aero.server.registry.session import WorkerSession
 from aero.server.store.leases import Owner

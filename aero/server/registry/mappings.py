@@ -22,12 +22,12 @@ from aero.server.policy.origin import is_near, network_of
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.doors.shut import NoDoor
 from aero.server.registry.gradually import Gradual, at_once
-from aero.server.registry.grants import Claim, Grant, Wait
 from aero.server.registry.group import Seat, TargetGroup, TargetGroups, claimed_as
 from aero.server.registry.mapping import CLOSED, Door, Mapping
 from aero.server.registry.opening import Opening
 from aero.server.registry.pool import Pool
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.grants import Claim, Grant, Wait
+from aero.server.registry.ports.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.worker import Worker

@@ -1,5 +1,5 @@
 """Whether a worker may have a target that it registers: what its user, its invitation and its numbers say, and then the
-operator's hook. Which port the target gets is no question here (ports.py).
+operator's hook. Which port the target gets is no question here (ports).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aero.core.control import DENIED, DUPLICATE, INVALID, TOO_MANY, Answer, Opti
 from aero.limits import Limits
 from aero.server.policy.permission import Permission
 from aero.server.registry.mapping import Mapping
-from aero.server.registry.ranges import count
+from aero.server.registry.ports.ranges import count
 from aero.server.registry.registration import Allowed
 from aero.server.registry.session import WorkerSession
 from aero.server.registry.tenants import Tenant

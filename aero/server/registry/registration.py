@@ -22,9 +22,9 @@ from aero.errors import RemoteProtocolError
 from aero.limits import Limits
 from aero.net.faults import report
 from aero.server.registry.gradually import Gradual
-from aero.server.registry.grants import Wait
 from aero.server.registry.life import Mortal, Proofs
 from aero.server.registry.mapping import Mapping
+from aero.server.registry.ports.grants import Wait
 
 _PAUSE_S = 0.001  # until the next turn: long enough for the loop to look at its sockets
 _BUSY_RETRY_S = 0.5

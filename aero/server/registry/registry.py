@@ -26,7 +26,7 @@ from aero.server.registry.life import Proofs
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.mappings import Mappings
 from aero.server.registry.offer import Permits
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.ports import Ports
 from aero.server.registry.quotas import Quotas
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Registrar

@@ -32,11 +32,11 @@ from aero.net.loop import Loop
 from aero.server.policy.rules import Rule
 from aero.server.policy.shares import Shares
 from aero.server.registry import offer, terms
-from aero.server.registry.claims import Holder
 from aero.server.registry.gradually import Gradual
-from aero.server.registry.grants import Wait
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
+from aero.server.registry.ports.claims import Holder
+from aero.server.registry.ports.grants import Wait
 from aero.server.registry.rates import ServerRates
 from aero.server.registry.registration import Allowed, Registrar, Registration, Unasked
 from aero.server.registry.route import LocalRoute, Route

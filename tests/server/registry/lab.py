@@ -17,7 +17,7 @@ from aero.net.announced import Announcers
 from aero.net.listen import listen_all
 from aero.server.policy.proxies import Trust
 from aero.server.registry import worker as module
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.ports import Ports
 from aero.server.registry.registry import Registry
 from aero.server.registry.worker import Worker
 from aero.server.store.database import Database

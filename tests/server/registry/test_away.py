@@ -17,7 +17,7 @@ from aero.server.policy.proxies import Trust
 from aero.server.registry.away import Away
 from aero.server.registry.doors.tcp import House, TcpDoor
 from aero.server.registry.gradually import at_once
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.ports import Ports
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases, Owner
 from aero.server.watch.counters import Counters

@@ -14,8 +14,8 @@ from aero.core.control import TAKEN, Answer, Wanted
 from aero.limits import Limits
 from aero.server.registry import registration as module
 from aero.server.registry.gradually import Gradual
-from aero.server.registry.grants import Wait
 from aero.server.registry.life import Proofs
+from aero.server.registry.ports.grants import Wait
 from aero.server.registry.registration import Registrar, Registration
 from tests.faults.inside import until
 

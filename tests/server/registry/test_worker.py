@@ -28,8 +28,8 @@ from aero.net.link import Figures
 from aero.server.policy.permission import Permission
 from aero.server.registry import terms
 from aero.server.registry import worker as module
-from aero.server.registry.claims import Holder
 from aero.server.registry.gradually import at_once
+from aero.server.registry.ports.claims import Holder
 from aero.server.registry.registration import Allowed, Unasked
 from aero.server.registry.worker import Worker
 from aero.server.store.leases import TCP, Owner

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import pytest
 
-from aero.server.registry.ports import Ports
+from aero.server.registry.ports.ports import Ports
 from aero.server.store.database import FILE, Database
 from aero.server.store.leases import Lease, Leases, Owner, steady_clock
 from tests.server.store.conftest import Clock, Opener, Store

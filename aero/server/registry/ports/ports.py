@@ -22,12 +22,12 @@ from aero.errors import BindError, PortError
 from aero.host.facts import outgoing_ports
 from aero.limits import Limits
 from aero.net.listen import close_all
-from aero.server.registry.binding import Binding, unusable
-from aero.server.registry.claims import SILENCE_S, Times, Verdict, judge
 from aero.server.registry.gradually import Gradual, at_once
-from aero.server.registry.grants import Beginning, Claim, Grant, Holding, Outcome, StandIn, Wait
-from aero.server.registry.portmap import PORTS, PortMap
-from aero.server.registry.ranges import count, shown, within, without
+from aero.server.registry.ports.binding import Binding, unusable
+from aero.server.registry.ports.claims import SILENCE_S, Times, Verdict, judge
+from aero.server.registry.ports.grants import Beginning, Claim, Grant, Holding, Outcome, StandIn, Wait
+from aero.server.registry.ports.portmap import PORTS, PortMap
+from aero.server.registry.ports.ranges import count, shown, within, without
 from aero.server.store.leases import Lease, Leases, Owner
 from aero.server.store.spans import Spans
 

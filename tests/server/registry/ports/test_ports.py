@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from aero.errors import PortError
 from aero.limits import Limits
-from aero.server.registry import binding
-from aero.server.registry import ports as module
-from aero.server.registry.claims import SILENCE_S, Holder
-from aero.server.registry.grants import Claim, Grant, Wait
-from aero.server.registry.ports import TRIES, Ports
+from aero.server.registry.ports import binding
+from aero.server.registry.ports import ports as module
+from aero.server.registry.ports.claims import SILENCE_S, Holder
+from aero.server.registry.ports.grants import Claim, Grant, Wait
+from aero.server.registry.ports.ports import TRIES, Ports
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases, Owner
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from aero.server.registry.ranges import around
+from aero.server.registry.ports.ranges import around
 
 if TYPE_CHECKING:
     from aero.server.policy.rules import PortRange

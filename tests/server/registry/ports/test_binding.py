@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from aero.errors import BindError, PortError
-from aero.server.registry import binding as module
-from aero.server.registry.binding import Binding, unusable
 from aero.server.registry.gradually import at_once
+from aero.server.registry.ports import binding as module
+from aero.server.registry.ports.binding import Binding, unusable
 
 
 class Machine:

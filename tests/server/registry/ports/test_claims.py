@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aero.server.registry.claims import (
+from aero.server.registry.ports.claims import (
     SILENCE_S,
     TABLE,
     Holder,

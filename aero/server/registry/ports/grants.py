@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Union
 
-from aero.server.registry.claims import Holder
 from aero.server.registry.life import Mortal
+from aero.server.registry.ports.claims import Holder
 from aero.server.store.leases import Owner
 
 if TYPE_CHECKING:
