@@ -83,7 +83,9 @@ MAY_IMPORT = {
         "aero.server.httpmux",
         "aero.server.httpmux.urls",
         "aero.server.api",
+        "aero.server.stepdown",
     },
+    "aero.server.stepdown": {*COMMON, "aero.config", "aero.host"},
     # What aero.pyz runs before it can import anything native; it hands over at its end.
     "aero.boot": {"aero", "aero.cli"},
 }

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import socket
 import sys
 from contextlib import suppress
-from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, TextIO
 
@@ -27,7 +25,7 @@ from aero.core.session import SessionLimits
 from aero.errors import AeroError, HostError
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
-from aero.host.run import on_signals, open_log, reload_done, reload_failed, set_up
+from aero.host.run import on_signals, reload_done, reload_failed, set_up
 from aero.limits import Limits
 from aero.net import congestion
 from aero.net.announced import Announcers
@@ -72,10 +70,6 @@ _DAY_S = 24 * 3600
 GOODBYE_S = 1.0  # what workers get to hear that the server is going down
 _GOING_DOWN = "the server is going down"
 _LOOK_S = 0.1  # how often a server that is to stop looks whether its last stream has ended
-# What is imported when it is needed. A user that the server becomes may not be able to read the program by then: in
-# root's home, for example.
-_LOADED_LATE = ("encodings.idna", "fcntl", "ipaddress", "json", "termios")
-_FOR_HOOKS = ("aero.server.registry.asking", "gevent.ssl", "http.client", "urllib.parse")
 
 
 class Server:
@@ -104,7 +98,9 @@ class Server:
         reading = read_roll(config)
         self.roll = Roll(reading)
         if config.run_as:
-            _become(config.run_as, config)
+            from aero.server.stepdown import step_down
+
+            step_down(config.run_as, config)
         self._database = Database(config.state)
         leases, counters, events = Leases(self._database), Counters(), Events()
         ports = {
@@ -407,30 +403,6 @@ def _no_zstd(memory: Memory) -> str:
     except HostError as error:
         return str(error)
     return ""
-
-
-def _become(user: str, config: ServerConfig) -> None:
-    """Gives up what root may do, and opens the log. Raises ConfigError, HostError."""
-    who = privileges.user(user)
-    parts = {
-        "aero.server.httpmux.server": config.mux or config.mux_tls,
-        "aero.server.api.app": config.api,
-        "aero.server.registry.doors.sockets": config.listen_unix,
-        **dict.fromkeys(_FOR_HOOKS, config.hooks or config.hook_asks),
-    }
-    for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where)):
-        import_module(name)
-    if os.geteuid() == 0:
-        if config.log:
-            privileges.prepare_log(config.log, who)
-        if config.access_log:
-            privileges.prepare_log(config.access_log, who)
-        if config.state:
-            privileges.prepare_state(config.state, who)
-        if isinstance(config.api, UnixPath):
-            os.chown(config.api.path, who.pw_uid, who.pw_gid, follow_symlinks=False)
-    privileges.drop(user)
-    open_log(config)
 
 
 def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], ServerConfig]) -> int:
