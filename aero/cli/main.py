@@ -1,7 +1,7 @@
 """The command line: picks the command, gathers its options, runs it, and turns its errors into exit codes.
 
-What the commands are is a table here; what they take stands in aero.config.table.
-Commands import what they run when they run it: --help and --version must answer without anything native.
+The two roles are run here, every other command by aero.cli.commands; what they take stands in aero.config.table.
+What is run is imported when it is run: --help and --version must answer without anything native.
 """
 
 from __future__ import annotations
@@ -10,30 +10,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Callable, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Callable, TextIO
 
 from aero import __version__
 from aero.cli import help
 from aero.config import filed, sources
 from aero.config.hints import instead, shown
 from aero.config.option import Options
-from aero.config.roles import (
-    ClientConfig,
-    DemoConfig,
-    InviteConfig,
-    InvitesConfig,
-    KickConfig,
-    ListConfig,
-    OpenConfig,
-    PageConfig,
-    PinConfig,
-    ServerConfig,
-    ServiceConfig,
-    TargetConfig,
-    TrafficConfig,
-    UsersConfig,
-    WorkerConfig,
-)
+from aero.config.roles import ClientConfig, ServerConfig
 from aero.errors import AeroError, Busy, ConfigError, HostError, ListenError, Rejected
 
 if TYPE_CHECKING:
@@ -51,13 +35,6 @@ EXIT_CODES: tuple[tuple[type[AeroError], int], ...] = (
 
 #: Runs a role to its end; what it is given is to be called once the role is set up.
 Start = Callable[[Callable[[], None]], int]
-
-
-class Command(NamedTuple):
-    """One word after ``aero``. ``reads_file``: it has a table of its name in the configuration file."""
-
-    run: Callable[[Options], int]
-    reads_file: bool = False
 
 
 def run_server(given: Options) -> int:
@@ -129,157 +106,9 @@ def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Hel
     return code
 
 
-def run_demo(given: Options) -> int:
-    """``aero demo``."""
-    config = DemoConfig.parse(given)
-    from aero.cli.demo import run
-
-    return run(config.check, config.aead)
-
-
-def run_list(given: Options) -> int:
-    """``aero list``."""
-    from aero.cli import console
-
-    return _print(console.listed(ListConfig.parse(given)))
-
-
-def run_traffic(given: Options) -> int:
-    """``aero traffic``."""
-    from aero.cli import traffic
-
-    return _print(traffic.shown(TrafficConfig.parse(given)))
-
-
-def run_ping(given: Options) -> int:
-    """``aero ping``."""
-    from aero.cli import console
-
-    return _print(console.pinged(WorkerConfig.parse(given)))
-
-
-def run_kick(given: Options) -> int:
-    """``aero kick``."""
-    from aero.cli import console
-
-    return _print(console.kicked(KickConfig.parse(given)))
-
-
-def run_open(given: Options) -> int:
-    """``aero open``."""
-    from aero.cli import console
-
-    return _print(console.opened(OpenConfig.parse(given), os.environ))
-
-
-def run_invite(given: Options) -> int:
-    """``aero invite``."""
-    from aero.cli import invites
-
-    return _print(invites.invited(InviteConfig.parse(given)))
-
-
-def run_invites(given: Options) -> int:
-    """``aero invites``."""
-    from aero.cli import invites
-
-    return _print(invites.listed(InvitesConfig.parse(given)))
-
-
-def run_join(words: Sequence[str]) -> int:
-    """``aero join HOST:PORT CODE``: both stand before its options."""
-    server, code = (*words[:2], "", "")[:2]
-    if not server or not code or server.startswith("-") or code.startswith("-"):
-        raise ConfigError(
-            "say which server, and the code that aero invite has printed there: aero join HOST:8080 4-lantern-harbor"
-        )
-    from aero.cli import join
-
-    given = gather("join", words[2:], os.environ)
-    return _print(join.joined(server, code, given, lambda argv: gather("client", argv, {})))
-
-
-def run_target(words: Sequence[str]) -> int:
-    """``aero target add TAG NAME@HOST:PORT``, ``aero target remove TAG/NAME``, ``aero target list``."""
-    count = {"add": 3, "remove": 2, "list": 1}.get(words[0] if words else "", 0)
-    about = words[1:count]
-    if not count or len(about) != count - 1 or any(each.startswith("-") for each in about):
-        raise ConfigError(
-            "say what to do: aero target add TAG NAME@HOST:PORT, remove TAG/NAME, or list; see aero target --help"
-        )
-    from aero.cli import target
-
-    given = TargetConfig.parse(gather("target", words[count:], os.environ))
-    if words[0] == "add":
-        return _print(target.added(about[0], about[1], given))
-    return _print(target.removed(about[0], given) if about else target.listed(given))
-
-
-def run_page(given: Options) -> int:
-    """``aero page``."""
-    from aero.cli import console
-
-    return _print(console.page(PageConfig.parse(given)))
-
-
-def run_pin(given: Options) -> int:
-    """``aero pin``."""
-    from aero.server.links.certificates import pin_in
-
-    config = PinConfig.parse(given)
-    return _print(pin_in(config.tls_cert, config.state) + "\n")
-
-
-def run_service(words: Sequence[str]) -> int:
-    """``aero service install``: what follows the role's name are that role's options."""
-    from aero.cli import service
-
-    at = next((number for number, word in enumerate(words) if word in service.ROLES), len(words))
-    if "install" not in words[:at] or at == len(words):
-        raise ConfigError("say what to install: aero service install server, or client, and its options")
-    wanted = ServiceConfig.parse(gather("service", words[:at], {}))
-    role = service.role(words[at], gather(words[at], words[at + 1 :], os.environ))
-    return _print(service.install(wanted, role))
-
-
-def run_users(words: Sequence[str]) -> int:
-    """``aero users check FILE`` and ``aero users add NAME``."""
-    given = UsersConfig.parse(gather("users", words[2:], {}))
-    what, about = (*words[:2], "", "")[:2]
-    if what not in ("check", "add") or not about or about.startswith("-"):
-        raise ConfigError(
-            "say what to do: aero users check FILE, or aero users add NAME; see aero users --help"
-        )
-    from aero.cli import users
-
-    if what == "add":
-        lines, aside = users.added(about, given)
-        _write(sys.stderr, aside)  # not where the lines go: they may be on their way into the file
-        return _print(lines)
-    said, good = users.checked(filed.path(about))
-    _print(said)
-    return OK if good else next(code for kind, code in EXIT_CODES if kind is ConfigError)
-
-
-#: To add a command: its options in aero.config.table, a page in aero.cli.help, a line here.
-COMMANDS = {
-    "server": Command(run_server, reads_file=True),
-    "client": Command(run_client, reads_file=True),
-    "demo": Command(run_demo),
-    "list": Command(run_list),
-    "traffic": Command(run_traffic),
-    "ping": Command(run_ping),
-    "kick": Command(run_kick),
-    "open": Command(run_open),
-    "page": Command(run_page),
-    "pin": Command(run_pin),
-    "invite": Command(run_invite),
-    "invites": Command(run_invites),
-    "target": Command(lambda _: OK),  # as users
-    "join": Command(lambda _: OK),  # as users
-    "users": Command(lambda _: OK),  # a word and what it is about stand before its options: see _dispatch
-    "service": Command(lambda _: OK),  # it has two sets of options: see _dispatch
-}
+#: What runs until it is stopped, and has a table of its name in the configuration file. Every other command is one of
+#: aero.cli.commands.
+ROLES: dict[str, Callable[[Options], int]] = {"server": run_server, "client": run_client}
 #: What a checkout needs of others: the module, and what its package is called.
 PACKAGES = {
     "bottle": "bottle",
@@ -326,24 +155,23 @@ def _dispatch(words: list[str], prog: str) -> int:
     if name in ALIASES:
         words.insert(0, ALIASES[name])
     word = words[0] if words else ""
-    command = COMMANDS.get(word)
+    known = word in help.PAGES
     # Before a command only the first word can ask for help: in "aero sever --help" the slip is the news.
-    asked = words if command else words[:1]
+    asked = words if known else words[:1]
     if sources.wants(asked, "help"):
-        return _print(help.text(word if command else ""))
+        return _print(help.text(word if known else ""))
     if sources.wants(asked, "version"):
         return _print(f"AeRO-proxy {__version__}\n")
-    if command is None:
+    if not known:
         raise ConfigError(_no_command(word))
-    if word == "users":
-        return run_users(words[1:])
-    if word == "target":
-        return run_target(words[1:])
-    if word == "join":
-        return run_join(words[1:])
-    if word == "service":
-        return run_service(words[1:])
-    return command.run(gather(word, words[1:], os.environ))
+    if word in ROLES:
+        return ROLES[word](gather(word, words[1:], os.environ))
+    from aero.cli import commands
+
+    said = commands.COMMANDS[word](words[1:], gather)
+    _write(sys.stderr, said.aside)
+    _print(said.text)
+    return said.code
 
 
 def _no_command(word: str) -> str:
@@ -351,7 +179,7 @@ def _no_command(word: str) -> str:
         return "say what to run: aero server, aero client or aero demo; aero --help tells more"
     if word.startswith("-"):
         return f"options stand after a command, as in: aero client {shown(word)} ..., see aero --help"
-    return f"unknown command {shown(word)}: {instead(word, COMMANDS)} (aero --help)"
+    return f"unknown command {shown(word)}: {instead(word, help.PAGES)} (aero --help)"
 
 
 def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Options:
@@ -367,7 +195,7 @@ def gather(word: str, argv: Sequence[str], environ: Mapping[str, str]) -> Option
     given = sources.merge(known, from_argv, from_environment)
     file = sources.file_of(given)
     if file:
-        tables = {name: help.PAGES[name][1] for name, command in COMMANDS.items() if command.reads_file}
+        tables = {name: help.PAGES[name][1] for name in ROLES}
         from_file, of_file = sources.from_file(file, word, tables)
         notes += of_file
         given = sources.merge(known, given, from_file)
