@@ -58,10 +58,14 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         """Appends one whole frame."""
-        count = len(frame)
-        block = self.room(count)
-        block.data[block.end : block.end + count] = frame
-        self.wrote(count)
+        count, block = len(frame), self.tail
+        end = block.end + count
+        if end > block.size:
+            block = self._append(self._pool.take(count))
+            end = block.end + count
+        block.data[end - count : end] = frame
+        block.end = end
+        self.written += count
 
     def next_piece(self) -> memoryview | None:
         """All that can go into the next record, marked as sent; None when nothing waits."""

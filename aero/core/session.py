@@ -272,25 +272,23 @@ class Session:
         if credit <= 0:
             stream.starved = True
             return 0
-        burst, flight = self.burst_bytes, self.flight
-        outbox, pool = self.outbox, self.pool
-        kept = outbox.kept_bytes
-        if kept < self.limits.kept_bytes and (pool.taken_bytes < pool.much_bytes or not pool.refuses(kept)):
-            unsent = outbox.written - outbox.sent
-            free = flight.bound_bytes - (outbox.written - outbox.acked)
-            if unsent < burst and free >= flight.step_bytes:
-                quantum = burst
-                if stream.heavy and quantum > 2 * flight.step_bytes:
-                    quantum = 2 * flight.step_bytes
-                if quantum > free:
-                    quantum = free
-                return credit if credit < quantum else quantum
-            # A light stream may go past bulk that waits for its turn.
-            if not stream.heavy and unsent < burst + burst:
-                quantum = burst >> 3
-                return credit if credit < quantum else quantum
-            if free < flight.step_bytes:
-                flight.held_back = True
+        burst, flight, outbox = self.burst_bytes, self.flight, self.outbox
+        written = outbox.written
+        unsent = written - outbox.sent
+        free = flight.bound_bytes - written + outbox.acked
+        if unsent < burst and free >= flight.step_bytes:
+            quantum = burst
+            if stream.heavy and quantum > 2 * flight.step_bytes:
+                quantum = 2 * flight.step_bytes
+            if quantum > free:
+                quantum = free
+            return credit if credit < quantum else quantum
+        # A light stream may go past bulk that waits for its turn.
+        if not stream.heavy and unsent < burst + burst:
+            quantum = burst >> 3
+            return credit if credit < quantum else quantum
+        if free < flight.step_bytes:
+            flight.held_back = True
         self.wait_turn(stream)
         return 0
 
@@ -304,8 +302,8 @@ class Session:
                 self.on_output()
 
     @property
-    def _full(self) -> bool:
-        """True when no more data may be kept, for this session or for all: streams wait for acknowledgements."""
+    def full(self) -> bool:
+        """True when no more memory may be taken to keep data: streams that need some wait for acknowledgements."""
         kept = self.outbox.kept_bytes
         return kept >= self.limits.kept_bytes or self.pool.refuses(kept)
 
@@ -339,7 +337,7 @@ class Session:
         self.dirty = True  # our caller sends next and need not be told that there is output
         for _ in range(len(queue)):
             # Resuming a stream may have closed others, so the queue may be shorter than it was.
-            if not queue or self._full or outbox.written - outbox.sent >= self.burst_bytes:
+            if not queue or self.full or outbox.written - outbox.sent >= self.burst_bytes:
                 break
             if flight.bound_bytes - (outbox.written - outbox.acked) < flight.step_bytes:
                 flight.held_back = True

@@ -139,7 +139,7 @@ class Stream:
             now  # when we said so: of two that hold much, the one with the older time is stuck
         )
         self.heavy = False  # it used all that it might send last time, so it probably has more
-        self.messages = 0  # small ones since it sent more at once
+        self.messages = 0  # small ones since it sent more at once, counted up to LIGHT_MESSAGES
         self.starved = False  # waits for credit, or stands in a bucket's line
         self.held = False  # stands in a bucket's line (core/buckets.py)
         self.rates: Rates | None = None  # how fast it may send; None: as fast as it can
@@ -190,29 +190,39 @@ class Stream:
         want = session.allowance(self)
         if not want:
             return None
-        packing = self.packing
-        if packing is not None:
-            want = packing.want(self.sent, want, self.send_limit - self.sent, session.pool)
-        if maximum < want:
-            want = maximum
-        if self.rates is not None:
-            allowed = self.rates.allowed(self)
-            if allowed < want:
-                if not allowed:
-                    return None
-                want = allowed
-        if packing is not None and packing.lent:
-            return packing.room[:want]
+        if self.packing is None and self.rates is None:  # nearly all
+            if maximum < want:
+                want = maximum
+        else:
+            want = self._rated(want, maximum)
+            if not want:
+                return None
         block = session.outbox.tail
         at = block.end + _HEADER_BYTES
         left = block.size - at
         # A quarter block at least, so that bulk is not chopped up at a block's end; less when less is wanted.
         if left < _ROOM_BYTES and left < want:
+            if session.full:
+                session.wait_turn(self)
+                return None
             pool = session.pool
             room = _ROOM_BYTES if pool.taken_bytes < pool.half_bytes else _SHORT_ROOM_BYTES
             block = session.outbox.room(_HEADER_BYTES + (want if want < room else room))
             at = block.end + _HEADER_BYTES
+        packing = self.packing
+        if packing is not None and packing.lent:
+            return packing.room[:want]
         return block.view[at : at + want]
+
+    def _rated(self, want: int, maximum: int) -> int:
+        """How much of ``want``, at most ``maximum``, it may send by its rates, as plain bytes where they are packed."""
+        packing = self.packing
+        if packing is not None:
+            want = packing.want(self.sent, want, self.send_limit - self.sent, self.session.pool)
+        if maximum < want:
+            want = maximum
+        allowed = self.rates.allowed(self) if self.rates is not None else want
+        return allowed if allowed < want else want
 
     def commit(self, count: int, more: bool) -> None:
         """Sends the first ``count`` bytes, one at least, of what ``reserve`` gave; ``more``: there are more waiting."""
@@ -242,10 +252,10 @@ class Stream:
         self.heavy = False
         if count > LIGHT_BYTES:
             self.messages = 0
-        else:
+        elif self.messages < LIGHT_MESSAGES:
             self.messages += 1
-            if self.messages > LIGHT_MESSAGES:
-                session.flight.shared = True
+        else:
+            session.flight.shared = True
         if not session.dirty:
             session.dirty = True
             session.on_message()

@@ -40,6 +40,9 @@ def told(sock: socket.socket) -> proxyheader.End:
 class Networks(Protocol):
     """Some addresses."""
 
+    def __bool__(self) -> bool:
+        """False where there are none."""
+
     def covers(self, ip: str) -> bool:
         """Whether this one is among them."""
 
@@ -73,8 +76,10 @@ class Porch:
         """``then`` gets every connection, with the address of its announcement where one is due."""
         self._announcers = announcers
         self._then = then
+        #: What the listener calls: where nobody announces, there is no step in between.
+        self.entrance = self._connected if announcers.networks else then
 
-    def connected(self, sock: socket.socket, address: Any) -> None:
+    def _connected(self, sock: socket.socket, address: Any) -> None:
         """A connection came; ``address`` as accept() gives it."""
         if not self._announcers.networks.covers(address[0]):
             self._then(sock, address)
@@ -88,7 +93,9 @@ class Porch:
         """Ends those whose header has not come."""
         for each in [each for each in self._announcers.waiting if each.then == self._then]:
             each.refuse("the port is closed")
-        self._then = _closed  # a porch and what it leads to hold each other, and with it a worker
+        self._then = self.entrance = (
+            _closed  # a porch and what it leads to hold each other, and with it a worker
+        )
 
 
 class _Waiting:

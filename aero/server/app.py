@@ -158,13 +158,13 @@ class Server:
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
         self.gate = Gate(ground, self.sessions, self.roll.codes, entrance, self.invitations)
         self._listeners = [
-            Listener(loop, sock, announcers.porch(self.gate.connected).connected) for sock in socks
+            Listener(loop, sock, announcers.porch(self.gate.connected).entrance) for sock in socks
         ]
         self._mux = self._start_mux(mux_socks, socks if SAME in config.mux else [], mux_tls_socks)
         entrance.web = self._mux if SAME in config.mux else None
         entrance.secure_web = self._mux
         self._listeners += [
-            Listener(loop, sock, announcers.porch(self.gate.visited).connected) for sock in mux_tls_socks
+            Listener(loop, sock, announcers.porch(self.gate.visited).entrance) for sock in mux_tls_socks
         ]
         self._api = self._start_api(config.api, api_socks)
 

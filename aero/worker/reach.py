@@ -16,9 +16,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Callable
 
 from aero import logs
+from aero.address import is_loopback
 from aero.core.codes import Reset
 from aero.limits import Limits
-from aero.net.dial import Race
+from aero.net.dial import Race, begin
 from aero.net.lookup import Found, Names, SockAddr, at_port, fixed
 from aero.net.loop import Loop, Watcher, stopped
 
@@ -60,6 +61,10 @@ class Places:
             return True
         self._lines.setdefault(way, OrderedDict())[approach] = None
         return False
+
+    def idle(self, way: Way) -> bool:
+        """True while nobody connects to a target, or waits for that."""
+        return way not in self._taken and way not in self._lines
 
     def _has_room(self, way: Way) -> bool:
         return self._all < self._total and self._taken.get(way, 0) < self._each
@@ -138,10 +143,23 @@ class Way:
         else:
             self.fixed = self.at(fixed(host))  # () for a name
             self.barred = bool(fixed(host)) and not self.fixed
+        self._near = bool(self.fixed) and (bool(path) or is_loopback(self.fixed[0][1][0]))
 
     def beside(self, offset: int) -> Way:
         """The way to another port of the same target."""
         return Way(self.loop, self.names, self.places, self.host, self.port + offset, self._allowed)
+
+    def at_once(self) -> socket.socket | None:
+        """A connection to a target on this machine, which is there or refused without a wait; else None, and also where
+        others wait for it: an Approach finds out.
+        """
+        if not self._near or not self.places.idle(self):
+            return None
+        sock, code = begin(self.fixed[0])
+        if code and sock is not None:
+            sock.close()
+            return None
+        return sock
 
     def at(self, addresses: tuple[SockAddr, ...]) -> tuple[SockAddr, ...]:
         """Where to connect, of a host's addresses: those that are allowed."""

@@ -63,7 +63,12 @@ class Service:
     def connect(self, stream: Stream, offset: int = 0) -> None:
         """Connects ``stream`` to the target, by its ``offset``-th port; resets it where that cannot be done."""
         self.streams.add(stream)
-        approach = Approach(self.way_to(offset), partial(self._arrived, stream))
+        way = self.way_to(offset) if offset else self.way
+        sock = way.at_once()
+        if sock is not None:
+            self._join(stream, sock)
+            return
+        approach = Approach(way, partial(self._arrived, stream))
         approach.start()
         if not approach.over:
             stream.session.when_reset(stream, partial(self._left, stream, approach))

@@ -286,6 +286,23 @@ def test_visitors_who_come_and_go_while_the_other_end_takes_nothing_find_a_close
     joined.pair(first=b"open again")
 
 
+def test_a_session_that_keeps_all_it_may_takes_no_more_memory_and_uses_what_it_has() -> None:
+    joined = Joined(limits=SessionLimits(kept_bytes=BLOCK_BYTES))
+    stream = joined.server.open().stream
+    assert stream is not None
+    joined.run()
+    joined.server.out.stalled = True
+    outbox, sent = joined.server.session.outbox, 0
+    while (room := stream.reserve(1000)) is not None:
+        sent += len(room)
+        stream.commit(len(room), more=False)
+        assert outbox.kept_bytes == BLOCK_BYTES
+        if sent % 10_000 == 0:
+            joined.worker.session.streams[stream.id].limit += 10_000
+            stream.send_limit += 10_000
+    assert sent > BLOCK_BYTES - 64 * 1024 and stream.waiting
+
+
 def test_a_place_is_free_again_when_a_stream_is_over() -> None:
     joined = Joined(limits=SessionLimits(max_streams=1))
     for _ in range(3):

@@ -47,7 +47,7 @@ class House:
         ours, theirs = socket.socketpair()
         HELD.extend((ours, theirs))
         theirs.setblocking(False)
-        self.porch.connected(theirs, (ip, 5))
+        self.porch.entrance(theirs, (ip, 5))
         return ours
 
 

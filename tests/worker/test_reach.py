@@ -102,6 +102,41 @@ def test_visitors_who_leave_take_their_connects_along(places: Places, slow: int)
     assert all(visitor.code == -1 for visitor in visitors), "nobody is left to be told"
 
 
+def test_a_target_on_this_machine_is_connected_at_once_and_holds_no_place(
+    places: Places, listener: socket.socket, slow: int, tmp_path: Path
+) -> None:
+    port = listener.getsockname()[1]
+    sock = way(places, port).at_once()
+    assert sock is not None and sock.getpeername() == (LOOPBACK, port) and sock.gettimeout() == 0
+    sock.close()
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "s"))
+        there.listen()
+        by_path = Way(event_loop(), Names(event_loop(), 1), places, "", 0, path=str(tmp_path / "s")).at_once()
+        assert by_path is not None
+        by_path.close()
+    assert idle(places)
+
+
+def test_what_is_not_there_at_once_is_left_to_an_approach(
+    places: Places, listener: socket.socket, slow: int
+) -> None:
+    before, port = descriptors(), listener.getsockname()[1]
+    with socket.socket() as nobody:
+        nobody.bind((LOOPBACK, 0))
+        assert way(places, nobody.getsockname()[1]).at_once() is None, "refused"
+    assert way(places, slow).at_once() is None, "its queue is full"
+    assert way(places, port, "192.0.2.1").at_once() is None, "elsewhere: that takes a while"
+    assert way(places, port, "a-name.example").at_once() is None, "a name has to be looked up"
+    barred = Way(event_loop(), Names(event_loop(), 1), places, LOOPBACK, port, allow(f"{LOOPBACK}:1"))
+    assert barred.at_once() is None, "not allowed"
+    target = way(places, port)
+    assert places.enter(Approach(target, lambda *_: None))
+    assert target.at_once() is None, "somebody is on his way there, and comes first"
+    places.leave(target)
+    assert descriptors() == before
+
+
 def test_a_slow_target_leaves_places_for_the_others(
     places: Places, slow: int, listener: socket.socket
 ) -> None:

@@ -18,7 +18,7 @@ from aero.server.httpmux import sticky
 from aero.server.httpmux.head import CACHED_BYTES, CACHED_HEADS, Request
 from aero.server.httpmux.pages import Page
 from aero.server.policy.balance import COOKIE, HASH
-from aero.server.policy.rules import HTTP
+from aero.server.policy.rules import EVERYBODY, HTTP
 from aero.server.registry.domains import bare
 from aero.server.registry.lobby import Lobby
 from aero.server.registry.mapping import Mapping
@@ -108,11 +108,12 @@ class Router:
         ``vouched``: a trusted proxy says which host the visitor asked for.
         """
         domains = self._registry.domains
-        claimed = domains.find(request.host) if domains is not None and domains.names else None
-        if claimed is not None:
-            return Destination(
-                claimed.tag, False, claimed.name, b"", request.target, request.host, claimed.host
-            )
+        if domains is not None and domains.names:
+            claimed = domains.find(request.host)
+            if claimed is not None:
+                return Destination(
+                    claimed.tag, False, claimed.name, b"", request.target, request.host, claimed.host
+                )
         if not self._domain:
             by_path = _by_path if len(request.target) <= CACHED_BYTES else _by_path.__wrapped__
             found = by_path(request.target, request.host, self._strict, None if vouched else self._hosts)
@@ -120,6 +121,8 @@ class Router:
         else:
             found = self._by_host(request)
             expected = f"<tag>.<name>.{self._domain}"
+        if found.__class__ is Destination:
+            return found
         nobodys = found is None or (isinstance(found, Page) and found.kind == "misdirected")
         if nobodys and domains is not None and domains.awaits(request.host):
             return Page("nobody yet", {"host": request.host.decode("latin-1")})
@@ -149,6 +152,21 @@ class Router:
         host = bare(host)
         return _BY_HOST.fullmatch(host[: 1 - len(self._ending)]) if host.endswith(self._ending) else None
 
+    def alone(self, wanted: Destination) -> Mapping | None:
+        """The one mapping that leads there, where there is nothing to choose and nothing to ask; most are like this.
+
+        None: ``mappings`` and ``admitted`` say what there is.
+        """
+        if wanted.is_cid:
+            return None
+        pool = self._registry.mappings.pool(wanted.who, wanted.name)
+        mapping = pool.alone if pool is not None else None
+        if mapping is None or not mapping.worker.linked:
+            return None
+        if mapping.worker.rule is not EVERYBODY and not mapping.unguarded:
+            return None
+        return mapping if not wanted.domain or wanted.domain in mapping.domains else None
+
     def mappings(self, wanted: Destination, request: Request, visitor: str) -> list[Mapping] | Page:
         """The mappings that lead there: those of workers with a link, whose turn it is first.
 
@@ -156,7 +174,7 @@ class Router:
         """
         if wanted.is_cid:
             worker = self._registry.workers.get(wanted.who)
-            mapping = worker.mapping(wanted.name) if worker is not None and worker.links else None
+            mapping = worker.mapping(wanted.name) if worker is not None and worker.linked else None
             ready = [mapping] if mapping is not None and mapping.in_order else []
             closed = mapping is not None and not mapping.lets_in(address_in(visitor))
         else:
@@ -226,7 +244,7 @@ class Router:
 
     def _why_not(self, wanted: Destination, workers: list[Worker]) -> Page:
         fields = {"tag": wanted.who, "name": wanted.name}
-        linked = (worker.mapping(wanted.name) for worker in workers if worker.links)
+        linked = (worker.mapping(wanted.name) for worker in workers if worker.linked)
         sick = [why for why in map(_sickness, linked) if why]
         if sick:
             return Page("target sick", {**fields, "why": sick[0]})

@@ -122,7 +122,7 @@ class Mux:
         for sock in socks:
             notice_absence(sock)
             make_abrupt(sock)  # a body that ends with the connection would look complete when we are killed
-            self._listeners.append(Listener(ground.loop, sock, self._porch.connected))
+            self._listeners.append(Listener(ground.loop, sock, self._porch.entrance))
         self._address = Address(*[*socks, *others][0].getsockname()[:2])
         self._timer = ground.loop.timer(SWEEP_S, SWEEP_S)
         self._timer.start(self._sweep)

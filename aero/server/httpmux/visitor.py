@@ -8,7 +8,6 @@ receiving.py's, how bytes are written to the visitor sending.py's, which tries a
 from __future__ import annotations
 
 import socket
-from functools import partial
 from time import monotonic
 from typing import Callable
 
@@ -17,6 +16,7 @@ from aero.errors import MessageError
 from aero.limits import Limits
 from aero.net.announced import told
 from aero.net.pipe import refuse
+from aero.net.proxyheader import End
 from aero.server.httpmux import rewrite, states, sticky
 from aero.server.httpmux.body import Bytes, Transfer
 from aero.server.httpmux.doorman import BUSY, LET_IN, Trial
@@ -208,16 +208,9 @@ class Visitor:
         request, wanted = self._request, self._wanted
         if request is None or wanted is None:
             return
-        mappings = self._mux.router.mappings(wanted, request, self.address)
-        if isinstance(mappings, Page):
-            self._hold(mappings, wanted)
-            return
-        mappings = admitted(mappings, self.address, wanted)
-        if isinstance(mappings, Page):
-            self._answer(mappings)
-            return
-        logins = mappings[0].logins
-        if logins is not None and not self._is_let_in(logins, mappings[0], request, wanted):
+        alone = self._mux.router.alone(wanted)
+        mappings = [alone] if alone is not None else self._chosen(request, wanted)
+        if mappings is None:
             return
         body = self._receiving.take() if self._receiving.body is not None else _NOTHING
         self._tries = Tries(mappings, request.method, body, self._mux.grew)
@@ -225,6 +218,21 @@ class Visitor:
             self.close()  # the rest of it will never come
             return
         self._ask()
+
+    def _chosen(self, request: Request, wanted: Destination) -> list[Mapping] | None:
+        """The mappings to try, in turn; None where none can be had now: the visitor waits, or is answered."""
+        mappings = self._mux.router.mappings(wanted, request, self.address)
+        if isinstance(mappings, Page):
+            self._hold(mappings, wanted)
+            return None
+        mappings = admitted(mappings, self.address, wanted)
+        if isinstance(mappings, Page):
+            self._answer(mappings)
+            return None
+        logins = mappings[0].logins
+        if logins is not None and not self._is_let_in(logins, mappings[0], request, wanted):
+            return None
+        return mappings
 
     def _hold(self, page: Page, wanted: Destination) -> None:
         """Waits in the lobbies of the workers that have the target, where those lack a link or are to come back."""
@@ -291,7 +299,7 @@ class Visitor:
         if request is None or wanted is None or tries is None:
             return
         upstream = self._login.take(request, tries) if self._login is not None else None
-        upstream = upstream or tries.next(self._mux.kept, self.address, partial(told, self._sock))
+        upstream = upstream or tries.next(self._mux.kept, self.address, self._arrived)
         if upstream is None:
             kind, why = tries.failure
             self._answer(self._page(kind, why))
@@ -299,14 +307,16 @@ class Visitor:
         self.state = states.TRANSITIONS[self.state, states.ASKED]
         self._doubted = False
         self._upstream = upstream
-        local = upstream.mapping.authority
-        passed = sticky.without(request) if upstream.mapping.sticky else request
-        called, change = _NOTHING, upstream.mapping.alteration
+        mapping = upstream.mapping
+        passed = sticky.without(request) if mapping.sticky else request
+        called, change = _NOTHING, mapping.alteration
         if change is not None:
             called = change.host
             kept, forwarded = change.lines_of(passed.kept), change.fields_of(passed.forwarded)
             passed = passed._replace(kept=kept, forwarded=forwarded)
-        head = rewrite.request_head(passed, wanted.path, wanted.host, local, self.peer, wanted.prefix, called)
+        head = rewrite.request_head(
+            passed, wanted.path, wanted.host, mapping.authority, self.peer, wanted.prefix, called
+        )
         sent = tries.sent or _NOTHING
         if self._note is not None:
             self._note.asked(upstream)
@@ -321,10 +331,14 @@ class Visitor:
             self.wait(Limits.MUX_BODY_S)
             self._receiving.start()
         if log.debugging:
-            cid, stream = upstream.mapping.worker.cid, upstream.stream.id
+            cid, stream = mapping.worker.cid, upstream.stream.id
             log.debug(
                 "> request", visitor=self.address, tag=wanted.who, target=wanted.name, cid=cid, stream=stream
             )
+
+    def _arrived(self) -> End:
+        """Where the visitor's connection came to."""
+        return told(self._sock)
 
     def _page(self, kind: str, why: str = "") -> Page:
         return Page(kind, self._wanted.said(why) if self._wanted is not None else {"why": why})

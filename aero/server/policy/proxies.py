@@ -50,6 +50,10 @@ class Trust:
         """``networks``: where they are."""
         self._networks = networks
 
+    def __bool__(self) -> bool:
+        """False where none is trusted."""
+        return bool(self._networks)
+
     def covers(self, ip: str) -> bool:
         """Whether the proxy at ``ip`` is believed."""
         parsed = _parsed(ip) if self._networks else None

@@ -38,8 +38,7 @@ class Debtor(Protocol):
 
 def target_limit(rule: Rule, mapping: Mapping) -> int:
     """The rate of a target: the smaller of what its user's rule and the target's own option say; 0 for none."""
-    asked = mapping.options.get("limit", 0)
-    own = asked if isinstance(asked, int) else 0
+    own = mapping.limit
     return min(own or rule.target_limit, rule.target_limit or own)
 
 

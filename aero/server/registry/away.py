@@ -40,7 +40,7 @@ class AwayDoor:
         self._porch = house.announcers.porch(self.receive)
         for sock in socks:
             make_abrupt(sock)
-        self._listeners = [Listener(house.loop, sock, self._porch.connected) for sock in socks]
+        self._listeners = [Listener(house.loop, sock, self._porch.entrance) for sock in socks]
 
     def receive(self, sock: socket.socket, address: Any) -> None:
         """A visitor came."""

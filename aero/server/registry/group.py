@@ -78,7 +78,7 @@ class TargetGroup:
     def worker(self) -> Mortal:
         """Who is asked for a sign of life: a member's worker with a link, if one has any."""
         workers = [each.worker for each in self.pool.members]
-        return next((each for each in workers if each.links), workers[0])
+        return next((each for each in workers if each.linked), workers[0])
 
     def holder(self) -> Holder:
         """How the likeliest to live of its members is."""

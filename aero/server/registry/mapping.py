@@ -15,7 +15,6 @@ from aero.core.stream import Receiver, Stream
 from aero.limits import Limits
 from aero.server.policy.access import Access
 from aero.server.policy.altering import Alteration
-from aero.server.policy.balance import COOKIE
 from aero.server.policy.health import Health
 from aero.server.policy.passwords import Logins
 from aero.server.policy.rules import EVERYBODY, HTTP, Rule
@@ -56,6 +55,10 @@ class Provider(Protocol):
     @property
     def links(self) -> int:
         """Links that are up."""
+
+    @property
+    def linked(self) -> bool:
+        """True while a link is up."""
 
     @property
     def steady(self) -> bool:
@@ -152,6 +155,7 @@ class Mapping:
         self.row = place.row  # how many ports in a row it has, from that on
         self.options = options
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
+        self.limit = int(options.get("limit", 0))  # type: ignore[arg-type]  # bytes a second, 0 for none; read as well
         self.keeps = False  # the mux has seen that the target keeps connections for a next request
         self.idle = 0  # streams that the mux keeps for the next request
         mode = options.get("zstd", "off")
@@ -166,6 +170,12 @@ class Mapping:
         self.health = Health(options) if "check" in options else None
         self.domains = tuple(each.encode() for each in names_in(options))  # its own at the mux
         self.logins = Logins.of(options)  # None: nobody has to say who he is
+        # Nothing of its own has to be asked before the mux sends a visitor there, and nothing changed in his requests.
+        own = (self.fence, self.access, self.alteration, self.health, self.logins)
+        self.plain = all(each is None for each in own)
+        self.sticky = (
+            False  # the mux gives its visitors a cookie that brings them back here: its pool says so
+        )
         self.door: Door
         self.later: Callable[[Any, Any], None] | None = None  # its worker is away, and visitors wait there
         self._give_way = give_way
@@ -200,11 +210,6 @@ class Mapping:
         return self.tally.streams - self.idle
 
     @property
-    def sticky(self) -> bool:
-        """Whether the mux gives its visitors a cookie that brings them back here."""
-        return bool(self.pools) and self.pools[0].how == COOKIE
-
-    @property
     def told(self) -> Options:
         """The options that its worker is told: as they were asked for, but for what others of its pool decide."""
         if not self.pools or "balance" not in self.options:
@@ -218,6 +223,8 @@ class Mapping:
 
     def choose(self, visitor: str) -> Mapping | None:
         """Itself, for a door of its own; None where it is known not to work, or asks for what only the mux can ask."""
+        if self.plain:
+            return self
         return self if self.logins is None and self.in_order and self.lets_in(visitor) else None
 
     def outcome(self, served: bool) -> None:

@@ -279,7 +279,7 @@ class Mappings:
     def _join_pools(self, mapping: Mapping) -> None:
         if mapping.owner.proto == TCP:
             tag, name = mapping.worker.tag, mapping.name
-            pool = self._pools.setdefault((tag, name), Pool())
+            pool = self._pools.setdefault((tag, name), Pool(marks=True))
             pool.add(mapping)
             mapping.pools.append(pool)
             if self._ground.domains is not None:

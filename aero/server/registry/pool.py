@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from time import monotonic
 
-from aero.server.policy.balance import ROUND_ROBIN, Balancer
+from aero.server.policy.balance import COOKIE, ROUND_ROBIN, Balancer
 from aero.server.registry.mapping import Mapping
 
 
 class Pool:
     """Some mappings, in the order in which they came."""
 
-    __slots__ = ("_balancer", "guarded", "how", "keyed", "members")
+    __slots__ = ("_balancer", "_marks", "alone", "guarded", "how", "keyed", "members")
 
-    def __init__(self) -> None:
-        """Begins empty."""
+    def __init__(self, marks: bool = False) -> None:
+        """Begins empty. ``marks``: it is the mux's, which can give visitors a cookie."""
+        self._marks = marks
+        self.alone: Mapping | None = (
+            None  # the only member, where nothing has to be asked of it or of its visitors
+        )
         self.members: list[Mapping] = []
         self.guarded = False  # some member is for some visitors only
         self.keyed = False  # some member asks for passwords
@@ -42,11 +46,16 @@ class Pool:
         if how != self.how:
             self.how = how
             self._balancer = Balancer(how)
+        sticky = self._marks and how == COOKIE
+        for each in self.members:
+            each.sticky = sticky
+        alone = len(self.members) == 1 and self.members[0].plain and not sticky
+        self.alone = self.members[0] if alone else None
 
     @property
     def rushed(self) -> bool:
         """True while visitors had better wait in front of a door: every member's worker has enough to open."""
-        linked = [each.worker for each in self.members if each.worker.links]
+        linked = [each.worker for each in self.members if each.worker.linked]
         return bool(linked) and all(each.rushed for each in linked)
 
     def choose(self, visitor: str) -> Mapping | None:
@@ -57,7 +66,7 @@ class Pool:
         able = [each for each in self.members if each.in_order]
         some = (
             [each for each in able if each.worker.steady]
-            or [each for each in able if each.worker.links]
+            or [each for each in able if each.worker.linked]
             or able
         )
         return self._balancer.pick(some, visitor, monotonic()) if some else None
@@ -69,8 +78,8 @@ class Pool:
         """
         members = self.members
         if len(members) == 1:  # nearly all are alone: nothing is chosen
-            return members[:] if members[0].in_order and members[0].worker.links else []
-        linked = [each for each in members if each.worker.links and each.in_order]
+            return members[:] if members[0].in_order and members[0].worker.linked else []
+        linked = [each for each in members if each.worker.linked and each.in_order]
         if len(linked) < 2:
             return linked
         if first is None or first not in linked:

@@ -20,7 +20,7 @@ from aero.core.stream import Stream
 from aero.net.loop import Loop, Watcher, stopped
 from aero.net.throttle import Throttle
 from aero.server.policy.origin import key_of
-from aero.server.policy.rules import Rule
+from aero.server.policy.rules import EVERYBODY, Rule
 from aero.server.registry.arrears import Arrears, target_limit
 from aero.server.registry.mapping import Mapping
 from aero.server.registry.session import WorkerSession
@@ -101,6 +101,8 @@ class ServerRates:
         """What holds for a stream that the server opens; None for nothing. ``visitor``: ip:port."""
         rule = worker.rule
         mapping = worker.mappings.get(target_id)
+        if rule is EVERYBODY and (mapping is None or not mapping.limit):
+            return None
         rate = target_limit(rule, mapping) if mapping is not None else 0
         if not (rate or rule.limit or rule.worker_limit or rule.visitor_limit):
             return None

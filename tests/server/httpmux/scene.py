@@ -162,6 +162,10 @@ class Scene:
             "no address", {"expected": "/"}
         )
 
+    def alone(self, _: Any) -> Any:
+        asked = self.logins is not None or self.unwelcome is not None
+        return None if asked or self.found != [self] else self
+
     def mappings(self, *_: Any) -> Any:
         return self.found if isinstance(self.found, Page) else self.found[:]
 

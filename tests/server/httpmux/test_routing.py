@@ -12,6 +12,7 @@ from aero.server.httpmux import routing
 from aero.server.httpmux.head import parse_request
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Destination, Router, Rules
+from aero.server.policy.rules import EVERYBODY
 from aero.server.registry.pool import Pool
 from aero.server.watch.events import Events
 
@@ -58,7 +59,15 @@ class Registry:
             return next((each for each in mappings.values() if each.name == name), None)
 
         worker = SimpleNamespace(
-            cid=cid, tag="t", host=host, links=1, steady=True, mappings=mappings, mapping=mapping, lobby=cid
+            cid=cid,
+            tag="t",
+            host=host,
+            linked=True,
+            rule=EVERYBODY,
+            steady=True,
+            mappings=mappings,
+            mapping=mapping,
+            lobby=cid,
         )
         for number, name in enumerate(targets):
             mappings[number] = SimpleNamespace(
@@ -72,6 +81,8 @@ class Registry:
                 access=None,
                 logins=None,
                 lets_in=lambda ip: True,
+                plain=True,
+                domains=(),
             )
         self.workers[cid] = worker
         self.events.emit("worker up", cid=cid)
@@ -246,7 +257,7 @@ def test_leases_of_before_this_start_are_remembered() -> None:
 def test_where_to_wait_for_a_link() -> None:
     registry, router = routed()
     for number in range(6):
-        registry.comes(f"c{number}", "a", "web").links = 0
+        registry.comes(f"c{number}", "a", "web").linked = False
     registry.comes("c9", "a", "other")
     assert said(router) == "link down"
     assert router.lobbies(Destination("t", False, "web", b"", b"/", b""))[0] == ["c0", "c1", "c2", "c3"]

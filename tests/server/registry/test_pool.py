@@ -13,9 +13,17 @@ from aero.server.registry.pool import Pool
 
 
 def member(key: str, links: int = 1, steady: bool = True, in_order: bool = True, **options: Any) -> Any:
-    worker = SimpleNamespace(links=links, steady=steady and bool(links))
+    worker = SimpleNamespace(linked=bool(links), steady=steady and bool(links))
     return SimpleNamespace(
-        key=key, worker=worker, in_order=in_order, options=options, weight=1, load=0, access=None, logins=None
+        key=key,
+        worker=worker,
+        in_order=in_order,
+        options=options,
+        weight=1,
+        load=0,
+        access=None,
+        logins=None,
+        plain=in_order and not options,
     )
 
 
@@ -79,3 +87,25 @@ def test_one_that_refused_is_passed_over_for_a_moment() -> None:
     assert chosen(some) == {"b"}
     some.outcome(some.members[0], served=True)
     assert chosen(some) == {"a", "b"}
+
+
+def test_a_member_is_alone_where_nothing_has_to_be_chosen_or_asked() -> None:
+    first, second = member("a"), member("b")
+    some = Pool(marks=True)
+    assert some.alone is None
+    some.add(first)
+    assert some.alone is first
+    some.add(second)
+    assert some.alone is None
+    some.remove(first)
+    assert some.alone is second
+    assert pool(member("sick", in_order=False)).alone is None
+
+
+def test_only_the_mux_gives_cookies() -> None:
+    for marks in (True, False):
+        first, some = member("a", balance=balance.COOKIE), Pool(marks)
+        first.plain = True
+        some.add(first)
+        assert first.sticky is marks
+        assert (some.alone is None) is marks

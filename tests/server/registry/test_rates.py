@@ -21,6 +21,7 @@ MB = 1_000_000
 class FakeMapping:
     def __init__(self, options: dict[str, int]) -> None:
         self.options, self.bytes_out = options, 0
+        self.limit = options.get("limit", 0)
         self.tally = SimpleNamespace(open=frozenset())
 
 
@@ -187,7 +188,7 @@ def test_who_is_ahead_of_his_rates_is_in_arrears_until_time_has_caught_up(
     assert look(5.0, 0) == [False, False]
     worker.rule = Rule()
     look(1.0, 100 * MB)
-    fast.options = {}
+    fast.options, fast.limit = {}, 0
     assert look(1.0, 100 * MB) == [False, False], "a limit that is lifted holds nobody any more"
     server.gone(fast)
     server.gone(quiet)

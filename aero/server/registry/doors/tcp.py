@@ -85,7 +85,7 @@ class TcpDoor:
         while socks:
             for sock in socks[:SLICE]:
                 make_abrupt(sock)
-                self._listeners.append(Listener(self._house.loop, sock, self._porch.connected, self._busy))
+                self._listeners.append(Listener(self._house.loop, sock, self._porch.entrance, self._busy))
             del socks[:SLICE]
             if socks:
                 yield
@@ -132,7 +132,7 @@ class TcpDoor:
         else:
             self._house.shares.take(whose)
             mapping.worker.shares.take(whose)
-            if mapping.worker.links:
+            if mapping.worker.linked:
                 self._serve(mapping, visitor, whose, sock)
             else:
                 serve = partial(self._serve, mapping, visitor, whose, sock)
@@ -148,7 +148,7 @@ class TcpDoor:
             mapping.later(sock, tuple(proxyheader.peer(visitor)))
             return
         other = self._behind.choose(whose)
-        if other is None or not other.worker.links or (whose and other.worker.shares.full(whose)):
+        if other is None or not other.worker.linked or (whose and other.worker.shares.full(whose)):
             mapping.refuse("link")
             refuse(sock)
             return

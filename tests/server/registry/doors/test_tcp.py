@@ -56,7 +56,7 @@ class Lab:
         self.refused: list[str] = []  # the reasons
         lobby = SimpleNamespace(wait=lambda serve, turn, _: self.waiting.append((serve, turn)) is None)
         self.worker = SimpleNamespace(
-            cid="c", links=1, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
+            cid="c", linked=True, lobby=lobby, shares=Shares(1000, 1000), open_stream=self.open_stream
         )
         self.refusing = False  # the target
         self.outcomes: list[bool] = []
@@ -124,7 +124,7 @@ def test_visitors_of_this_machine_are_not_counted_by_address(pipes: list[FakePip
 def test_above_the_line_of_descriptors_everybody_is_reset_and_nobody_parked(pipes: list[FakePipe]) -> None:
     lab = Lab(places=30, minimum=2)
     lab.door._house = lab.house._replace(line=3)
-    lab.worker.links = 0
+    lab.worker.linked = False
     assert not lab.come("127.0.0.1") and not lab.waiting
 
 
@@ -136,7 +136,7 @@ def test_a_part_of_the_descriptors_is_kept_back(monkeypatch: pytest.MonkeyPatch)
 
 def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
     lab = Lab(places=30, minimum=2)
-    lab.worker.links = 0
+    lab.worker.linked = False
     assert lab.come("192.0.2.1") and lab.come("192.0.2.1") and not pipes
     (serve, _), (_, refused) = lab.waiting
     refused()
@@ -149,7 +149,7 @@ def test_who_waits_in_vain_gives_the_place_back(pipes: list[FakePipe]) -> None:
 
 def test_a_full_lobby_gives_the_place_back(pipes: list[FakePipe]) -> None:
     lab = Lab(places=30, minimum=2)
-    lab.worker.links, lab.worker.lobby.wait = 0, lambda *_: False
+    lab.worker.linked, lab.worker.lobby.wait = False, lambda *_: False
     assert not lab.come("192.0.2.1")
     assert not lab.house.shares.taken and not lab.worker.shares.taken
 
@@ -163,10 +163,10 @@ def test_a_session_that_takes_no_stream_gives_the_place_back(pipes: list[FakePip
 
 def test_who_waits_in_vain_gets_another_member_that_has_a_link(pipes: list[FakePipe]) -> None:
     lab = Lab(places=30, minimum=2)
-    lab.worker.links = 0
+    lab.worker.linked = False
     assert lab.come("192.0.2.1")
     shares = Shares(1000, 1000)
-    other = SimpleNamespace(cid="d", links=1, shares=shares, open_stream=lab.open_stream)
+    other = SimpleNamespace(cid="d", linked=True, shares=shares, open_stream=lab.open_stream)
     lab.chosen = SimpleNamespace(**{**vars(lab.mapping), "worker": other})
     lab.waiting[0][1]()
     assert (lab.worker.shares.taken, shares.taken, lab.house.shares.taken, lab.streams) == (0, 1, 1, 1)
