@@ -268,7 +268,7 @@ class Stream:
 
             self.packing = Packing(packer, mode)
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Puts as much of ``data`` as is allowed now into the outbox; returns how many bytes that was.
 
         When not all: the receiver's ``resume`` will say when to go on. What is sent after a reset is lost, as with TCP.
@@ -278,15 +278,15 @@ class Stream:
             return len(data)
         if self.state == OURS_ENDED:  # the peer would have to take it for an attack, and end the session
             raise LocalProtocolError(Close.STATE, f"data after our fin on stream {self.id}")
-        done = 0
-        while done < len(data):
-            room = self.reserve(len(data) - done)
+        done, size = 0, len(data)
+        while done < size:
+            room = self.reserve(size - done)
             if room is None:
                 break
             count = len(room)
-            room[:] = data[done : done + count]
+            room[:] = data if count == size else data[done : done + count]
             done += count
-            self.commit(count, done < len(data))
+            self.commit(count, done < size)
         return done
 
     def finish(self) -> None:

@@ -107,17 +107,19 @@ class KeptConnections:
         mapping = upstream.mapping
         width = self._widths[mapping]
         idle = self._idle.get(mapping)
+        if idle is None:
+            idle = []
         if (
             (width.waiting and len(width.open) > width.known)
             or self._count >= Limits.MUX_POOLED
-            or (idle is not None and len(idle) >= Limits.MUX_POOLED_PER_TARGET)
+            or len(idle) >= Limits.MUX_POOLED_PER_TARGET
             or mapping.closed
         ):
             upstream.retire()
             return
         upstream.idle_since = monotonic()
-        if idle is None:
-            idle = self._idle[mapping] = []
+        if not idle:
+            self._idle[mapping] = idle
         idle.append(upstream)
         self._count += 1
         mapping.idle += 1

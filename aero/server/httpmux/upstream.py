@@ -32,6 +32,7 @@ from aero.server.registry.mapping import Mapping
 from aero.server.registry.route import Route
 
 _NOTHING = b""
+_EMPTY = memoryview(_NOTHING)
 _DONE = Transfer(NO_BODY)
 
 
@@ -146,7 +147,7 @@ class Upstream:
         self.answered = False  # the target has answered on it: it takes this connection beside its others
         self._begun_at = 0  # where the present request begins in the session's sequence
         self._fin_waits = False
-        self._unsent = memoryview(_NOTHING)
+        self._unsent = _EMPTY
         self._forget()
         self.route: Route = mapping.worker.route(mapping.target_id)
         self.stream: Stream = self.route.open(self, visitor)
@@ -180,8 +181,8 @@ class Upstream:
         self.pinned = self.pinned or request.pins
         self._begun_at = self.stream.session.outbox.written
         self._method, self._minor, self._upgrade = request.method, request.minor, bool(request.upgrade)
-        view = memoryview(data)
-        self._unsent = view[self.stream.send(view) :]
+        sent = self.stream.send(data)
+        self._unsent = memoryview(data)[sent:] if sent < len(data) else _EMPTY
 
     def send(self, data: Bytes) -> None:
         """Sends more; what is not taken at once waits here: look at ``backlogged`` before giving more."""

@@ -208,15 +208,17 @@ class Visitor:
         request, wanted = self._request, self._wanted
         if request is None or wanted is None:
             return
-        alone = self._mux.router.alone(wanted)
+        mux, receiving, body = self._mux, self._receiving, _NOTHING
+        alone = mux.router.alone(wanted)
         mappings = [alone] if alone is not None else self._chosen(request, wanted)
         if mappings is None:
             return
-        body = self._receiving.take() if self._receiving.body is not None else _NOTHING
-        self._tries = Tries(mappings, request.method, body, self._mux.grew)
-        if self._eof and self._receiving.body is not None:
-            self.close()  # the rest of it will never come
-            return
+        if receiving.body is not None:
+            body = receiving.take()
+            if self._eof and receiving.body is not None:
+                self.close()  # the rest of it will never come
+                return
+        self._tries = Tries(mappings, request.method, body, mux.grew)
         self._ask()
 
     def _chosen(self, request: Request, wanted: Destination) -> list[Mapping] | None:
@@ -538,7 +540,8 @@ class Visitor:
             self._end_raw()
             return
         request, body = self._request, self._receiving.body
-        self._write_note("ok")
+        if self._note is not None:
+            self._write_note("ok")
         upstream, self._upstream = self._upstream, None
         if upstream is not None and upstream.release(clean=body is None):
             if self._login is not None:
