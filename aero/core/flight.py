@@ -100,6 +100,7 @@ class Flight:
         "_usual_rate",
         "bound_bytes",
         "held_back",
+        "lately_shared",
         "phase",
         "rate",
         "round_trip_s",
@@ -114,6 +115,9 @@ class Flight:
         self.step_bytes = FIRST_STEP_BYTES  # so much must be free before bulk goes on
         self.held_back = False  # somebody waited for the bound in this round: the session says so
         self.shared = False  # datagrams or a light stream left in this round: who sends them says so
+        self.lately_shared = (
+            False  # as a round of the last SHARED_S said: bulk leaves others their turn sooner
+        )
         self.rate = 0.0  # bytes a second; 0 before the first round
         self.round_trip_s = round_trip_s  # the least of late; 0 for none
         self._rates: deque[float] = deque(maxlen=RATES)
@@ -196,6 +200,7 @@ class Flight:
         if self.shared:
             self._shared_until = now + SHARED_S
             self.shared = False
+        self.lately_shared = now < self._shared_until
         self._mean_rate += MEAN * (rate - self._mean_rate)
         self._usual_rate *= 0.5 ** ((now - self._usual_at) / USUAL_HALVES_S)
         self._usual_rate, self._usual_at = max(self._mean_rate, self._usual_rate), now
@@ -243,7 +248,7 @@ class Flight:
     def _set(self, gain: float, now: float) -> None:
         slack_s = min(LEAST_SLACK_S + self._pause_s + self.round_trip_s / JITTER, MOST_SLACK_S)
         step_s = STEP_S
-        if now < self._shared_until:
+        if self.lately_shared:
             if self._mean_rate < SHARED_RATE * self._usual_rate:
                 self._tight_s = min(LOOSER * self._tight_s, MOST_SLACK_S)
             else:

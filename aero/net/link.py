@@ -22,7 +22,7 @@ from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import Session
 from aero.errors import AeroError, LinkClosed, LocalProtocolError, ProtocolError, RemoteProtocolError
 from aero.net.faults import report
-from aero.net.loop import READ, WRITE, Watcher, event_loop, stopped
+from aero.net.loop import AFTER_EVENTS, READ, WRITE, Watcher, event_loop, stopped
 from aero.net.transport import Transport
 
 READ_BYTES = record.MAX_RECORD_BYTES  # one call takes a whole record of the largest size
@@ -30,7 +30,9 @@ READ_BYTES = record.MAX_RECORD_BYTES  # one call takes a whole record of the lar
 # missing bytes are received, so that the next one begins at the front by itself.
 SMALL_BYTES = 32 * 1024
 _BUFFER_BYTES = SMALL_BYTES + READ_BYTES + record.MAX_RECORD_BYTES
-RECORDS_A_TURN = 8  # then the other sockets have their turn
+# Then the other sockets have their turn. That costs bulk a call a turn, and it finds less to read; beside light streams
+# it is what each of their messages waits for where this end is busy sending.
+RECORDS_A_TURN, SHARED_RECORDS = 8, 2
 # A record with frames of the link's own is small, an acknowledgement most often; up to this size it leaves in one call
 # with the one behind it.
 _RIDER_BYTES = 1024
@@ -118,6 +120,9 @@ class Link:
         # Ticks while bulk comes, for what no record brings to be acknowledged. One that is armed anew for each
         # acknowledgement would be a hundredth of all work.
         self._tick = self._loop.timer(BULK_DELAY_S, BULK_DELAY_S)
+        # What run_callback is given runs before the loop looks for events again, and so would write after write. This
+        # waits for the next turn, and then for all that have come.
+        self._later = self._loop.timer(0, priority=AFTER_EVENTS)
         transport.keep_unsent(self._pacing.burst_bytes)
 
     @property
@@ -340,7 +345,8 @@ class Link:
         session = machine.session
         if session is not None and session.flows is not None:
             session.flows.now = monotonic()
-        for _ in range(RECORDS_A_TURN):
+        shared = session is not None and session.flight.lately_shared
+        for _ in range(SHARED_RECORDS if shared else RECORDS_A_TURN):
             if self._out_start == self._out_end:
                 rides = bool(machine.frames)
                 size = machine.next_record(out)
@@ -370,7 +376,12 @@ class Link:
             if not machine.has_more:
                 self._written(session)
                 return
-        self.schedule()
+        self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._later.start(self._flush)
 
     def _written(self, session: Session | None) -> None:
         """All is out."""
@@ -455,7 +466,7 @@ class Link:
             return
         self.ended = True
         self._drop_session()
-        for watcher in (self._reading, self._writing, self._timer, self._tick):
+        for watcher in (self._reading, self._writing, self._timer, self._tick, self._later):
             stopped(watcher)
         self._transport.close()
         # Keys and buffers go now, not when the garbage collector comes: logins would pile up megabytes until then.

@@ -13,6 +13,7 @@ import gevent
 from aero.net.faults import uncaught
 
 READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
+AFTER_EVENTS = -1  # a priority: called after all other watchers of the same turn
 
 
 class Watcher(Protocol):
@@ -44,7 +45,7 @@ class Loop(Protocol):
     def io(self, fd: int, events: int) -> Watcher:
         """A watcher for a descriptor that can be read (READ) or written (WRITE), as long as it can."""
 
-    def timer(self, after: float, repeat: float = 0.0) -> Watcher:
+    def timer(self, after: float, repeat: float = 0.0, *, priority: int = 0) -> Watcher:
         """A watcher that fires once ``after`` s from its start, and then every ``repeat`` s unless that is 0."""
 
     def now(self) -> float:

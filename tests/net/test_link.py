@@ -14,14 +14,14 @@ import pytest
 from aero.core import control, features, frames, record
 from aero.core.aead.choose import choose
 from aero.core.datagrams import Drops
-from aero.core.flight import BULK_BYTES
+from aero.core.flight import BULK_BYTES, MOST_BYTES, Flight
 from aero.core.flows import Flows
 from aero.core.memory import Memory, Room
 from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import AeroError
-from aero.net.link import Link
+from aero.net.link import RECORDS_A_TURN, SHARED_RECORDS, Link
 from aero.net.loop import READ, WRITE
 from aero.net.transport import TcpTransport
 from tests.faults.inside import until
@@ -343,6 +343,38 @@ def test_an_acknowledgement_lets_a_stream_go_on_that_waits_for_it(joined: tuple[
     assert not stream.session.dirty and not link._scheduled
     link._on_readable()
     assert link._scheduled
+
+
+@pytest.mark.parametrize(("shared", "records"), [(False, RECORDS_A_TURN), (True, SHARED_RECORDS)])
+def test_a_link_that_always_has_more_leaves_the_other_sockets_their_turn(
+    joined: tuple[Link, Peer], shared: bool, records: int
+) -> None:
+    link, _ = joined
+    stream = idle_stream(link)
+    session = stream.session
+    session.flight = flight = Flight(0.0)
+    flight.bound_bytes, flight.lately_shared = MOST_BYTES, shared
+    stream.send_limit = 1 << 40
+    endless: Any = stream.receiver
+    endless.resume = lambda: stream.send(memoryview(bytes(1 << 20)))
+    sent = 0
+
+    def send(data: memoryview) -> int:
+        nonlocal sent
+        sent += 1
+        session.outbox.acknowledge(session.outbox.sent)
+        return len(data)
+
+    link._send = send
+    seen: list[int] = []
+    watcher = link._loop.io(link._transport.fileno(), WRITE)  # there is always such an event
+    watcher.start(lambda: seen.append(sent))
+    try:
+        endless.resume()
+        until("some turns", lambda: len(seen) > 5 and sent > 3 * RECORDS_A_TURN)
+    finally:
+        watcher.stop()
+    assert max(after - before for before, after in zip(seen, seen[1:])) == records
 
 
 def test_an_acknowledgement_leaves_in_one_call_with_what_is_said_in_the_same_turn(
