@@ -27,9 +27,9 @@ COMMON = {
     "aero.proxies": {"aero.address", "aero.errors"},
     "aero.logs": {"aero.errors"},
 }
-ROLES = {*COMMON, "aero.config", "aero.core", "aero.host", "aero.net"}
+ROLES = {*COMMON, "aero.config", "aero.core", "aero.host", "aero.net", "aero.net.threads"}
 # What the server's rooms stand on. None of them knows an option but through aero.server.present.
-GROUND = {*COMMON, "aero.core", "aero.host", "aero.net"}
+GROUND = {*COMMON, "aero.core", "aero.host", "aero.net", "aero.net.threads"}
 REGISTRY = {*GROUND, "aero.server.watch", "aero.server.policy", "aero.server.registry"}
 #: Modules that may import each other, ``TYPE_CHECKING`` counted: a session and its streams are one machine.
 FRIENDS = {("aero.core.session", "aero.core.stream")}
@@ -50,13 +50,15 @@ MAY_IMPORT = {
         "aero.proxies",
     },
     "aero.host": {"aero", "aero.errors", "aero.limits", "aero.logs"},
-    "aero.net": {*COMMON, "aero.core"},
+    "aero.net": {*COMMON, "aero.core", "aero.net.threads"},
+    "aero.net.threads": {"aero.net"},
     "aero.worker": ROLES,
     # The rooms of the server, from the ground up. Nobody but the app knows ground.py or another part as a whole.
     "aero.server": set(),
     "aero.server.present": {"aero.config"},
+    "aero.server.late": {"aero.config"},
     "aero.server.watch": GROUND,
-    "aero.server.store": {*COMMON},
+    "aero.server.store": {*COMMON, "aero.net.threads"},
     "aero.server.policy": {*COMMON},
     # The users' file is a configuration of its own, with the units of all options.
     "aero.server.policy.users": {*COMMON, "aero.config", "aero.server.policy", "aero.server.policy.keys"},
@@ -85,7 +87,7 @@ MAY_IMPORT = {
         "aero.server.api",
         "aero.server.stepdown",
     },
-    "aero.server.stepdown": {*COMMON, "aero.config", "aero.host"},
+    "aero.server.stepdown": {*COMMON, "aero.config", "aero.host", "aero.server.late"},
     # What aero.pyz runs before it can import anything native; it hands over at its end.
     "aero.boot": {"aero", "aero.cli"},
 }

@@ -14,3 +14,8 @@ LARGE_WINDOWS = 1 << 3  # windows above 16 MiB, up to 64
 #: What this version always offers. ZSTD is offered beside it by who wants it and can (core/packing.py); the other bits
 #: are reserved, and have no meaning yet.
 OFFERED = DATAGRAMS | HEALTH | LARGE_WINDOWS
+
+
+def always(_: int) -> int:
+    """What a server has for a worker with these bits, where it always has the same."""
+    return OFFERED

@@ -223,11 +223,15 @@ class ServerHandshake(_Handshake):
     """The listening side."""
 
     def __init__(
-        self, find_verifier: Callable[[str], Verifier], random: bytes, offered: int = features.OFFERED
+        self,
+        find_verifier: Callable[[str], Verifier],
+        random: bytes,
+        offered: Callable[[int], int] = features.always,
     ) -> None:
         """``find_verifier``: user name -> Verifier, one of a code that nobody knows for an unknown user.
 
-        ``random`` and ``offered``: as for the worker's side.
+        ``random``: as for the worker's side. ``offered``: bits of features.py that the worker has -> those that this
+        end has.
         """
         super().__init__()
         self._find_verifier = find_verifier
@@ -252,7 +256,8 @@ class ServerHandshake(_Handshake):
         except UnicodeDecodeError:
             raise RemoteProtocolError(Close.FRAME, "the user name in HELLO is not UTF-8") from None
         run = VerifierRun(self._find_verifier(self.user), self._random)
-        self._agreed = _U32.unpack_from(body, SHARE_BYTES)[0] & self._offered
+        theirs = _U32.unpack_from(body, SHARE_BYTES)[0]
+        self._agreed = theirs & self._offered(theirs)
         answer = message(SERVER_HELLO, run.share + _U32.pack(self._agreed))
         self._keys = run.finish(body[:SHARE_BYTES], _context(whole, answer), identity)
         return answer

@@ -90,10 +90,10 @@ def greet_worker(
     watch: Watch,
     refusal: int = Close.AUTH,
     early: bytes = b"",
-    offered: int = features.OFFERED,
+    offered: Callable[[int], int] = features.always,
 ) -> Keyed:
     """Server's side. ``refusal``: the close code for a wrong proof; ``early``: what the worker has said already;
-    ``offered``: the bits of core/features.py that this end has.
+    ``offered``: bits of core/features.py that the worker has -> those that this end has.
 
     Raises RemoteProtocolError, SecurityError, LinkClosed or NetworkError; the peer has been told why by then.
     """

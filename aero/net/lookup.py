@@ -22,7 +22,7 @@ from aero.limits import Limits
 from aero.net.loop import Loop, Watcher, stopped
 
 if TYPE_CHECKING:
-    from gevent.threadpool import ThreadPool
+    from aero.net.threads import Threads
 
 log = logs.get("names")
 
@@ -126,7 +126,7 @@ class Names:
         """``threads``: how many names may be looked up at once; made when the first name is asked for."""
         self._loop = loop
         self._threads = threads
-        self._pool: ThreadPool | None = None
+        self._pool: Threads | None = None
         self._names: dict[str, _Name] = {}
 
     def ask(self, host: str, done: Callable[[Found], None], kept_s: float) -> Question | None:
@@ -164,10 +164,10 @@ class Names:
         name.patience.start(self._slow, name)
         try:
             if self._pool is None:
-                from gevent.threadpool import ThreadPool
+                from aero.net.threads import Threads
 
-                self._pool = ThreadPool(self._threads)
-            found: Found = self._pool.apply(resolve, (name.host,))
+                self._pool = Threads(self._threads)
+            found = self._pool.apply(resolve, name.host)
         finally:
             stopped(name.patience)
             name.patience = None

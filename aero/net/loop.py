@@ -35,6 +35,13 @@ class Watcher(Protocol):
         """Gives back what it has of the loop; the last call. Stop first."""
 
 
+class Bell(Watcher, Protocol):
+    """A watcher that another thread makes fire."""
+
+    def send(self) -> None:
+        """Has the callback called in the loop's thread, soon; several calls may be one. Any thread may call this."""
+
+
 class Loop(Protocol):
     """The loop of one thread. Times are seconds."""
 
@@ -47,6 +54,9 @@ class Loop(Protocol):
 
     def timer(self, after: float, repeat: float = 0.0, *, priority: int = 0) -> Watcher:
         """A watcher that fires once ``after`` s from its start, and then every ``repeat`` s unless that is 0."""
+
+    def async_(self) -> Bell:
+        """A watcher for what other threads have done."""
 
     def now(self) -> float:
         """The time at which the present turn began; stands still until the next one."""

@@ -9,20 +9,17 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, TextIO
 
-from gevent import get_hub
 from gevent.event import Event
-from gevent.lock import Semaphore
 
 from aero import __version__, logs
 from aero.address import TCP, UDP, Address, UnixPath
 from aero.config.roles import ServerConfig, reloaded
 from aero.config.values import SAME
-from aero.core import packing
 from aero.core.aead.choose import choose, choose_lazily
 from aero.core.codes import Close
 from aero.core.memory import Memory
 from aero.core.session import SessionLimits
-from aero.errors import AeroError, HostError
+from aero.errors import AeroError
 from aero.host import privileges
 from aero.host.facts import memory_share, outgoing_ports
 from aero.host.run import on_signals, reload_done, reload_failed, set_up
@@ -32,9 +29,12 @@ from aero.net.announced import Announcers
 from aero.net.listen import Listener, listen_at, listen_or_explain, listen_unix
 from aero.net.lookup import Names
 from aero.net.loop import Loop, Watcher, event_loop, stopped
+from aero.net.semaphore import Semaphore
+from aero.net.threads import apart
 from aero.server.ground import Ground
 from aero.server.httpmux.urls import Face, target_url
 from aero.server.links.certificates import Certificates, Pair
+from aero.server.links.compression import Compression
 from aero.server.links.entrance import Entrance
 from aero.server.links.gate import Gate
 from aero.server.links.invitations import Invitations
@@ -87,10 +87,12 @@ class Server:
         mux_socks = [sock for at in config.mux if isinstance(at, Address) for sock in listen_at(at, "--mux")]
         mux_tls_socks = listen_at(config.mux_tls, "--mux-tls") if config.mux_tls is not None else []
         api_socks = _listen_for_api(config.api)
-        # Both load libraries, which an archive keeps where only root may look: another user must have all of them now.
+        # All load libraries, which an archive keeps where only root may look: another user must have all of them now.
         backend = (choose if config.run_as else choose_lazily)(config.aead)
         memory = Memory(config.memory or memory_share())
-        self._no_zstd = _no_zstd(memory)
+        compression = Compression(memory)
+        if config.run_as:
+            compression.load()
         congestion.require(config.congestion)
         self._certificates = Certificates(_pairs(config), config.state)
         if config.tls_certs:
@@ -151,12 +153,14 @@ class Server:
 
             sockets.prepare(config.listen_unix)
             self.registry.sockets = sockets.Sockets(config.listen_unix)
-        self.registry.lacks = ("zstd",) if self._no_zstd else ()
+        self.registry.lacks = compression.lacks
         self.registry.quotas = Quotas(loop, usage, events, self.registry.workers)
         self.sessions = Sessions(ground)
         self.roll.open(CredentialTable(self._database), self.sessions, self.registry)
         entrance = Entrance(counters, self._certificates, config.link_path, Trust(config.trust_proxy))
-        self.gate = Gate(ground, self.sessions, self.roll.codes, entrance, self.invitations)
+        self.gate = Gate(
+            ground, self.sessions, self.roll.codes, entrance, self.invitations, compression.offered
+        )
         self._listeners = [
             Listener(loop, sock, announcers.porch(self.gate.connected).entrance) for sock in socks
         ]
@@ -251,8 +255,6 @@ class Server:
         )
         for warning in self.roll.reading.warnings:
             log.warning(warning)
-        if self._no_zstd:
-            log.info("this host has no zstd: streams go uncompressed", why=self._no_zstd)
         if self.api_address is not None:
             at = f"http://{self.api_address}/" if isinstance(self.api_address, Address) else self.api_address
             log.info(
@@ -293,7 +295,7 @@ class Server:
         """
         try:
             new = read()
-            reading = get_hub().threadpool.apply(read_roll, (new,))  # 10,000 users take a second
+            reading = apart(read_roll, new)  # 10,000 users take a second
             if self._api is not None:
                 self._api.reload(new.auth, new.api_token)
             certificates = self._certificates.change(_pairs(new))
@@ -394,15 +396,6 @@ def _listen_for_api(where: Address | UnixPath | None) -> list[socket.socket]:
     if isinstance(where, UnixPath):
         return [listen_unix(where, "--api")]
     return listen_at(where, "--api") if where is not None else []
-
-
-def _no_zstd(memory: Memory) -> str:
-    """Gives the server what compresses; or why it has nothing that does."""
-    try:
-        memory.packer = packing.make(memory.incoming.set_aside)
-    except HostError as error:
-        return str(error)
-    return ""
 
 
 def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], ServerConfig]) -> int:

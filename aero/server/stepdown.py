@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 
 from aero.address import UnixPath
 from aero.config.roles import ServerConfig
 from aero.host import privileges
 from aero.host.run import open_log
-
-# What is imported when it is needed. A user that the server becomes may not be able to read the program by then: in
-# root's home, for example.
-_LOADED_LATE = ("encodings.idna", "fcntl", "ipaddress", "json", "termios")
-_FOR_HOOKS = ("aero.server.registry.asking", "gevent.ssl", "http.client", "urllib.parse")
+from aero.server import late
 
 
 def step_down(user: str, config: ServerConfig) -> None:
     """Becomes another user, and opens the log as that one. Raises ConfigError, HostError."""
     who = privileges.user(user)
-    parts = {
-        "aero.server.httpmux.server": config.mux or config.mux_tls,
-        "aero.server.api.app": config.api,
-        "aero.server.registry.doors.sockets": config.listen_unix,
-        **dict.fromkeys(_FOR_HOOKS, config.hooks or config.hook_asks),
-    }
-    for name in (*_LOADED_LATE, *(name for name, where in parts.items() if where)):
-        import_module(name)
+    late.load(config)
     if os.geteuid() == 0:
         if config.log:
             privileges.prepare_log(config.log, who)

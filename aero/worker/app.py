@@ -7,7 +7,6 @@ import sys
 from functools import partial
 from typing import Callable
 
-import gevent
 from gevent.event import AsyncResult
 
 from aero import __version__, logs
@@ -19,6 +18,7 @@ from aero.core.spake2plus import Password
 from aero.core.stretch import Stretch, stretch
 from aero.errors import AeroError, Rejected, SecurityError
 from aero.host.run import on_signals, reload_done, reload_failed, set_up
+from aero.net.threads import apart
 from aero.worker.crew import Crew
 from aero.worker.dump import dump
 from aero.worker.ground import Ground
@@ -92,7 +92,7 @@ class WorkerApp:
             reload_failed(error)
             return
         if config.auth != ground.config.auth:
-            scalars = gevent.get_hub().threadpool.apply(stretch, (config.auth, config.user))
+            scalars = apart(stretch, config.auth, config.user)
             ground.password = Password(*scalars)  # for the next link
         compressed = ground.memory.packer is not None
         ground.config, ground.outlets = config, outlets

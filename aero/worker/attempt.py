@@ -13,11 +13,11 @@ from typing import Callable
 
 import gevent
 from gevent.event import Event
-from gevent.lock import Semaphore
 
 from aero.errors import AeroError, DialError, LinkClosed, PassageError, Rejected, SecurityError
 from aero.net.handshake import Keyed
 from aero.net.schedule import Schedule
+from aero.net.semaphore import Semaphore
 from aero.net.transport import Transport
 from aero.net.wayout import WayOut
 

@@ -104,16 +104,15 @@ def test_both_ends_agree_on_what_both_have() -> None:
         (1 << 31 | features.HEALTH, 0),
         (15, 9 | 2),
     ):
-        ours = WorkerHandshake(
-            RIGHT, "", WORKER_RANDOM, features.DATAGRAMS | features.ZSTD | features.LARGE_WINDOWS
-        )
-        theirs = ServerHandshake(find_verifier, SERVER_RANDOM, theirs_have)
+        asks = features.DATAGRAMS | features.ZSTD | features.LARGE_WINDOWS
+        ours = WorkerHandshake(RIGHT, "", WORKER_RANDOM, asks)
+        theirs = ServerHandshake(find_verifier, SERVER_RANDOM, {asks: theirs_have}.__getitem__)
         meet(ours, theirs)
         assert secrets_of(ours).features == secrets_of(theirs).features == agreed
 
 
 def test_what_nobody_has_offered_is_off_whatever_the_other_says() -> None:
-    ours, theirs = worker(), ServerHandshake(find_verifier, SERVER_RANDOM, 0xFFFFFFFF)
+    ours, theirs = worker(), ServerHandshake(find_verifier, SERVER_RANDOM, lambda _: 0xFFFFFFFF)
     meet(ours, theirs)
     assert secrets_of(ours).features == secrets_of(theirs).features == features.OFFERED
 

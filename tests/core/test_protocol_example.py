@@ -112,7 +112,7 @@ def test_the_keys_follow_from_z_and_v() -> None:
 
 def test_the_handshake_is_the_examples() -> None:
     ours = WorkerHandshake(PASSWORD, "", WORKER_RANDOM, features.DATAGRAMS)
-    theirs = ServerHandshake(lambda user: VERIFIER, SERVER_RANDOM, features.DATAGRAMS)
+    theirs = ServerHandshake(lambda user: VERIFIER, SERVER_RANDOM, lambda _: features.DATAGRAMS)
     assert ours.start() == example("hello")
     assert theirs.receive(example("hello")) == example("server-hello")
     assert ours.receive(example("server-hello")) == example("worker-confirm")

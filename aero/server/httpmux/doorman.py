@@ -24,7 +24,7 @@ from aero.server.policy.passwords import Logins
 from aero.server.policy.penalties import Penalties
 
 if TYPE_CHECKING:
-    from gevent.threadpool import ThreadPool
+    from aero.net.threads import Threads
 
 _FIELD = re.compile(rb"^authorization: ?([^\r\n]*)\r\n", re.I | re.M)
 #: Base64 of a name and a password of some 700 characters, with its padding.
@@ -98,7 +98,7 @@ class Doorman:
         self._asked: dict[bytes, Trial] = {}  # by mark
         self._held: Counter[bytes] = Counter()  # of those, by whose they are
         self._line: deque[Trial] = deque()
-        self._pool: ThreadPool | None = None
+        self._pool: Threads | None = None
         self._busy = False  # the thread is
 
     def ask(self, logins: Logins, kept: bytes, ip: str, before: Trial | None) -> str | Trial:
@@ -147,9 +147,9 @@ class Doorman:
             return
         trial = self._line.popleft()
         if self._pool is None:
-            from gevent.threadpool import ThreadPool
+            from aero.net.threads import Threads
 
-            self._pool = ThreadPool(1)
+            self._pool = Threads(1)
         self._busy = True
         self._pool.spawn(trial.logins.knows, *trial.said).rawlink(partial(self._found, trial))
 
@@ -188,4 +188,4 @@ class Doorman:
         self._asked.clear()
         self._line.clear()
         if self._pool is not None:
-            self._pool.kill()
+            self._pool.close()

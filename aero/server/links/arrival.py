@@ -6,7 +6,6 @@ The gate (gate.py) makes arrivals; sessions themselves live in uplink.py.
 
 from __future__ import annotations
 
-import hmac
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from aero import __version__, logs
 from aero.config import values
 from aero.core.budget import Budget
 from aero.core.codes import CLOSE_NAMES, RESUMABLE, Close
+from aero.core.digest import same
 from aero.core.joining import (
     Join,
     JoinBeside,
@@ -286,7 +286,7 @@ class Arrival:
 
     def _find(self, session_id: str, secret: str) -> Uplink:
         uplink = self._sessions.uplinks.get(session_id)
-        if not hmac.compare_digest(secret.encode(), uplink.secret.encode() if uplink else bytes(32)):
+        if not same(secret.encode(), uplink.secret.encode() if uplink else bytes(32)):
             uplink = None
         if uplink is not None and self._user and uplink.worker.login != self._login:
             uplink = None  # another credential of the same user: what it began is not ours

@@ -8,7 +8,6 @@ context: a server without --tls-cert whose workers come by TCP never does.
 from __future__ import annotations
 
 import os
-import tempfile
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -150,6 +149,8 @@ class Certificates:
         if self._folder:
             path = selfmade.kept_in(self._folder)
         else:
+            import tempfile
+
             descriptor, path = tempfile.mkstemp()
             with open(descriptor, "w") as file:
                 file.write(selfmade.make())

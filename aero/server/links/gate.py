@@ -11,10 +11,9 @@ import random
 import socket
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 import gevent
-from gevent.lock import Semaphore
 
 from aero import logs
 from aero.core import features
@@ -25,6 +24,7 @@ from aero.limits import Limits
 from aero.net.faults import report
 from aero.net.handshake import greet_worker
 from aero.net.link import Link
+from aero.net.semaphore import Semaphore
 from aero.net.transport import TcpTransport, Transport
 from aero.server.links.arrival import Arrival, ArrivalGround
 from aero.server.links.codes import Codes
@@ -128,10 +128,12 @@ class Gate:
         codes: Codes,
         entrance: Entrance,
         invitations: Invitations,
+        offered: Callable[[int], int] = features.always,
     ) -> None:
         """``codes``: what a handshake is checked against; ``entrance``: tells what a guest speaks;
-        ``invitations``: what some of the codes are for.
+        ``invitations``: what some of the codes are for; ``offered``: as in core/handshake.py.
         """
+        self._offered = offered
         self.penalties = Penalties()
         self._ground = ground
         self._sessions = sessions
@@ -235,8 +237,9 @@ class Gate:
             if early is None:
                 return  # it was no worker, and has its answer
             transport = guest.transport
-            offered = features.OFFERED | (features.ZSTD if ground.memory.packer is not None else 0)
-            keyed = greet_worker(transport, find, ground.backend, guest, self._codes.refusal, early, offered)
+            keyed = greet_worker(
+                transport, find, ground.backend, guest, self._codes.refusal, early, self._offered
+            )
             if not self._codes.counts(verifiers[0]):
                 guest.stage = _HELD  # it has given its proof, of what is no longer asked for
                 raise LinkClosed("the auth code was changed during the handshake")

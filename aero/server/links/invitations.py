@@ -11,9 +11,6 @@ from collections.abc import Iterator
 from time import monotonic, time
 from typing import Any, Callable, Protocol
 
-import gevent
-from gevent.lock import Semaphore
-
 from aero import logs
 from aero.address import check_tag
 from aero.config import values
@@ -23,9 +20,10 @@ from aero.core.joining import JoinInvited, Welcome
 from aero.core.spake2plus import Verifier
 from aero.core.stretch import MARK
 from aero.errors import ConfigError, Rejected
+from aero.net.semaphore import Semaphore
+from aero.net.threads import apart
 from aero.server.links.codes import Basis, made
 from aero.server.links.naming import invited_by, is_credential
-from aero.server.links.words import phrase
 from aero.server.store.credentials import Credential, CredentialTable
 
 #: Wrong proofs that end an invitation: three guesses among 262,144 codes of two words.
@@ -146,9 +144,11 @@ class Invitations:
                     final=True,
                 )
             invitation = Invitation(self._number(), user, tag, may, lasts_s, self._clock())
+            from aero.server.links.words import phrase
+
             chosen = phrase(words)
             secret = Basis(chosen, invitation.login)
-            (verifier,) = gevent.get_hub().threadpool.apply(made, ((secret,),))
+            (verifier,) = apart(made, (secret,))
             # Of the code only what lets nobody in is kept, as of all others.
             self._roll.admit(invitation.login, Basis(verifier=verifier.text), verifier)
             self._by_number[invitation.number] = invitation

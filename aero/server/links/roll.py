@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from time import time
 from typing import NamedTuple
 
-import gevent
-
 from aero import logs
 from aero.config.filed import auth_code
 from aero.config.roles import ServerConfig
 from aero.core.codes import Close
 from aero.core.spake2plus import Verifier
 from aero.errors import ConfigError, LinkClosed
+from aero.net.threads import apart
 from aero.server.links.codes import Basis, Codes, made, plain
 from aero.server.links.naming import is_credential
 from aero.server.links.sessions import Sessions
@@ -133,9 +132,8 @@ class Roll:
         """
         if reading[:2] == self.reading[:2]:
             return False
-        pool = gevent.get_hub().threadpool
         try:
-            gone = self.codes.change(self._wanted(reading), lambda secrets: pool.apply(made, (secrets,)))
+            gone = self.codes.change(self._wanted(reading), lambda secrets: apart(made, secrets))
         except ValueError:
             raise _no_verifier(reading) from None
         self.reading = reading

@@ -8,7 +8,6 @@ ends, since nothing but its key says who the server is (`aero pin`).
 from __future__ import annotations
 
 import os
-import secrets
 from base64 import encodebytes
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ def certificate(key: EccKey) -> bytes:
     body = _der(
         _SEQUENCE,
         _der(_VERSION, _der(_INTEGER, b"\x02")),  # the third
-        _der(_INTEGER, b"\x01" + secrets.token_bytes(15)),
+        _der(_INTEGER, b"\x01" + os.urandom(15)),
         algorithm,
         name,
         _der(_SEQUENCE, _der(_UTC_TIME, _FROM), _der(_GENERALIZED_TIME, _UNTIL)),
@@ -81,7 +80,7 @@ def kept_in(folder: str) -> str:
     if os.path.lexists(path):
         return path
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    fresh = f"{path}.{secrets.token_hex(4)}"
+    fresh = f"{path}.{os.urandom(4).hex()}"
     try:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600), "w") as file:
             file.write(make())

@@ -6,7 +6,7 @@ them: two words are 18 bits, so three guesses find one code in 87,000; four word
 
 from __future__ import annotations
 
-import secrets
+from random import SystemRandom
 
 _TEXT = """\
 acorn actor agent alder alley almond alpine amber anchor angle apple apron arcade arctic arrow
@@ -50,4 +50,4 @@ WORDS = tuple(_TEXT.split())
 
 def phrase(count: int) -> str:
     """So many words by lot, with hyphens between them."""
-    return "-".join(secrets.choice(WORDS) for _ in range(count))
+    return "-".join(SystemRandom().choices(WORDS, k=count))

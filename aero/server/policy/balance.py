@@ -19,7 +19,6 @@ import math
 import random
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from operator import attrgetter
 from typing import Callable, Generic, Protocol, TypeVar
 
@@ -147,4 +146,6 @@ def _mixed(number: int) -> int:
 @lru_cache(_HASHES)
 def _hash(text: str) -> int:
     """64 bits of a name, the same in every process."""
+    from hashlib import blake2b
+
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

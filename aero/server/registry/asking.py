@@ -11,10 +11,9 @@ import json
 from time import time
 from typing import Any
 
-from gevent.lock import Semaphore
-
 from aero import logs
 from aero.errors import AeroError, ConfigError
+from aero.net.semaphore import Semaphore
 from aero.server.policy.permission import Permission, read
 from aero.server.watch.hooks import rfc3339
 from aero.server.watch.posting import Poster, without_secrets

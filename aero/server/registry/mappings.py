@@ -18,6 +18,7 @@ from aero.host.holder import port_holder
 from aero.net.announced import Announcers
 from aero.net.listen import close_all
 from aero.net.loop import Loop
+from aero.net.threads import apart
 from aero.server.policy.origin import is_near, network_of
 from aero.server.registry.doors import tcp, udp
 from aero.server.registry.doors.shut import NoDoor
@@ -344,7 +345,7 @@ def _counted_as(ip: str) -> str:
 
 def _say_who_has(port: int, worker: Worker, target: str) -> None:
     """Tells people why a target has another port than usual. A greenlet's: looking through /proc may take long."""
-    holder = gevent.get_hub().threadpool.apply(port_holder, (port,))
+    holder = apart(port_holder, port)
     log.warning(
         "leased port is used by another program, the target gets another one",
         port=port, program=holder or "unknown", cid=worker.cid, target=target,

@@ -14,13 +14,13 @@ from typing import Callable, NamedTuple, Protocol, Union
 
 import gevent
 from gevent.event import Event
-from gevent.lock import Semaphore
 
 from aero.core.codes import Close
 from aero.core.control import Answer, Wanted
 from aero.errors import RemoteProtocolError
 from aero.limits import Limits
 from aero.net.faults import report
+from aero.net.semaphore import Semaphore
 from aero.server.registry.gradually import Gradual
 from aero.server.registry.life import Mortal, Proofs
 from aero.server.registry.mapping import Mapping

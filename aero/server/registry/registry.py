@@ -5,7 +5,7 @@ Their mappings are made in mappings.py. Links and sessions (server/links) come a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from collections.abc import Mapping as Table
 from typing import TYPE_CHECKING, TypeVar
 
@@ -78,7 +78,7 @@ class Registry:
         self.registrar = Registrar(self.proofs)
         self.rates = ServerRates(loop)
         self.additions = Additions(loop, self.named, database)
-        self.lacks: tuple[str, ...] = ()  # options of targets that this host cannot honour; the app's to say
+        self.lacks: Container[str] = ()  # options of targets that this host cannot honour; the app's to say
         self.access: AccessLog | None = None  # None: nobody wants one
         self.sockets: Sockets | None = None  # the app's to set: mappings as sockets in the file system
         self.permits: Permits | None = None  # None: nobody is asked who may be let in

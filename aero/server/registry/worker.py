@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Callable, Protocol
@@ -92,7 +92,7 @@ class Home(Protocol):
     def away(self) -> Returning:
         """Targets whose workers were away."""
 
-    lacks: tuple[str, ...]  # options of targets that this host cannot honour
+    lacks: Container[str]  # options of targets that this host cannot honour
 
     def may_claim(self, worker: Worker, options: Options) -> str:
         """Why a target may not have the host names that it asks for; "" where it may."""

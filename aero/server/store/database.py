@@ -16,10 +16,8 @@ from contextlib import closing
 from time import monotonic
 from typing import Any, Callable, NamedTuple, Protocol
 
-import gevent
-from gevent.threadpool import ThreadPool
-
 from aero import logs
+from aero.net.threads import Threads, apart
 
 log = logs.get("store")
 
@@ -156,7 +154,7 @@ class Database:
         self._changed: dict[
             Table, dict[Any, None]
         ] = {}  # each table's keys in the order in which they changed
-        self._thread: ThreadPool | None = None
+        self._thread: Threads | None = None
         self._job: Any = None  # what the thread does now
         self._retry_at = 0.0
         if directory:
@@ -227,12 +225,12 @@ class Database:
     def ask(self, select: str, values: Row) -> list[Row]:
         """What is on disk, for a greenlet that can wait; none where there is no file, or it cannot be read.
 
-        Read beside the writer, by a thread of the hub's pool. SQLite's snapshot has what was written before.
+        Read beside the writer, by another thread. SQLite's snapshot has what was written before.
         """
         if self._db is None:
             return []
         path = os.path.join(self._directory, FILE)
-        rows: list[Row] | Exception = gevent.get_hub().threadpool.apply(_read, (path, select, values))
+        rows = apart(_read, path, select, values)
         if isinstance(rows, Exception):
             log.warning("cannot read the traffic of the past", path=path, error=rows)
             return []
@@ -240,7 +238,7 @@ class Database:
 
     def _start(self, work: Callable[..., Outcome], *arguments: Any) -> None:
         if self._thread is None:
-            self._thread = ThreadPool(1)  # not before the first write: a thread does not survive a fork
+            self._thread = Threads(1)  # not before the first write: a thread does not survive a fork
         self._job = self._thread.spawn(work, *arguments)
         self._job.rawlink(self._on_done)
 
@@ -278,7 +276,7 @@ class Database:
             if db is not None:
                 db.close()
             if self._thread is not None:
-                self._thread.kill()
+                self._thread.close()
                 self._thread = None
 
 

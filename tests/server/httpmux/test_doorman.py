@@ -39,7 +39,7 @@ class Pool:
             done += 1
         return done
 
-    def kill(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Result:

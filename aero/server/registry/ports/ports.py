@@ -12,12 +12,12 @@ Ports in a row are got all or none, and have one lease. They are bound a slice a
 from __future__ import annotations
 
 import errno
-import hashlib
 import socket
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Callable
 
+from aero.core.digest import sha256
 from aero.errors import BindError, PortError
 from aero.host.facts import outgoing_ports
 from aero.limits import Limits
@@ -239,7 +239,7 @@ class Ports:
 
     def _unclaimed(self, claim: Claim, ranges: tuple[PortRange, ...], busy: list[int]) -> Iterator[int]:
         """Ports that nobody has a claim to, from where the owner's name hashes to; then those that go early."""
-        digest = hashlib.sha256("\0".join(claim.owner[:4]).encode("utf-8", "surrogatepass")).digest()
+        digest = sha256("\0".join(claim.owner[:4]).encode("utf-8", "surrogatepass")).digest()
         number = int.from_bytes(digest[:8], "big")
         if claim.row > 1:
             yield from islice(self._map.rows_from(number, ranges, claim.row, busy), TRIES)
