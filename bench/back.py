@@ -18,7 +18,7 @@ from pathlib import Path
 
 import host
 import peers
-from rounds import number_text, say
+from rounds import number_text
 
 START_TIMEOUT_S = 600.0  # a thousand interpreters start one after the other on two cores
 BACK_TIMEOUT_S = 120.0
@@ -89,10 +89,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except host.BenchError as error:
-        say(f"back: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    host.script(main, "back")

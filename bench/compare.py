@@ -18,7 +18,7 @@ import backends
 import host
 import measures
 import peers
-from rounds import Bench, fault_text, number_text, say
+from rounds import Bench, fault_text, number_text
 
 #: In the order in which they are run. The rows beside saturating bulk spread too much to guard anything.
 GROUPS = ("bulk", "rps", "mux", "rtt", "memory", "startup")
@@ -169,10 +169,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except host.BenchError as error:
-        say(f"bench: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    host.script(main, "bench")

@@ -17,12 +17,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, NamedTuple, TypeVar
+from typing import Callable, NamedTuple, NoReturn, TypeVar
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 20.0  # far above any start seen (0.1-0.5 s); only a hung process reaches it
@@ -38,6 +39,17 @@ _libc = ctypes.CDLL(None)
 
 class BenchError(Exception):
     """A run could not be made; the text is for a person."""
+
+
+def script(main: Callable[[], int], name: str) -> NoReturn:
+    """Runs a script of this folder to its end: what it gives is the exit code, its errors are one line."""
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 class Site(NamedTuple):

@@ -287,8 +287,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except host.BenchError as error:
-        print(f"packing: {error}", file=sys.stderr)
-        sys.exit(1)
+    host.script(main, "packing")

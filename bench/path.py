@@ -25,7 +25,7 @@ import host
 import measures
 import peers
 import run
-from rounds import Bench, fault_text, number_text, say
+from rounds import Bench, fault_text, number_text
 
 NEAR_IP, FAR_IP = "10.99.1.1", "10.99.2.1"
 NEAR_ROUTER_IP, FAR_ROUTER_IP = "10.99.1.254", "10.99.2.254"
@@ -243,10 +243,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except host.BenchError as error:
-        say(f"path: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    host.script(main, "path")

@@ -225,14 +225,19 @@ def test_without_resume_streams_end_with_their_link() -> None:
         until("the target's reset", lambda: lab.service.resets == 1)
 
 
+def cut_off(lab: Inside) -> None:
+    """No link, and none to come; the server knows that."""
+    lab.relay.holding = True
+    lab.relay.cut()
+    until(
+        "the server to notice",
+        lambda: not any(each.alive for each in lab.server.sessions.uplinks.values()),
+    )
+
+
 def test_visitors_that_come_while_the_link_is_down_wait_for_it() -> None:
     with Inside() as lab:
-        lab.relay.holding = True
-        lab.relay.cut()
-        until(
-            "the server to notice",
-            lambda: not any(each.alive for each in lab.server.sessions.uplinks.values()),
-        )
+        cut_off(lab)
         with pieces() as running:
             for number in range(20):
                 running.append(gevent.spawn(download, lab.port, number, 10_000))
@@ -245,12 +250,7 @@ def test_visitors_that_wait_in_vain_get_a_reset(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Limits, "VISITOR_WAIT_S", 0.1)
     monkeypatch.setattr(Limits, "WAITING_VISITORS", 3)
     with Inside() as lab:
-        lab.relay.holding = True
-        lab.relay.cut()
-        until(
-            "the server to notice",
-            lambda: not any(each.alive for each in lab.server.sessions.uplinks.values()),
-        )
+        cut_off(lab)
         with pieces() as running:
             running += [gevent.spawn(_wait_in_vain, lab.port) for _ in range(5)]
         lab.relay.release()

@@ -153,3 +153,14 @@ def unregister(worker: Worker, ids: list[int]) -> None:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def is_reset(visitor: socket.socket) -> bool:
+    """Whether that has come by now: a reset, and not a clean end."""
+    visitor.setblocking(False)
+    try:
+        return visitor.recv(1) == b"?"
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True

@@ -22,6 +22,7 @@ from aero.server.store.database import Database
 from aero.server.store.leases import Leases, Owner
 from aero.server.watch.counters import Counters
 from tests.faults.inside import until
+from tests.server.registry.lab import is_reset
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,16 +67,6 @@ def lab() -> Iterator[Lab]:
 def listens(port: int) -> bool:
     with socket.socket() as visitor:
         return visitor.connect_ex((LOOPBACK, port)) == 0
-
-
-def is_reset(visitor: socket.socket) -> bool:
-    visitor.setblocking(False)
-    try:
-        return visitor.recv(1) == b"?"
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 def test_so_many_are_awaited_after_a_restart_those_who_went_last(

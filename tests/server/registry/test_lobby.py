@@ -13,6 +13,7 @@ from aero.limits import Limits
 from aero.net.pipe import refuse
 from aero.server.registry.lobby import Lobby
 from tests.faults.inside import until
+from tests.server.registry.lab import is_reset
 
 
 @pytest.fixture
@@ -27,16 +28,6 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     for near, far in made:
         near.close()
         far.close()
-
-
-def is_reset(visitor: socket.socket) -> bool:
-    visitor.settimeout(0)
-    try:
-        return visitor.recv(1) == b"?"
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 def test_everybody_is_let_in_in_order(pairs: list[tuple[socket.socket, socket.socket]]) -> None:
