@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-from typing import Any, Callable, cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,118 +11,12 @@ from hypothesis import strategies as st
 
 from aero.errors import PortError
 from aero.limits import Limits
-from aero.server.registry.ports import binding
 from aero.server.registry.ports import ports as module
-from aero.server.registry.ports.claims import SILENCE_S, Holder
+from aero.server.registry.ports.claims import SILENCE_S
 from aero.server.registry.ports.grants import Claim, Grant, Wait
-from aero.server.registry.ports.ports import TRIES, Ports
-from aero.server.store.database import Database
-from aero.server.store.leases import Leases, Owner
-
-LOW, HIGH = 8000, 8009
-DAY = 24 * 3600
-
-
-class Bound:
-    """Stands for the listening socket of one port."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.closed = False
-
-    def getsockname(self) -> tuple[str, int]:
-        return "127.0.0.1", self.port
-
-    def fileno(self) -> int:
-        return 7 if self.port % 3 == 0 else 3
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Held:
-    """A mapping, of which only the port matters."""
-
-    def __init__(self, lab: Lab, claim: Claim, port: int) -> None:
-        self.owner, self.identity, self.port, self.row = claim.owner, claim.identity, port, claim.row
-        self.worker = cast(Any, None)
-        self.linked, self.alive = True, False
-        self._lab = lab
-        self.hand_over: Callable[[], list[Any]]
-
-    def holder(self) -> Holder:
-        return Holder(self.linked, self.alive)
-
-    def give_way(self) -> None:
-        del self._lab.held[self.port]
-        self._lab.ports.release(self.port)
-
-
-class Lab:
-    """Ports of a system that binds what it is asked for, but for other programs' ports, or for want of something."""
-
-    def __init__(self, low: int = LOW, high: int = HIGH, leases: Leases | None = None) -> None:
-        self.now = 1_000_000.0
-        self.others: set[int] = set()
-        self.error = errno.EADDRINUSE
-        self.asked: list[int] = []
-        self.any = iter(range(40_000, 60_000))
-        self.leases = leases if leases is not None else Leases(Database(""), lambda: self.now)
-        self.low, self.high = low, high
-        self.held: dict[int, Held] = {}
-        self.start()
-
-    def beside(self, proto: str = "udp") -> Lab:
-        """The ports of another protocol, with the same leases."""
-        other = Lab(self.low, self.high, self.leases)
-        other.proto = proto
-        other.start()
-        return other
-
-    proto = "tcp"
-
-    def start(self) -> None:
-        """The server starts, perhaps again."""
-        self.held.clear()
-        for lease in list(self.leases):
-            self.leases.release(lease.port, lease.owner.proto)
-        self.ports = Ports(
-            self.proto,
-            cast(Any, self.bind),
-            ("127.0.0.1",),
-            self.low,
-            self.high,
-            self.leases,
-            30 * DAY,
-            lambda: self.now,
-        )
-
-    def bind(self, ips: tuple[str, ...], port: int) -> list[Bound]:
-        self.asked.append(port)
-        if port in self.others:
-            raise OSError(self.error, os.strerror(self.error))
-        return [Bound(port or next(self.any))]
-
-    def ask(
-        self, name: str, identity: str = "i", host: str = "h", last: bool = False, user: str = "", **more: Any
-    ) -> Grant | Wait:
-        claim = Claim(Owner(user, "t", host, name, self.proto), identity, "192.0.2.1", **more)
-        outcome = self.ports.claim(claim, last)
-        if isinstance(outcome, Grant):
-            held = self.held[outcome.port] = Held(self, claim, outcome.port)
-            self.ports.hold(outcome.port, held, claim.row)
-        return outcome
-
-    def port(self, name: str, identity: str = "i", host: str = "h", **more: Any) -> int:
-        outcome = self.ask(name, identity, host, **more)
-        assert isinstance(outcome, Grant)
-        return outcome.port
-
-    def leave(self, *ports: int) -> None:
-        """Workers go."""
-        for port in ports:
-            del self.held[port]
-            self.ports.release(port)
+from aero.server.registry.ports.ports import TRIES
+from aero.server.store.leases import Owner
+from tests.server.registry.ports.lab import DAY, HIGH, LOW, Bound, Held, Lab
 
 
 def test_a_name_gets_the_same_port_without_any_memory() -> None:
@@ -450,91 +343,6 @@ def test_the_map_of_free_ports_is_always_right(todo: list[tuple[str, int, int, i
         assert set(held) == {port for port in range(LOW, LOW + 9) if lab.ports.held(port)}
 
 
-# Ports in a row
-
-
-def test_ports_in_a_row_are_got_all_or_none_and_come_back() -> None:
-    lab = Lab()
-    first = lab.port("ftp", row=4)
-    assert [lease[:3] + (lease.ports,) for lease in lab.leases] == [(Owner("", "t", "h", "ftp"), 0, first, 4)]
-    lab.leave(first)
-    lab.start()
-    assert lab.port("ftp", row=4) == first, "by its lease"
-    with pytest.raises(PortError, match=f"port {first + 1} of {first + 1}-{first + 2} is taken"):
-        lab.port("x", "x", remote=first + 1, row=2)
-    with pytest.raises(PortError, match=r"no 7 ports in a row are free in 8000-8009"):
-        lab.port("x", "x", row=7)
-    with pytest.raises(
-        PortError, match=r"ports 8008-8011 are out of the server's range 8000-8009"
-    ) as refused:
-        lab.port("x", "x", remote=HIGH - 1, row=4)
-    assert refused.value.final
-    assert sorted({lab.port(f"n{each}", "n") for each in range(6)} | {*range(first, first + 4)}) == [
-        *range(LOW, HIGH + 1)
-    ]
-
-
-def test_what_another_program_has_of_a_row_makes_it_another_row() -> None:
-    lab = Lab()
-    first = lab.port("ftp", row=4)
-    lab.leave(first)
-    lab.others.add(first + 3)
-    assert lab.ask("ftp", row=4) == Wait(busy=(first + 3,)), "it may be gone in a moment"
-    grant = lab.ask("ftp", row=4, last=True)
-    assert isinstance(grant, Grant) and grant.busy == (first + 3,)
-    assert not set(range(grant.port, grant.port + 4)) & lab.others
-    lab.ports._leases.forget(first)
-    with pytest.raises(PortError, match=f"port {first + 3} of {first + 2}-{first + 3} is taken$"):
-        lab.ask("y", "y", remote=first + 2, row=2, last=True)
-    assert lab.ports._map.is_free(first + 2, 2), "nothing of it is left"
-
-
-def test_while_a_row_is_bound_its_ports_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "SLICE", 2)
-    lab = Lab()
-    ours = lab.ports.claiming(Claim(Owner("", "t", "h", "a"), "a", "", remote=LOW + 2, row=5))
-    next(ours)
-    assert lab.asked == [LOW + 2, LOW + 3]
-    for row in (1, 3):
-        with pytest.raises(PortError, match=r"is taken$"):
-            lab.ask("b", "b", remote=LOW + 4, row=row, last=True)
-    assert not set(range(LOW + 2, LOW + 7)) & {lab.port(f"n{each}", "n") for each in range(5)}
-    ours.close()  # its worker has gone
-    assert lab.ports._map.is_free(LOW + 2, 5) and lab.port("b", "b", remote=LOW + 4, row=3) == LOW + 4
-
-
-def test_a_row_leaves_descriptors_to_visitors(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = Lab()
-    monkeypatch.setattr(lab.ports._binding, "_line", 7)
-    with pytest.raises(PortError, match="too few descriptors for so many ports"):
-        lab.port("ftp", row=4)
-    assert lab.ports._map.is_free(LOW, 10) and not list(lab.leases)
-    assert lab.port("web")
-
-
-def test_without_a_range_there_are_no_ports_in_a_row() -> None:
-    with pytest.raises(PortError, match=r"no range to take ports in a row from \(--ports 0\)") as refused:
-        Lab(0, 0).port("ftp", row=2)
-    assert refused.value.final
-    assert Lab(0, 0).port("ftp", row=2, ranges=((900, 901),)) == 900
-
-
-def test_a_row_is_within_one_users_ports() -> None:
-    lab = Lab()
-    lab.ports.reserve([(8003, 8005)])
-    assert lab.port("a", row=3, ranges=((8003, 8005),)) == 8003
-    with pytest.raises(
-        PortError, match=r"ports 8002-8003 are for other users: their rules name some of them"
-    ):
-        lab.port("b", "b", remote=8002, row=2)
-    with pytest.raises(PortError, match=r"ports 8005-8006 are none of this user's own \(8003-8005\)"):
-        lab.port("b", "b", remote=8005, row=2, ranges=((8003, 8005),))
-    assert lab.port("c", "c", row=4) == 8006
-
-
-# UDP beside TCP
-
-
 def test_udp_prefers_the_number_of_its_tcp_namesake() -> None:
     tcp = Lab()
     udp = tcp.beside()
@@ -615,9 +423,6 @@ def test_without_a_range_the_system_chooses_nobodys_named_ports() -> None:
     lab.ports.reserve(((40_000, 40_002),))
     assert lab.port("web") == 40_003
     assert lab.port("own", user="ci", ranges=((40_000, 40_000),)) == 40_000
-
-
-# Standing in for a worker that is away
 
 
 def away(lab: Lab, port: int) -> tuple[Held, list[int]]:
