@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.e2e import services
+from tests.e2e.api import ApiServer
 from tests.e2e.harness import Lab
 
 _labs: dict[str, Lab] = {}
@@ -19,6 +21,19 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield lab
     finally:
         del _labs[request.node.nodeid]
+        lab.close()
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[ApiServer]:
+    """One server for all tests that leave it as it was, with a worker `stay`."""
+    lab = Lab()
+    try:
+        server = ApiServer(lab)
+        lab.worker(server.link_port, tag="stay", targets={"echo": services.echo(lab)})
+        server.worker("stay")
+        yield server
+    finally:
         lab.close()
 
 
