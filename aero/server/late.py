@@ -44,7 +44,7 @@ ANY_TIME = (
     "urllib.parse",
 )
 FOR_MUX = ("aero.server.httpmux.secure", "aero.server.httpmux.server")
-FOR_API = ("aero.server.api.app",)
+FOR_API = ("aero.server.api.app", "aero.server.api.openapi")
 FOR_HOOKS = (
     "aero.server.registry.asking",
     "aero.server.watch.hooks",

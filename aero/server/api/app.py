@@ -23,7 +23,7 @@ from aero.host import keyfile
 from aero.limits import Limits
 from aero.net.listen import close_all
 from aero.net.loop import Loop
-from aero.server.api import adding, guard, history, inviting, listing, live, metrics, openapi
+from aero.server.api import adding, guard, history, inviting, listing, live, metrics
 from aero.server.api.http import HttpServer
 from aero.server.api.invitation import address_with
 from aero.server.api.opening import opened
@@ -114,7 +114,7 @@ class Api:
         self._live = live.Live(ground.events)
         self._turns = Turns(ground.loop)
         self._page = page(port, bool(config.auth))
-        self._document = reply(openapi.document(bool(token)))
+        self._document: Reply | None = None  # until somebody asks
         self._bottle = bottle.Bottle()
         for method, path, route in (
             ("GET", "/", self.get_page),
@@ -166,7 +166,7 @@ class Api:
         self._check_token(token)
         self._page = page(self._port, bool(auth))
         if self._guard.change_token(token):
-            self._document = reply(openapi.document(bool(token)))
+            self._document = None
             self._guesses.forget()
             self._live.close()
 
@@ -409,6 +409,10 @@ class Api:
     def get_openapi(self, request: Request) -> Reply:
         """This API's description."""
         guard.parameters(request.query_string, ())
+        if self._document is None:
+            from aero.server.api import openapi
+
+            self._document = reply(openapi.document(self._guard.has_token))
         return self._document
 
     def _named(self, request: Request) -> Worker:

@@ -58,6 +58,11 @@ class Guard:
         return before != self._token
 
     @property
+    def has_token(self) -> bool:
+        """Whether everybody has to show a token."""
+        return bool(self._given_token)
+
+    @property
     def secret(self) -> str:
         """What opens everything: the token, or the key where there is none."""
         return self._given_token or self._key.text
