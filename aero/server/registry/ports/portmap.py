@@ -48,7 +48,7 @@ class PortMap:
     def rows_from(
         self, number: int, ranges: tuple[PortRange, ...], row: int, busy: list[int]
     ) -> Iterator[int]:
-        """Where ``row`` free ports in a row begin, apart from each other, once around from the ``number``-th port.
+        """Where ``row`` free ports in a row begin, once around from the ``number``-th port.
 
         ``busy``: ports that cannot be had; whoever finds one as he tries a row puts it there before the next.
         """
