@@ -1,6 +1,7 @@
 """Logs: one line per event, as text or JSON, to stderr or to a file of limited size.
 
-Everything about writing lines lives here, on the standard library's logging. It must not know what is logged.
+Everything about writing lines lives here. It must not know what is logged. The standard library's logging would be
+half a megabyte and 3 ms of every start, for a tree of loggers that all have one level and one handler.
 Nothing here raises into its callers, switches greenlets, or waits for anything but the one write, so libev
 callbacks may log. What comes from a peer is escaped: it can forge neither a line nor a terminal sequence.
 """
@@ -8,10 +9,10 @@ callbacks may log. What comes from a peer is escaped: it can forge neither a lin
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
+from _thread import RLock
 from select import select
 from typing import Callable, NamedTuple
 
@@ -36,7 +37,8 @@ FLOOD_KINDS = 1000
 #: Fields that say who caused a line, the first that is there.
 CULPRITS = ("address", "visitor")
 
-LEVELS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+LEVELS = {DEBUG: "debug", INFO: "info", WARNING: "warn", ERROR: "error"}
 RESERVED = ("ts", "level", "part", "event")
 
 
@@ -53,18 +55,21 @@ def clean(value: object, limit: int = VALUE_CHARS, also: str = "") -> str:
     return "".join("\\" + c if c in also else c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class Line(logging.LogRecord):
+class Line:
     """One event: a message, which is the program's own words, and fields, which may be anyone's."""
 
     def __init__(self, part: str, level: int, message: str, fields: dict[str, object]) -> None:
-        """``part``: of the program; ``level``: as in logging; ``message``: our own words; ``fields``: anyone's."""
-        super().__init__(f"aero.{part}", level, "", 0, message, None, None)
+        """``part``: of the program; ``level``: of `LEVELS`; ``message``: our own words; ``fields``: anyone's."""
+        self.created = time.time()
         self.part = part
+        self.level = level
+        self.message = message
         self.fields = fields
 
-    def getMessage(self) -> str:
-        """Message and fields as text, on one line."""
-        words = [clean(self.msg, MESSAGE_CHARS)]
+    @property
+    def text(self) -> str:
+        """Message and fields, on one line."""
+        words = [clean(self.message, MESSAGE_CHARS)]
         for key, value in self.fields.items():
             text = clean(value, also='"\\')
             plain = text and text.isprintable() and not any(character in text for character in ' ="\\')
@@ -81,27 +86,41 @@ class Log:
     def __init__(self, part: str) -> None:
         """``part``: the name that its lines carry."""
         self._part = part
-        self._logger = logging.getLogger(f"aero.{part}")
 
     def debug(self, message: str, /, **fields: object) -> None:
         """Something for whoever looks for a fault."""
-        self._log(logging.DEBUG, message, fields)
+        self._log(DEBUG, message, fields)
 
     def info(self, message: str, /, **fields: object) -> None:
         """Something that is as it should be."""
-        self._log(logging.INFO, message, fields)
+        self._log(INFO, message, fields)
 
     def warning(self, message: str, /, **fields: object) -> None:
         """Something that people should look at; everything goes on."""
-        self._log(logging.WARNING, message, fields)
+        self._log(WARNING, message, fields)
 
     def error(self, message: str, /, **fields: object) -> None:
         """Something that failed."""
-        self._log(logging.ERROR, message, fields)
+        self._log(ERROR, message, fields)
 
     def _log(self, level: int, message: str, fields: dict[str, object]) -> None:
-        if self._logger.isEnabledFor(level):
-            self._logger.handle(Line(self._part, level, message, fields))
+        if level < INFO and not self.debugging:
+            return
+        line = Line(self._part, level, message, fields)
+        with _turn:
+            for hear in hearers or (_unprepared,):
+                hear(line)
+
+
+#: Who hears every line: what `setup` has made. One of them at a time, whichever thread speaks.
+hearers: list[Callable[[Line], None]] = []
+_turn = RLock()
+
+
+def _unprepared(line: Line) -> None:
+    """Before the first `setup`."""
+    if line.level >= WARNING:
+        Handler("", as_json=False, size=0).emit(line)
 
 
 def _no_alarm(seconds: float, call: Callable[[], None]) -> None:
@@ -123,22 +142,24 @@ def setup(path: str = "", format: str = "text", size: int = 10 * 1024 * 1024, de
     May be called again; the latest call counts. The same path is opened anew, as somebody may have moved the file away;
     where that fails, lines go on into the old one. Before the first call, warnings and errors go to stderr.
     """
-    logger = logging.getLogger("aero")
-    same = [handler for handler in _handlers() if handler.path == path]
-    if same:
-        same[0].change(format == "json", size)
-    for handler in _handlers():
-        if handler not in same:
-            logger.removeHandler(handler)
-            handler.close()
-    if not same:
-        logger.addHandler(Handler(path, format == "json", size))
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    global _handler
+    with _turn:
+        if _handler is not None and _handler.path == path:
+            _handler.change(format == "json", size)
+        else:
+            close()
+            _handler = Handler(path, format == "json", size)
+            hearers.append(_handler.emit)
     Log.debugging = debug
 
 
-def _handlers() -> list[Handler]:
-    return [handler for handler in logging.getLogger("aero").handlers if isinstance(handler, Handler)]
+def close() -> None:
+    """Undoes `setup`: writes what is still counted, and lets go of the file."""
+    global _handler
+    if _handler is not None:
+        hearers.remove(_handler.emit)
+        _handler.close()
+        _handler = None
 
 
 class Kind(NamedTuple):
@@ -201,7 +222,7 @@ def _kind(event: Line) -> Kind:
     host, colon, port = culprit.rpartition(":")
     if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
         culprit = host  # every connection has a port of its own
-    return Kind(event.part, event.levelno, str(event.msg), culprit)
+    return Kind(event.part, event.level, event.message, culprit)
 
 
 def opened(path: str, instead: int = -1) -> int:
@@ -216,12 +237,11 @@ def opened(path: str, instead: int = -1) -> int:
     return descriptor
 
 
-class Handler(logging.Handler):
+class Handler:
     """Writes lines to a file, or to stderr where ``path`` is "". What it cannot write it counts and loses."""
 
     def __init__(self, path: str, as_json: bool, size: int) -> None:
         """``size``: bytes after which a new file begins, 0 for never; ``as_json``: lines for machines."""
-        super().__init__()
         self.path = path
         self._descriptor = -1 if path else 2
         self._identity = (0, 0)
@@ -235,12 +255,11 @@ class Handler(logging.Handler):
         self._waking = False  # somebody will call ``_wake``
         self.change(as_json, size)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, event: Line) -> None:
         """Writes one event, or loses it."""
-        event = record if isinstance(record, Line) else Line(record.name, record.levelno, str(record.msg), {})
         now = time.monotonic()
         self._tell_floods(now)
-        if event.levelno < logging.WARNING or self._floods.passes(_kind(event), now):
+        if event.level < WARNING or self._floods.passes(_kind(event), now):
             self._write_or_lose(event, now)
         elif not self._waking:
             self._wake_later(now)
@@ -269,9 +288,7 @@ class Handler(logging.Handler):
             return
         try:
             if self._lost:
-                self._write(
-                    self._format(Line("log", logging.WARNING, "lines were lost", {"count": self._lost}))
-                )
+                self._write(self._format(Line("log", WARNING, "lines were lost", {"count": self._lost})))
                 self._lost = 0
             self._write(self._format(event))
         except OSError as error:
@@ -303,7 +320,6 @@ class Handler(logging.Handler):
         if self.path and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        super().close()
 
     def _write(self, line: bytes) -> None:
         if self._torn:  # end the piece of a line that stands there
@@ -342,7 +358,7 @@ class Handler(logging.Handler):
             self._limited = False
             self._written = 0
             text = "the log is full and cannot be renamed, so it grows; have logrotate rename it, then send SIGHUP"
-            self._write(self._format(Line("log", logging.WARNING, text, {"path": self.path, "error": error})))
+            self._write(self._format(Line("log", WARNING, text, {"path": self.path, "error": error})))
             return
         self._open()
 
@@ -364,12 +380,13 @@ class Handler(logging.Handler):
             pass  # nobody is left to tell
 
 
+_handler: Handler | None = None  #: the one that `setup` has made
+
+
 def text_line(event: Line) -> bytes:
     """``2026-11-22T14:15:00.123Z info  server: worker up tag=nas``, and a line feed."""
-    level = LEVELS.get(event.levelno, "error")
-    line = f"{timestamp(event.created)} {level:5} {event.part}: {event.getMessage()}".encode(
-        "utf-8", "replace"
-    )
+    level = LEVELS[event.level]
+    line = f"{timestamp(event.created)} {level:5} {event.part}: {event.text}".encode("utf-8", "replace")
     if len(line) >= LINE_BYTES:
         line = line[: LINE_BYTES - 4].decode("utf-8", "ignore").encode() + b"..."
     return line + b"\n"
@@ -381,9 +398,9 @@ def json_line(event: Line) -> bytes:
 
     line: dict[str, object] = {
         "ts": timestamp(event.created),
-        "level": LEVELS.get(event.levelno, "error"),
+        "level": LEVELS[event.level],
         "part": event.part,
-        "event": clean(event.msg, MESSAGE_CHARS),
+        "event": clean(event.message, MESSAGE_CHARS),
     }
     own = len(line)
     for key, value in event.fields.items():

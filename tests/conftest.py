@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from aero import logs
 
 # Derandomized, so that a red run is red again; no deadline, since a loaded machine is not a bug.
 settings.register_profile("aero", deadline=None, derandomize=True)
@@ -18,6 +22,18 @@ settings.load_profile("aero")
 # Every option of aero can come from the environment: a developer's own must not change a test.
 for name in [name for name in os.environ if name.startswith("AERO_") and not name.startswith("AERO_TEST_")]:
     del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def log_for_pytest() -> Iterator[None]:
+    """What aero logs is what pytest shows, and its fixture caplog has."""
+
+    def hear(line: logs.Line) -> None:
+        logging.getLogger(f"aero.{line.part}").log(line.level, "%s", line.text)
+
+    logs.hearers.append(hear)
+    yield
+    logs.hearers.remove(hear)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import resource
@@ -27,11 +26,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info |warn |er
 def quiet_afterwards() -> Iterator[None]:
     """Leave the process's logging as it was."""
     yield
-    logger = logging.getLogger("aero")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    logger.setLevel(logging.NOTSET)
+    logs.close()
     logs.Log.debugging = False
 
 
@@ -95,7 +90,7 @@ def test_no_string_forges_a_line_or_a_terminal_sequence(tmp_path: Path, format: 
 
 @given(st.text(), st.text(), st.sampled_from(["text", "json"]))
 def test_every_event_is_one_printable_line(message: str, value: str, format: str) -> None:
-    event = logs.Line("server", logging.INFO, message, {"value": value, "other": value})
+    event = logs.Line("server", logs.INFO, message, {"value": value, "other": value})
     line = (logs.json_line if format == "json" else logs.text_line)(event)
     assert line.endswith(b"\n")
     assert len(line) <= logs.LINE_BYTES
@@ -105,17 +100,17 @@ def test_every_event_is_one_printable_line(message: str, value: str, format: str
 
 
 def test_quoted_values_read_back_unambiguously() -> None:
-    event = logs.Line("x", logging.INFO, "m", {"a": 'b" c="d', "e": "\\"})
-    assert event.getMessage() == r'm a="b\" c=\"d" e="\\"'
+    event = logs.Line("x", logs.INFO, "m", {"a": 'b" c="d', "e": "\\"})
+    assert event.text == r'm a="b\" c=\"d" e="\\"'
 
 
 def test_long_values_are_cut() -> None:
-    line = logs.Line("x", logging.INFO, "m", {"v": "v" * 100_000}).getMessage()
+    line = logs.Line("x", logs.INFO, "m", {"v": "v" * 100_000}).text
     assert line == "m v=" + "v" * logs.VALUE_CHARS + "..."
 
 
 def test_a_hundred_long_fields_still_make_one_bounded_line() -> None:
-    event = logs.Line("x", logging.INFO, "m", {f"k{i}": "\U000e0001" * 300 for i in range(100)})
+    event = logs.Line("x", logs.INFO, "m", {f"k{i}": "\U000e0001" * 300 for i in range(100)})
     assert len(logs.text_line(event)) <= logs.LINE_BYTES
     line = logs.json_line(event)
     assert len(line) <= logs.LINE_BYTES

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from aero import logs
 from aero.server.store import database
 from aero.server.store.database import Database
 from aero.server.store.leases import Leases, Owner
@@ -31,16 +31,13 @@ def said() -> Iterator[list[str]]:
     """The lines of the store's log."""
     lines: list[str] = []
 
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(f"{record.levelname} {record.getMessage()}")
+    def hear(line: logs.Line) -> None:
+        if line.part == "store":
+            lines.append(f"{'WARNING' if line.level == logs.WARNING else 'INFO'} {line.text}")
 
-    logger, listener = logging.getLogger("aero.store"), Listener()
-    level, logger.level = logger.level, logging.INFO
-    logger.addHandler(listener)
+    logs.hearers.append(hear)
     yield lines
-    logger.removeHandler(listener)
-    logger.level = level
+    logs.hearers.remove(hear)
 
 
 class Store(Leases):
