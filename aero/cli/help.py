@@ -88,7 +88,8 @@ Options can be written with one dash too: -tag nas, -tag=nas.
 SERVER = """\
 The public side: accepts workers and listens for their visitors.
 
-Usage: aero server [--tls-cert FILE]... [--tls-key FILE]... [options]
+Usage: aero server [--tls-cert FILE]... [--tls-key FILE]... [--hook URL]...
+                   [options]
 
 Options:
 {options}

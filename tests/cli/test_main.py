@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docopt
 import pytest
 
 from aero import __version__
@@ -486,11 +487,33 @@ def test_a_slip_imports_nothing_heavy() -> None:
     assert process("-c", code).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("argv", [["client", *WEB], ["server"], ["demo", "--check"], ["list"]])
-def test_a_checkout_without_its_packages_says_how_to_get_them(argv: list[str]) -> None:
+@pytest.mark.parametrize("word", [word for word in help.PAGES if word])
+def test_docopt_would_take_every_option(word: str) -> None:
+    """It is not asked where there is nothing else: so its grammar has to have what the declarations have."""
+    options = help.PAGES[word][1]
+    known, argument = options.known(), options.argument()
+    argv = [f"--{name}={name}" if each.metavar else f"--{name}" for name, each in known.items()]
+    repeated = [f"--{name}={name}" for name, each in known.items() if each.repeats]
+    words = ["service", "install"] if word == "service" else [word, argument] if argument else [word]
+    found = docopt.docopt(cli.grammar(word), [*words, *argv, *repeated], False)
+    for name, each in known.items():
+        assert found[f"--{name}"] == ([name, name] if each.repeats else name if each.metavar else True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "package"),
+    [
+        (["client", *WEB, "word"], "docopt-ng"),
+        (["kick", "c1"], "docopt-ng"),
+        (["client", *WEB], "pycryptodome"),
+        (["server"], "gevent"),
+        (["demo", "--check"], "gevent"),
+    ],
+)
+def test_a_checkout_without_its_packages_says_how_to_get_them(argv: list[str], package: str) -> None:
     done = process("-S", "aero.py", *argv)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == (
-        "aero: this Python lacks the package docopt-ng: pip install . gets it, and ./build_pyz.sh makes an aero.pyz "
+        f"aero: this Python lacks the package {package}: pip install . gets it, and ./build_pyz.sh makes an aero.pyz "
         "that needs none\n"
     )
