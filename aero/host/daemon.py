@@ -14,7 +14,7 @@ from aero.errors import ConfigError, HostError
 
 log = logs.get("host")
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 
 
 class Caller:
@@ -136,7 +136,7 @@ def trim_memory() -> None:
 
 
 def bound_free_memory() -> None:
-    """Has the C library give large buffers back when they are freed, and what it keeps at its heap's end bounded.
+    """Has the C library give large buffers back when they are freed, and keep little for later.
 
     By itself glibc keeps more with each large buffer that it sees freed: up to 64 MiB. A process that once moved a
     gigabyte to somebody slow would stay 13 MB larger for life.
@@ -149,6 +149,8 @@ def bound_free_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
         # Smaller buffers come and go all the time: their pages stay mapped, up to this.
         libc.mallopt(_M_TRIM_THRESHOLD, 4 << 20)
+        # No heap of its own for a thread: ours wait for disks and names, not for each other's heaps.
+        libc.mallopt(_M_ARENA_MAX, 1)
     except (ImportError, AttributeError, OSError):
         pass  # a C library without it: musl, macOS
 

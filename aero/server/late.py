@@ -26,6 +26,7 @@ ANY_TIME = (
     "aero.net.websocket",
     "aero.server.links.selfmade",
     "aero.server.links.words",
+    "aero.server.policy.users",
     "base64",
     "binascii",
     "calendar",

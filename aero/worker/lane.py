@@ -9,7 +9,6 @@ and the lane is DIALLING; where it speaks before that, nothing has happened.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -37,7 +36,7 @@ from aero.worker import patience
 from aero.worker.dialling import open_link
 from aero.worker.ground import Ground
 from aero.worker.naming import Naming
-from aero.worker.patience import Patience, ending
+from aero.worker.patience import Patience, between, ending
 from aero.worker.session import Desk, KeptSession, Said
 from aero.worker.states import DIAL, DIALLING, ENDED, JOINED, JOINING, KEYED, RESTING, STATE_NAMES, UP, moved
 
@@ -197,7 +196,7 @@ class Lane:
                 attempt.stirred.wait()
                 attempt.stirred.clear()
                 # So that many workers whose server pauses do not dial in the same moment.
-                attempt.over.wait(random.uniform(0.0, Limits.DOUBT_JITTER_S))
+                attempt.over.wait(between(0.0, Limits.DOUBT_JITTER_S))
                 if link is None or not self._may_replace(link):
                     continue
                 failed = self._connect(link)
@@ -205,7 +204,7 @@ class Lane:
                     return failed
                 if self._try is not attempt:
                     break
-                attempt.over.wait(random.uniform(0.5, 1.0) * Limits.RETRY_RESUME_S)
+                attempt.over.wait(between(0.5, 1.0) * Limits.RETRY_RESUME_S)
             else:
                 end, error = attempt.over.get()
                 return "link lost" if was_up else _words(end), end, error

@@ -21,7 +21,6 @@ from aero.server.links.codes import Basis, Codes, made, plain
 from aero.server.links.naming import is_credential
 from aero.server.links.sessions import Sessions
 from aero.server.policy.rules import NO_USERS, Users
-from aero.server.policy.users import load
 from aero.server.registry.registry import Registry
 from aero.server.store.credentials import CredentialTable
 
@@ -41,6 +40,8 @@ def read(config: ServerConfig) -> Reading:
     shared = plain(config.auth, config.auth_next)
     if not config.users:
         return Reading(NO_USERS, shared)
+    from aero.server.policy.users import load
+
     users = load(config.users, time())
     warnings: list[str] = []
     secrets: dict[str, Basis] = dict(shared) if users.default is not None else {}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Proxies in a row that are looked through: a CDN, a balancer, an ingress and a sidecar are four.
 MAX_HOPS = 16
+_MAPPED = bytes(10) + b"\xff\xff"  # what an IPv4 address as IPv6 begins with (RFC 4291, section 2.5.5.2)
 
 
 class Origin(NamedTuple):
@@ -37,10 +38,10 @@ class Origin(NamedTuple):
 def origin_of(address: Sequence[object]) -> Origin:
     """Who is connected. ``address``: as ``accept`` gives it, or any host and port; the host has to be an IP address."""
     host, port = address[:2]
-    ip = _parsed(str(host).partition("%")[0])
-    if ip is None or not isinstance(port, int):
+    ip = _written(str(host).partition("%")[0])
+    if not ip or not isinstance(port, int):
         raise ValueError(f"{host!r} is no IP address")
-    return Origin(str(ip), port)
+    return Origin(ip, port)
 
 
 class Trust:
@@ -73,7 +74,7 @@ class Trust:
             ip = _parsed(text)
             if ip is None:
                 break
-            found = Origin(str(ip), port)
+            found = Origin(_written(text), port)
             if not self._includes(ip):
                 break
         return found
@@ -95,6 +96,19 @@ def _split(text: str) -> tuple[str, int]:
         return host, 0
     good = digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65535
     return (host, int(digits)) if good else ("", 0)
+
+
+def _written(text: str) -> str:
+    """An IP address as the system writes it, "" for what is none. Every connection asks; ipaddress would be 0.3 MB."""
+    try:
+        if ":" not in text:
+            return socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, text))
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):
+        return ""
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def _parsed(text: str) -> Ip | None:

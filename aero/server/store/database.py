@@ -10,14 +10,21 @@ that it has missed is written.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Collection, Iterable
 from contextlib import closing
 from time import monotonic
-from typing import Any, Callable, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 
 from aero import logs
 from aero.net.threads import Threads, apart
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    try:
+        import _sqlite3 as sqlite3  # all of sqlite3 but what it does with dates, whose module is 0.4 MB
+    except ImportError:
+        import sqlite3
 
 log = logs.get("store")
 

@@ -51,6 +51,7 @@ def test_whom_a_trusted_proxy_speaks_for(chain: tuple[bytes, ...], visitor: Orig
 def test_who_is_connected() -> None:
     assert origin_of(("::ffff:192.0.2.7", 80, 0, 0)) == ("192.0.2.7", 80)
     assert origin_of(("fe80::1%eth0", 80, 0, 2)) == ("fe80::1", 80)
+    assert origin_of(("2001:DB8:0::1", 80)) == ("2001:db8::1", 80)
     assert str(origin_of(("2001:db8::1", 80))) == "[2001:db8::1]:80"
     assert TRUST.covers("10.1.2.3") and TRUST.covers("127.0.0.1") and not TRUST.covers("127.0.0.2")
     assert not Trust(()).covers("127.0.0.1")

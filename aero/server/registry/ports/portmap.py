@@ -1,10 +1,11 @@
-"""A map of ports: a byte for each, whether somebody has a claim to it: free ones are found without a search. Pure."""
+"""A map of ports: a byte for each, whether somebody has a claim to it: free ones are found without a search."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from aero.core.blocks import pages
 from aero.server.registry.ports.ranges import around
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class PortMap:
 
     def __init__(self) -> None:
         """All are free."""
-        self._map = bytearray(PORTS)
+        self._map = pages(PORTS)  # of which only those are resident where somebody has a claim
 
     def take(self, first: int, row: int) -> None:
         """So many from one on are somebody's."""
@@ -35,7 +36,7 @@ class PortMap:
 
     def left(self, ranges: Iterable[PortRange]) -> int:
         """How many of some ranges are nobody's."""
-        return sum(self._map.count(_FREE, low, high + 1) for low, high in ranges)
+        return sum(self._map[low : high + 1].count(_FREE) for low, high in ranges)
 
     def free_from(self, number: int, ranges: tuple[PortRange, ...]) -> Iterator[int]:
         """All free ports of some ranges, once around from the ``number``-th one."""
