@@ -21,7 +21,7 @@ from aero.core.codes import Close
 from aero.errors import AeroError, ConfigError, NetworkError, Rejected
 from aero.host import keyfile
 from aero.logs import clean
-from aero.server.api.invitation import address_with
+from aero.server.api.pageaddress import address_with
 
 #: Longer than the API waits for a worker's pong.
 TIMEOUT_S = 15.0

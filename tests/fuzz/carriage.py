@@ -5,7 +5,7 @@ from __future__ import annotations
 from aero.core import websocket
 from aero.errors import FrameError, MessageError
 from aero.net.pin import first_in, names_of, pin_of
-from aero.server.links import opening, selfmade
+from aero.server.links import dialect, selfmade
 from tests.fuzz.guided import Target
 
 
@@ -30,9 +30,9 @@ def fuzz_frames(data: bytes) -> None:
 
 def fuzz_upgrade(data: bytes) -> None:
     """The head of a request or an answer, and the first bytes of a connection."""
-    kind = opening.kind_of(data) if data else ""
+    kind = dialect.kind_of(data) if data else ""
     assert kind in ("", *websocket_kinds)
-    opening.asks_for(b"/_aero/link", data)
+    dialect.asks_for(b"/_aero/link", data)
     try:
         head = websocket.parse_head(data + b"\r\n\r\n")
         websocket.refusal(head, b"key")
@@ -41,7 +41,7 @@ def fuzz_upgrade(data: bytes) -> None:
         assert error.status in (400, 426)
 
 
-websocket_kinds = (opening.LINK, opening.TLS, opening.HTTP, opening.HTTP2, opening.OTHER)
+websocket_kinds = (dialect.LINK, dialect.TLS, dialect.HTTP, dialect.HTTP2, dialect.OTHER)
 
 
 def fuzz_certificate(data: bytes) -> None:

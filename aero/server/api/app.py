@@ -25,9 +25,9 @@ from aero.net.listen import close_all
 from aero.net.loop import Loop
 from aero.server.api import adding, guard, history, inviting, listing, live, metrics
 from aero.server.api.http import HttpServer
-from aero.server.api.invitation import address_with
 from aero.server.api.opening import opened
 from aero.server.api.page import page
+from aero.server.api.pageaddress import address_with
 from aero.server.api.replies import JSON, NO_CONTENT, Reply, problem_reply, reply
 from aero.server.api.times import rfc3339
 from aero.server.api.turns import Turns

@@ -1,6 +1,6 @@
 """The entrance: from a connection on the server's port to a worker's first bytes, whatever lies around the link.
 
-The first bytes tell a link, TLS and HTTP apart (opening.py); within TLS they do so again. A WebSocket for the link's
+The first bytes tell a link, TLS and HTTP apart (dialect.py); within TLS they do so again. A WebSocket for the link's
 path leads to a link. All of it has one deadline and a bound in bytes, in a greenlet of the gate's.
 """
 
@@ -14,7 +14,7 @@ from aero.core import websocket
 from aero.errors import LinkClosed, MessageError, NetworkError
 from aero.net.handshake import TIMEOUT_S, say_goodbye
 from aero.net.transport import Transport, receive, send_all
-from aero.server.links import opening
+from aero.server.links import dialect
 from aero.server.links.certificates import Certificates
 from aero.server.policy.proxies import Origin, Trust
 from aero.server.watch.counters import Counters
@@ -78,8 +78,8 @@ class Entrance:
         """Hands a visitor who came to --mux-tls over, once TLS is there; None. Blocks; raises as ``enter``."""
         with gevent.Timeout(TIMEOUT_S, NetworkError(f"no request in time ({TIMEOUT_S:.0f} s)")):
             kind, data = self._first(guest, b"")
-            if kind != opening.TLS:
-                if kind == opening.HTTP:
+            if kind != dialect.TLS:
+                if kind == dialect.HTTP:
                     self._refuse(guest, 400, "This port is for HTTPS: write https:// before its name.")
                 guest.ends_as("rule broken", "it speaks no TLS")
                 return None
@@ -100,12 +100,12 @@ class Entrance:
         """
         with gevent.Timeout(TIMEOUT_S, NetworkError(f"no handshake in time ({TIMEOUT_S:.0f} s)")):
             kind, data = self._first(guest, b"")
-            if kind == opening.TLS:
+            if kind == dialect.TLS:
                 self._begin_tls(guest, data)
                 kind, data = self._first(guest, b"")
-            if kind in (opening.LINK, opening.OTHER, opening.TLS):
+            if kind in (dialect.LINK, dialect.OTHER, dialect.TLS):
                 return data  # what is none of ours is answered there
-            if kind == opening.HTTP:
+            if kind == dialect.HTTP:
                 return self._begin_http(guest, data)
             return self._begin_http2(guest, data)
 
@@ -114,7 +114,7 @@ class Entrance:
         kind = ""
         while not kind:
             data += receive(guest.transport, _READ_BYTES)
-            kind = opening.kind_of(data)
+            kind = dialect.kind_of(data)
         self._openings[kind] += 1
         return kind, data
 
@@ -131,7 +131,7 @@ class Entrance:
         except LinkClosed:
             raise
         except OSError as error:
-            self._openings[opening.NO_TLS] += 1
+            self._openings[dialect.NO_TLS] += 1
             say_goodbye(below, b"")  # the alert is on its way
             raise NetworkError(f"no TLS: {getattr(error, 'reason', None) or error}") from error
 
@@ -146,10 +146,10 @@ class Entrance:
 
     def _begin_http(self, guest: Guest, data: bytes) -> bytes | None:
         """A link's WebSocket, or somebody to be told where he is."""
-        ours = opening.asks_for(self._path, data)
+        ours = dialect.asks_for(self._path, data)
         while ours is None:
             data += receive(guest.transport, _READ_BYTES)
-            ours = opening.asks_for(self._path, data)
+            ours = dialect.asks_for(self._path, data)
         if not ours:
             return self._visit(guest, data)
         end = data.find(b"\r\n\r\n")
@@ -181,7 +181,7 @@ class Entrance:
     def _begin_websocket(
         self, guest: Guest, request: websocket.Head, switch: bytes, rest: bytes
     ) -> bytes | None:
-        self._openings[opening.WEBSOCKET] += 1
+        self._openings[dialect.WEBSOCKET] += 1
         if self.trust.covers(guest.ip):
             origin = self.trust.visitor([request.fields.get(b"x-forwarded-for", b"")])
             if origin is not None:

@@ -16,7 +16,7 @@ from aero.errors import AeroError, LinkClosed
 from aero.net.tls import TlsTransport
 from aero.net.transport import TcpTransport, Transport, receive, send_all
 from aero.net.websocket import upgrade
-from aero.server.links import opening
+from aero.server.links import dialect
 from aero.server.links.certificates import Certificates
 from aero.server.links.entrance import Entrance
 from aero.server.policy.proxies import Origin, Trust
@@ -114,7 +114,7 @@ def visit(tmp_path: Path) -> Iterator[Any]:
 )
 def test_kinds_are_told_apart_as_soon_as_they_differ(data: bytes, kind: str) -> None:
     assert kind in OPENINGS
-    found = [opening.kind_of(data[:size]) for size in range(1, len(data) + 1)]
+    found = [dialect.kind_of(data[:size]) for size in range(1, len(data) + 1)]
     assert set(found) <= {"", kind} and found[-1] == kind
     assert found == sorted(found, key=bool)  # once it is clear it stays so
 
@@ -128,7 +128,7 @@ def test_the_links_path_is_told_from_others() -> None:
         (b"POST /_aero/link HTTP/1.1", False),
         (b"GET /nas/web/_aero/link HTTP/1.1", False),
     ):
-        found = [opening.asks_for(path, data[:size]) for size in range(1, len(data) + 1)]
+        found = [dialect.asks_for(path, data[:size]) for size in range(1, len(data) + 1)]
         assert found[-1] is ours
         assert set(found) <= {None, ours}
 
