@@ -39,14 +39,19 @@ LEAST_SLACK_S, MOST_SLACK_S = 0.003, 0.012
 LEAST_SHARED_S, MOST_SHARED_S = 0.001, 0.002
 # On a slow path these are few packets, and it would run dry between them: 4 ms at 100 Mbit/s.
 SHARED_BYTES = 48 * 1024
+# On a fast one it is the hosts that are slow: so much is sealed, opened and copied in 0.3 ms, and whoever does it has a
+# core that somebody waits for. Half of it at a time, so that both ends have something to do.
+SHARED_MOST_BYTES = 128 * 1024
+SHARED_STEP_BYTES = SHARED_MOST_BYTES // 2
 # But where the hosts themselves take longer than that, less on the way is a lower rate, and that again less on the way.
-# So the shared slack goes down step by step, and up again when the rate is below that part of what it was with more.
-SHARED_RATE = 0.8
+# So the shared slack goes down step by step, and up again when the rate is below that part of what it was with more:
+# what bulk gives up for others, where the cores are what is short.
+SHARED_RATE = 0.5
 TIGHTER, LOOSER = 0.8, 1.5
 MEAN = 0.2  # what the latest round counts in the mean rate, which is compared
 # The same spiral threatens without light streams where a core comes later than the longest slack. So the bound follows
 # a falling rate no faster than this: what the mean rate was counts half after a second, as the path may have shrunk.
-USUAL_HALVES_S = 1.0
+USUAL_RATE, USUAL_HALVES_S = 0.8, 1.0
 SHARED_S = 1.0  # how long a link counts as shared: people and programs pause between two calls
 JITTER, MOST_JITTER_S = 8, 0.009  # an eighth of the round trip, up to so much
 PAUSE_FADES = 0.75  # with each round
@@ -170,6 +175,14 @@ class Flight:
                 self._end_round((position - self._from) / lasted, now)
                 self._from, self._from_at = position, now
 
+    def see_shared(self, now: float) -> bool:
+        """Whether light streams have sent of late; what a round asks, and whoever acknowledges the peer's bulk."""
+        if self.shared:
+            self._shared_until = now + SHARED_S
+            self.shared = False
+        self.lately_shared = now < self._shared_until
+        return self.lately_shared
+
     def heard(self, round_trip_s: float, now: float) -> None:
         """A ping was answered after so long, perhaps while nothing else was on its way."""
         if not self.round_trip_s or round_trip_s < self.round_trip_s:
@@ -197,10 +210,7 @@ class Flight:
 
     def _end_round(self, rate: float, now: float) -> None:
         held_back, self.held_back = self.held_back, False
-        if self.shared:
-            self._shared_until = now + SHARED_S
-            self.shared = False
-        self.lately_shared = now < self._shared_until
+        self.see_shared(now)
         self._mean_rate += MEAN * (rate - self._mean_rate)
         self._usual_rate *= 0.5 ** ((now - self._usual_at) / USUAL_HALVES_S)
         self._usual_rate, self._usual_at = max(self._mean_rate, self._usual_rate), now
@@ -221,6 +231,8 @@ class Flight:
 
     def _grow(self, held_back: bool, now: float) -> None:
         if not held_back:
+            if self.lately_shared:
+                self.bound_bytes = min(self.bound_bytes, max(self._holds(1.0), FIRST_BYTES))
             return  # the bound was no hindrance
         if self.rate >= GROWTH * self._best:
             self._best = self.rate
@@ -246,23 +258,32 @@ class Flight:
             self._set(GROWTH if self._rounds % PROBE_ROUNDS == 0 else 1.0, now)
 
     def _set(self, gain: float, now: float) -> None:
+        self.bound_bytes = min(max(self._holds(gain), LEAST_BYTES), MOST_BYTES)
+        step_s, most = STEP_S, MOST_STEP_BYTES
+        if self.lately_shared:
+            step_s, most = STEP_S / 2, SHARED_STEP_BYTES
+        self.step_bytes = min(max(int(self._followed_rate * step_s), LEAST_STEP_BYTES), most)
+
+    def _holds(self, gain: float) -> int:
+        """What the path holds and the slack, in bytes."""
         slack_s = min(LEAST_SLACK_S + self._pause_s + self.round_trip_s / JITTER, MOST_SLACK_S)
-        step_s = STEP_S
         if self.lately_shared:
             if self._mean_rate < SHARED_RATE * self._usual_rate:
                 self._tight_s = min(LOOSER * self._tight_s, MOST_SLACK_S)
             else:
-                least_s = min(LEAST_SHARED_S + self._pause_s, MOST_SHARED_S)
-                least_s = max(least_s, SHARED_BYTES / max(self.rate, 1.0))
+                rate = max(self.rate, 1.0)
+                least_s = min(LEAST_SHARED_S + self._pause_s, MOST_SHARED_S, SHARED_MOST_BYTES / rate)
+                least_s = max(least_s, SHARED_BYTES / rate)
                 self._tight_s = max(TIGHTER * self._tight_s, least_s)
             slack_s = min(slack_s, self._tight_s + min(self.round_trip_s / JITTER, MOST_JITTER_S))
-            step_s = STEP_S / 2
         else:
             self._tight_s = slack_s
-        rate = max(self.rate, SHARED_RATE * self._usual_rate)
-        holds = int(gain * rate * (self.round_trip_s + slack_s))
-        self.bound_bytes = min(max(holds, LEAST_BYTES), MOST_BYTES)
-        self.step_bytes = min(max(int(rate * step_s), LEAST_STEP_BYTES), MOST_STEP_BYTES)
+        return int(gain * self._followed_rate * (self.round_trip_s + slack_s))
+
+    @property
+    def _followed_rate(self) -> float:
+        """The bandwidth, as far as it may have fallen."""
+        return max(self.rate, (SHARED_RATE if self.lately_shared else USUAL_RATE) * self._usual_rate)
 
 
 class _Unbounded(Flight):
@@ -284,6 +305,8 @@ UNBOUNDED = _Unbounded()
 # records a second, and the peer keeps about 1 MiB beside what is on its way for what is not acknowledged.
 ACK_BYTES = 512 * 1024
 ACK_DELAY_S = 0.1
+# Beside light streams the sender has half a millisecond's worth on its way at 2 Gbit/s and above, and waits for us.
+SHARED_ACK_BYTES = SHARED_MOST_BYTES // 2
 # A frame of this size is bulk: its sender measures the path by what is acknowledged. No bulk stream sends less at once
 # (LEAST_STEP_BYTES), while many small messages, which need no acknowledgement soon, share large records.
 BULK_BYTES = LEAST_STEP_BYTES
@@ -304,10 +327,16 @@ class Acks:
         self.bulk = False  # since the last acknowledgement a record of bulk has come
         self._said_at = 0.0
 
-    def received(self, position: int, bulk: bool, now: float) -> bool:
-        """Everything below ``position`` has come, at last ``bulk`` or not; True when an acknowledgement is due."""
+    def received(self, position: int, bulk: bool, shared: bool, now: float) -> bool:
+        """Everything below ``position`` has come, at last ``bulk`` or not; True when an acknowledgement is due.
+
+        ``shared``: beside light streams, so the sender has little on its way.
+        """
         self.bulk = bulk = bulk or self.bulk
-        if position - self.position >= ACK_BYTES or (bulk and now - self._said_at >= BULK_ACK_S):
+        unsaid = position - self.position
+        if unsaid >= (SHARED_ACK_BYTES if shared else ACK_BYTES) or (
+            bulk and now - self._said_at >= BULK_ACK_S
+        ):
             return True
         due = now + (BULK_DELAY_S if bulk else ACK_DELAY_S)
         if not self.at or due < self.at:

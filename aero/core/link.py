@@ -145,7 +145,10 @@ class LinkMachine:
                 raise RemoteProtocolError(Close.OVERLOAD, "the peer asks for answers and acknowledges none")
             if not session.resumable:
                 self.acks.position = session.received
-            elif self.acks.received(session.received, session.gets_bulk, now) or session.opened >= ACK_OPENS:
+                return start
+            bulk = session.gets_bulk
+            shared = bulk and session.flight.see_shared(now)
+            if self.acks.received(session.received, bulk, shared, now) or session.opened >= ACK_OPENS:
                 self._acknowledge(session, now)
         return start
 

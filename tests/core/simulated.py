@@ -116,7 +116,7 @@ class Bulk:
 
     def _receive(self, count: int) -> None:
         self.received += count
-        if self.acks.received(self.received, count >= BULK_BYTES, self.time.now):
+        if self.acks.received(self.received, count >= BULK_BYTES, self.shared, self.time.now):
             self._acknowledge()
         else:
             self.time.at(self.acks.at, self._on_time)

@@ -16,6 +16,8 @@ from aero.core.flight import (
     FRESH_S,
     LEAST_BYTES,
     MOST_BYTES,
+    SHARED_ACK_BYTES,
+    SHARED_MOST_BYTES,
     SHARED_S,
     START,
     Acks,
@@ -115,7 +117,7 @@ def test_many_links_do_not_drive_each_others_queue_up(time: Time) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "waits_s"), [(100 * MBIT, 0.006), (1000 * MBIT, 0.003), (5600 * MBIT, 0.003)]
+    ("rate", "waits_s"), [(100 * MBIT, 0.006), (1000 * MBIT, 0.002), (5600 * MBIT, 0.0005)]
 )
 def test_beside_light_streams_bulk_keeps_less_on_its_way(time: Time, rate: float, waits_s: float) -> None:
     path = Path(time, rate, 0.0003)
@@ -272,27 +274,69 @@ def test_a_ping_that_was_quick_is_the_least_round_trip() -> None:
 
 def test_single_messages_are_acknowledged_seldom() -> None:
     acks = Acks()
-    assert not acks.received(100, False, 5.0)
+    assert not acks.received(100, False, False, 5.0)
     assert acks.at == 5.0 + ACK_DELAY_S
-    assert not acks.received(200, False, 5.05)
+    assert not acks.received(200, False, False, 5.05)
     assert acks.at == 5.0 + ACK_DELAY_S
-    assert acks.received(100 + ACK_BYTES, False, 5.06)
+    assert acks.received(100 + ACK_BYTES, False, False, 5.06)
 
 
 def test_bulk_is_acknowledged_at_once_but_not_for_every_record() -> None:
     acks = Acks()
-    assert acks.received(BULK_BYTES, True, 5.0)
+    assert acks.received(BULK_BYTES, True, False, 5.0)
     acks.said(BULK_BYTES, 5.0)
-    assert not acks.received(2 * BULK_BYTES, True, 5.0 + BULK_ACK_S / 2)
+    assert not acks.received(2 * BULK_BYTES, True, False, 5.0 + BULK_ACK_S / 2)
     assert acks.at == pytest.approx(5.0 + BULK_ACK_S / 2 + BULK_DELAY_S)
-    assert acks.received(2 * BULK_BYTES + 1, False, 5.0 + BULK_ACK_S)
+    assert acks.received(2 * BULK_BYTES + 1, False, False, 5.0 + BULK_ACK_S)
+
+
+def test_bulk_beside_light_streams_is_acknowledged_as_often_as_its_sender_needs() -> None:
+    acks = Acks()
+    acks.said(0, 5.0)
+    assert not acks.received(SHARED_ACK_BYTES, True, False, 5.0)
+    assert acks.received(SHARED_ACK_BYTES, True, True, 5.0)
+
+
+def test_a_receiver_of_bulk_that_sends_messages_knows_that_the_link_is_shared() -> None:
+    joined = Joined(bounded=True)
+    near, _ = joined.pair()
+    light = joined.server.open(first=b"hello").stream
+    joined.run()
+    assert light is not None
+    far_light = joined.worker.session.streams[light.id]
+    machine = joined.worker.machine
+    for shared in (False, True):
+        if shared:
+            for _ in range(LIGHT_MESSAGES + 1):
+                far_light.send(memoryview(b"answer"))
+        near.push(bulk(20_000))
+        joined.run()
+        assert machine.session is not None
+        assert machine.session.flight.lately_shared == shared
+
+
+def test_a_start_that_the_bound_does_not_hinder_keeps_little_on_its_way_beside_light_streams(
+    time: Time,
+) -> None:
+    """A sender that has less than the path takes never ends the start; what the start has grown to would wait."""
+    flight = Flight(0.0, 0.0003)
+    flight.bound_bytes = MOST_BYTES
+    now, position = 0.0, 0
+    for shared in (False, True):
+        for _ in range(100):
+            flight.sent(position + 100_000, position, now)
+            flight.shared = shared
+            position, now = position + 100_000, now + 0.001
+            flight.acknowledged(position, position + 1, now)
+        assert flight.phase == START
+        assert (flight.bound_bytes < 2 * SHARED_MOST_BYTES) == shared
 
 
 def test_a_message_behind_bulk_does_not_delay_its_acknowledgement() -> None:
     acks = Acks()
     acks.said(0, 5.0)
-    assert not acks.received(10, False, 5.0)
-    assert not acks.received(10 + BULK_BYTES, True, 5.0)
+    assert not acks.received(10, False, False, 5.0)
+    assert not acks.received(10 + BULK_BYTES, True, False, 5.0)
     assert acks.at == 5.0 + BULK_DELAY_S
 
 
