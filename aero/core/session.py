@@ -199,16 +199,23 @@ class Session:
         self._windows += stream.window
         self.streams[stream.id] = stream
         self.put(frames.OPEN, stream.id, frames.pack_open(stream.window, target_id, visitor))
+        if (
+            self._opens and self._opens[0] <= self.outbox.acked
+        ):  # no longer than what is on its way, whoever asks
+            self._opens.popleft()
         self._opens.append(self.outbox.written)
         return stream
 
     @property
     def rushed(self) -> bool:
         """True while so many OPENs are on their way that new visitors had better wait in front of the door."""
-        opens, acked = self._opens, self.outbox.acked
+        opens, many = self._opens, self.limits.rush_opens
+        if len(opens) < many:
+            return False
+        acked = self.outbox.acked
         while opens and opens[0] <= acked:
             opens.popleft()
-        return len(opens) >= self.limits.rush_opens
+        return len(opens) >= many
 
     def _take_id(self) -> int:
         stream_id = self._next_id

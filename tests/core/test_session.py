@@ -853,6 +853,18 @@ def test_a_rush_of_opens_is_told_until_they_are_acknowledged() -> None:
         joined.settle()
 
 
+def test_a_server_that_never_asks_for_a_rush_remembers_no_more_opens_than_were_on_their_way() -> None:
+    """As one does whose visitors all come by the mux: a number for each of their streams would be kept for years."""
+    joined = Joined()
+    session = joined.server.session
+    for _ in range(300):
+        near, far = joined.pair()
+        near.finish()
+        far.finish()
+        joined.settle()
+    assert len(session._opens) < 10
+
+
 # The end
 
 

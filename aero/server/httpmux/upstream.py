@@ -139,7 +139,7 @@ class Upstream:
         self.user: User | None = None
         self.used = False  # served a request before: the target may be about to close it
         self.idle_since = 0.0
-        version = mapping.options.get("proxy")
+        version = mapping.announces
         # Whoever asks over it may be taken for its first visitor from here on: it is his alone (NTLM, Negotiate, and
         # where a PROXY header has said who that is).
         self.pinned = version is not None
@@ -148,7 +148,18 @@ class Upstream:
         self._begun_at = 0  # where the present request begins in the session's sequence
         self._fin_waits = False
         self._unsent = _EMPTY
-        self._forget()
+        # Of the present request
+        self._method = _NOTHING
+        self._minor = 1
+        self._upgrade = _NOTHING
+        self._last = False
+        # Of its response
+        self._head: bytes | bytearray = _NOTHING  # the beginning of one
+        self._checked = 0  # how much of it was looked at
+        self._interims = 0
+        self._interim_bytes = 0
+        self._reusable = False
+        self._transfer: Transfer | None = None  # of the response's body, once its head has come
         self.route: Route = mapping.worker.route(mapping.target_id)
         self.stream: Stream = self.route.open(self, visitor)
         mapping.joined(self.stream)
@@ -160,28 +171,19 @@ class Upstream:
                 )
             )
 
-    def _forget(self) -> None:
-        self._head: bytes | bytearray = _NOTHING  # the beginning of one
-        self._checked = 0  # how much of it was looked at
-        self._interims = 0
-        self._interim_bytes = 0
-        self._last = False
-        self._method = _NOTHING
-        self._minor = 1
-        self._upgrade = False
-        self._reusable = False
-        self._transfer: Transfer | None = None  # of the response's body, once its head has come
-
     # To the target
 
     def begin(self, user: User, request: Request, data: bytes) -> None:
         """Sends a request: ``data`` is its head as the target gets it, and what there is of its body."""
-        self._forget()
-        self.user = user
-        self.pinned = self.pinned or request.pins
-        self._begun_at = self.stream.session.outbox.written
-        self._method, self._minor, self._upgrade = request.method, request.minor, bool(request.upgrade)
-        sent = self.stream.send(data)
+        stream, self.user = self.stream, user
+        if request.pins:
+            self.pinned = True
+        # What else there is of a response is as at the beginning: one that ended in another way was not kept.
+        self._transfer, self._reusable = None, False
+        self._interims = self._interim_bytes = 0
+        self._begun_at = stream.session.outbox.written
+        self._method, self._minor, self._upgrade = request.method, request.minor, request.upgrade
+        sent = stream.send(data)
         self._unsent = memoryview(data)[sent:] if sent < len(data) else _EMPTY
 
     def send(self, data: Bytes) -> None:
@@ -275,7 +277,7 @@ class Upstream:
         credit = len(view)
         while True:
             # The first empty line, whatever ends it (head_end, without the call).
-            start = max(self._checked - 2, 0)
+            start = self._checked - 2 if self._checked > 2 else 0
             end = data.find(b"\n\r\n", start) + 3
             if end < 3 or data.find(b"\n\n", start, end) >= 0:
                 end = head_end(data, self._checked)
@@ -302,7 +304,8 @@ class Upstream:
         if not self.answered:
             self.answered = True
             self._keeper.answered(self)
-        self.pinned = self.pinned or response.pins
+        if response.pins:
+            self.pinned = True
         if (
             0 < response.length == len(data)
             and not self._last

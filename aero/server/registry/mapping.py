@@ -156,6 +156,9 @@ class Mapping:
         self.options = options
         self.weight = int(options.get("weight", 1))  # type: ignore[arg-type]  # terms.py has read it
         self.limit = int(options.get("limit", 0))  # type: ignore[arg-type]  # bytes a second, 0 for none; read as well
+        self.announces = options.get(
+            "proxy"
+        )  # the PROXY header that its connections begin with: "v1", "v2", or None
         self.keeps = False  # the mux has seen that the target keeps connections for a next request
         self.idle = 0  # streams that the mux keeps for the next request
         mode = options.get("zstd", "off")

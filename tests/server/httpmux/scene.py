@@ -132,6 +132,7 @@ class Scene:
         self.alteration = self.logins = None
         self.sticky, self.idle, self.keeps = False, 0, True
         self.options: dict[str, Any] = {}
+        self.announces: Any = None
         self.outcomes: list[bool] = []  # of streams to the target
         self.head_bytes = HEAD_BYTES
         self.idle_s, self.closed = float("inf"), False

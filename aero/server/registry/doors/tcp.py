@@ -185,7 +185,7 @@ class TcpDoor:
             self._left(mapping, whose)
             self._turn_away(mapping, sock, visitor, "worker", error)
             return
-        version = mapping.options.get("proxy")
+        version = mapping.announces
         if version is not None:
             stream.send(
                 memoryview(

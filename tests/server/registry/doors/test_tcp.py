@@ -61,7 +61,7 @@ class Lab:
         self.refusing = False  # the target
         self.outcomes: list[bool] = []
         mapping = SimpleNamespace(
-            options={}, later=None,
+            options={}, announces=None, later=None,
             worker=self.worker, name="web", target_id=1, joined=self.joined, left=self.left,
             choose=lambda ip: self.chosen, outcome=lambda served: self.outcomes.append(served),
             refuse=self.refused.append, fence=None, why_not=lambda *_: None,
