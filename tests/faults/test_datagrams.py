@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -17,7 +16,7 @@ from aero.address import Target
 from aero.core import datagrams
 from aero.core.memory import Room
 from aero.limits import Limits
-from aero.server.links import gate
+from aero.server.links.compression import Compression
 from aero.server.registry.doors import udp
 from aero.server.registry.mapping import Mapping
 from tests.faults.inside import Inside, download, until
@@ -223,7 +222,7 @@ def test_memory_that_is_used_up_drops_datagrams_and_nothing_else() -> None:
 def test_an_older_server_is_not_asked_for_udp(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(gate, "features", SimpleNamespace(OFFERED=0, ZSTD=0))
+    monkeypatch.setattr(Compression, "offered", lambda self, theirs: 0)
     with Udp() as lab, caplog.at_level(logging.ERROR):
         lab.start()
         (worker,) = lab.server.registry.workers.values()
