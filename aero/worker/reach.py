@@ -143,7 +143,8 @@ class Way:
         else:
             self.fixed = self.at(fixed(host))  # () for a name
             self.barred = bool(fixed(host)) and not self.fixed
-        self._near = bool(self.fixed) and (bool(path) or is_loopback(self.fixed[0][1][0]))
+        near = bool(path) or (bool(self.fixed) and is_loopback(self.fixed[0][1][0]))
+        self._near = near and not self.barred
 
     def beside(self, offset: int) -> Way:
         """The way to another port of the same target."""

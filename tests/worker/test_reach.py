@@ -119,7 +119,7 @@ def test_a_target_on_this_machine_is_connected_at_once_and_holds_no_place(
 
 
 def test_what_is_not_there_at_once_is_left_to_an_approach(
-    places: Places, listener: socket.socket, slow: int
+    places: Places, listener: socket.socket, slow: int, tmp_path: Path
 ) -> None:
     before, port = descriptors(), listener.getsockname()[1]
     with socket.socket() as nobody:
@@ -128,8 +128,12 @@ def test_what_is_not_there_at_once_is_left_to_an_approach(
     assert way(places, slow).at_once() is None, "its queue is full"
     assert way(places, port, "192.0.2.1").at_once() is None, "elsewhere: that takes a while"
     assert way(places, port, "a-name.example").at_once() is None, "a name has to be looked up"
-    barred = Way(event_loop(), Names(event_loop(), 1), places, LOOPBACK, port, allow(f"{LOOPBACK}:1"))
-    assert barred.at_once() is None, "not allowed"
+    names, only = Names(event_loop(), 1), allow(f"{LOOPBACK}:1")
+    assert Way(event_loop(), names, places, LOOPBACK, port, only).at_once() is None, "not allowed"
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "s"))
+        there.listen()
+        assert Way(event_loop(), names, places, "", 0, only, str(tmp_path / "s")).at_once() is None
     target = way(places, port)
     assert places.enter(Approach(target, lambda *_: None))
     assert target.at_once() is None, "somebody is on his way there, and comes first"
