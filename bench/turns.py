@@ -100,7 +100,7 @@ def serve(state: str, ports: int) -> None:
     )
     server = Server(config)
     gevent.signal_handler(signal.SIGUSR1, lambda: gevent.spawn(server.dump))
-    gc.freeze()  # as app.run does
+    gc.freeze()  # as a role does once it is set up
     turns = Turns(gevent.get_hub().loop)
     assert isinstance(server.api_address, Address)
     print(json.dumps([server.port, server.api_address.port]), flush=True)

@@ -6,6 +6,7 @@ What is run is imported when it is run: --help and --version must answer without
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def _run_where(config: ServerConfig | ClientConfig, start: Start, held: lock.Hel
         held.sign()
 
     def started() -> None:
-        daemon.trim_memory()
+        daemon.end_start()
         if caller is not None:
             caller.release()
 
@@ -164,6 +165,8 @@ def _dispatch(words: list[str], prog: str) -> int:
         return _print(f"AeRO-proxy {__version__}\n")
     if not known:
         raise ConfigError(_no_command(word))
+    if word != "client":
+        gc.enable()  # a worker's start is in a hurry, and has it back later (host/daemon.py); 0.2 MB of garbage stays
     if word in ROLES:
         return ROLES[word](gather(word, words[1:], os.environ))
     from aero.cli import commands

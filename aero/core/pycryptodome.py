@@ -1,4 +1,4 @@
-"""What aero takes from pycryptodome beside its ciphers: points of P-256, and scrypt.
+"""How pycryptodome is loaded, and its scrypt.
 
 Import this module before any other part of pycryptodome. At its first import pycryptodome decides whether it loads its
 libraries by cffi or by ctypes, and keeps to that. Where cffi is installed (`cryptography` brings it along) it would
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aero.core.digest import same
 
-__all__ = ["EccPoint", "alone", "scrypt"]
+__all__ = ["alone", "scrypt"]
 
 
 @contextmanager
@@ -46,14 +46,6 @@ with alone():
     architecture[:] = ["64bit", "ELF"]
     number.sieve_base = ()  # 10,000 primes, 0.4 MB: nobody here looks for large ones
     from Crypto.Protocol import KDF
-
-if TYPE_CHECKING:
-    from Crypto.PublicKey._point import EccPoint
-else:
-    try:  # not by ECC: the formats of keys that it brings along cost 5 ms and 0.3 MB more
-        from Crypto.PublicKey._point import EccPoint
-    except ImportError:  # another version, which has no such module
-        from Crypto.PublicKey.ECC import EccPoint
 
 
 def scrypt(password: bytes, salt: bytes, size: int, n: int, r: int, p: int) -> bytes:

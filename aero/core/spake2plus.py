@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from aero.core.codes import Close
 from aero.core.digest import hkdf_expand, hmac_sha256, sha256
-from aero.core.pycryptodome import EccPoint
+from aero.core.p256 import EccPoint
 from aero.core.stretch import ORDER, SCALAR_BYTES, SERVER_IDENTITY, reduce, with_length
 from aero.errors import RemoteProtocolError
 

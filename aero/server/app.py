@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import sys
 from contextlib import suppress
@@ -405,7 +404,6 @@ def run(config: ServerConfig, started: Callable[[], None], read: Callable[[], Se
     """
     set_up(config, log_later=bool(config.run_as))
     server = Server(config)
-    gc.freeze()  # modules and leases of before stay: no collection has to walk through them, which would take 30 ms
     server.announce()
     server.invite(sys.stdout)
     stop, hurry = Event(), Event()

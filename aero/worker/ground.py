@@ -32,12 +32,13 @@ class Ground:
     """
 
     def __init__(self, config: ClientConfig, stretch: Stretch = stretch) -> None:
-        """Stretches the auth code, which takes some 50 ms.
+        """``stretch``: what stretches the auth code, perhaps begun by now.
 
         Raises ConfigError, and HostError where no AES-GCM works or --congestion is not to be had.
         """
         self.config = config
-        self.password = Password(*stretch(config.auth, config.user))
+        self._stretch = stretch
+        self._password: Password | None = None
         self.backend = choose_lazily(config.aead)
         congestion.require(config.congestion)
         self.identity = ""  # from the start on: see identity.py
@@ -49,6 +50,17 @@ class Ground:
         self.names = Names(self.loop, Limits.DIAL_THREADS)
         self.outlets = Outlets(config, os.environ)
         self._zstd_lacks = False
+
+    @property
+    def password(self) -> Password:
+        """What the auth code has become. Whoever asks first waits for it, some 50 ms: a dial begins before."""
+        if self._password is None:
+            self._password = Password(*self._stretch(self.config.auth, self.config.user))
+        return self._password
+
+    @password.setter
+    def password(self, password: Password) -> None:
+        self._password = password
 
     @property
     def offered(self) -> int:
