@@ -47,7 +47,7 @@ class Pool:
             self.how = how
             self._balancer = Balancer(how)
         sticky = self._marks and how == COOKIE
-        for each in self.members:
+        for each in self.members if self._marks else ():  # a group's members are the mux's as well
             each.sticky = sticky
         alone = len(self.members) == 1 and self.members[0].plain and not sticky
         self.alone = self.members[0] if alone else None

@@ -124,6 +124,14 @@ def test_who_may_not_join_a_group(lab: Lab, wanted: Wanted, error: str, text: st
     assert answer.error == error and text in answer.text
 
 
+def test_a_group_leaves_the_mux_its_cookies(lab: Lab) -> None:
+    wanted = grouped(1)._replace(options={**grouped(1).options, "balance": "cookie"})
+    workers = [lab.worker(identity=identity) for identity in "abc"]
+    for worker in workers:
+        answers(worker, wanted)
+    assert all(worker.mappings[1].sticky for worker in workers)
+
+
 def test_the_first_member_s_balance_counts_and_others_are_told(lab: Lab) -> None:
     def balanced(how: str) -> Wanted:
         return grouped(1)._replace(options={**grouped(1).options, "balance": how})
