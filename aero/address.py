@@ -26,6 +26,8 @@ HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _TWO_MEANINGS = "\u00df\u03c2\u200c\u200d"
 #: What ``localhost`` means, in the order in which it is dialled.
 LOOPBACK = ("127.0.0.1", "::1")
+#: ::1, and how ::ffff:127.0.0.0/104 begins: the same network as IPv6 (RFC 4291, section 2.5.5.2).
+_LOOPBACK_6, _LOOPBACK_MAPPED = bytes(15) + b"\1", bytes(10) + b"\xff\xff\x7f"
 #: The protocols that a target may speak.
 TCP, UDP = "tcp", "udp"
 #: What listens everywhere, and what nobody elsewhere can dial.
@@ -96,14 +98,18 @@ def is_localhost(host: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine and no other, without asking anybody."""
-    import ipaddress
+    import socket
 
     if is_localhost(host):
         return True
+    bare = host.partition("%")[0]
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
+        if ":" not in bare:
+            return socket.inet_pton(socket.AF_INET, bare)[0] == 127
+        packed = socket.inet_pton(socket.AF_INET6, bare)
+    except (OSError, ValueError):
         return False
+    return packed == _LOOPBACK_6 or packed.startswith(_LOOPBACK_MAPPED)
 
 
 def port_number(text: str, lowest: int = 1) -> int:

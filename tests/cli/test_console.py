@@ -54,6 +54,8 @@ def test_hostile_names_stay_on_their_line() -> None:
         ("127.0.0.1", True),
         ("127.255.0.9", True),
         ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:128.0.0.1", False),
         ("0.0.0.0", False),
         ("::", False),
         ("192.168.0.1", False),
