@@ -51,7 +51,8 @@ WALL = {
 }
 ALLOWED = {
     "cli.console.listed": "a table's column: since when",
-    "logs.timestamp": "a log line's time stamp",
+    "logs.Line.__init__": "a log line's time stamp",
+    "logs.timestamp": "the same, as text",
     "net.listen._Turn.until": "names the turn of the loop: compared for being the same, never waited for",
     "server.api.app.Api.get_ping": "when a ping was sent, for its reader",
     "server.api.opening.opened": "until when a target is open, for its reader",
