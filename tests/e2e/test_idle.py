@@ -56,6 +56,7 @@ NEITHER = {
     "logging",
     "lzma",
     "pprint",
+    "random",
     "secrets",
     "shutil",
     "ssl",
@@ -95,7 +96,6 @@ NOT_SERVER = {
 }
 NOT_WORKER = {
     "_sqlite3",
-    "random",
     "sqlite3",
     "aero.server",
     "aero.worker.attempt",

@@ -16,11 +16,13 @@ score, and the highest wins. So when one leaves only its visitors move, and they
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import attrgetter
-from typing import Callable, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Callable, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from random import Random
 
 ROUND_ROBIN, LEAST, RANDOM_TWO, HASH, COOKIE = "round-robin", "least", "random-two", "hash", "cookie"
 BALANCES = (ROUND_ROBIN, LEAST, RANDOM_TWO, HASH, COOKIE)
@@ -61,7 +63,7 @@ class Balancer(Generic[C]):
         self._turn = 0
         self._due: dict[str, int] = {}  # by key: how much each is owed, where weights differ
         self._failed: dict[str, float] = {}  # by key: until when it is chosen last
-        self._random = random.Random(seed)
+        self._seed = seed
         choices = {LEAST: self._least, RANDOM_TWO: self._two, HASH: self._same}
         self._choose: Callable[[Sequence[C], str], C] = choices.get(how, self._next)
 
@@ -108,16 +110,24 @@ class Balancer(Generic[C]):
         equals = [each for each in candidates if (each.load + 1) / each.weight == lowest]
         return equals[0] if len(equals) == 1 else self._next(equals, "")
 
+    @cached_property
+    def _lots(self) -> Random:
+        """Made for whoever draws lots: 2.5 KiB, and the first one's import 0.1 MB."""
+        from random import Random
+
+        return Random(self._seed)
+
     def _two(self, candidates: Sequence[C], _: str) -> C:
         """Two by lot, according to their weights; of two that are alike the first."""
+        lots = self._lots
         weights, count = list(map(_weight, candidates)), len(candidates)
         if sum(weights) == count:
-            first = int(self._random.random() * count)
-            second = (first + 1 + int(self._random.random() * (count - 1))) % count
+            first = int(lots.random() * count)
+            second = (first + 1 + int(lots.random() * (count - 1))) % count
         else:
-            first = self._random.choices(range(count), weights)[0]
+            first = lots.choices(range(count), weights)[0]
             weights[first] = 0
-            second = self._random.choices(range(count), weights)[0]
+            second = lots.choices(range(count), weights)[0]
         one, other = candidates[first], candidates[second]
         return other if (other.load + 1) * one.weight < (one.load + 1) * other.weight else one
 
