@@ -45,11 +45,15 @@ class Threads:
         self._wake = event_loop().async_()
 
     def spawn(self, work: Callable[..., _T], *arguments: Any) -> AsyncResult[_T]:
-        """Has a thread call ``work(*arguments)``; what that returns or raises. RuntimeError: no thread can be had."""
+        """Has a thread call ``work(*arguments)``; what that returns or raises. RuntimeError: not one can be had."""
         result: AsyncResult[_T] = AsyncResult()
         if self._open >= self._threads < self._most:
-            start_new_thread(_run, (self._jobs, self._done, self._wake.send))
-            self._threads += 1
+            try:
+                start_new_thread(_run, (self._jobs, self._done, self._wake.send))
+                self._threads += 1
+            except RuntimeError:  # the system gives no more: those that are there do it, later
+                if not self._threads:
+                    raise
         if not self._open:
             self._wake.start(self._deliver)
         self._open += 1

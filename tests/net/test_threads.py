@@ -71,6 +71,22 @@ def test_no_more_work_at_once_than_was_said_and_no_more_threads_than_work(thread
     threads.close()
 
 
+def test_where_the_system_gives_no_more_those_that_are_there_do_it(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    gate = threading.Event()
+    first = threads.spawn(gate.wait, PATIENCE_S)
+    monkeypatch.setattr("aero.net.threads.start_new_thread", refuse)
+    second = threads.spawn(int)
+    gate.set()
+    assert first.get(timeout=PATIENCE_S) and second.get(timeout=PATIENCE_S) == 0
+    with pytest.raises(RuntimeError, match="thread"):
+        Threads(1).spawn(int)
+
+
 def test_nothing_of_what_was_done_is_kept(threads: Threads) -> None:
     class Thing:
         def work(self) -> None: ...
