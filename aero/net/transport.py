@@ -56,6 +56,9 @@ class Transport(Protocol):
     def keep_unsent(self, count: int) -> None:
         """Asks the kernel to take no more than about ``count`` bytes that it cannot send yet. Never raises."""
 
+    def wake_at(self, count: int) -> None:
+        """Asks for no event before ``count`` bytes have come, or the end; may do nothing. Never raises."""
+
     def congest(self, name: str) -> None:
         """Has the kernel run this congestion control. Raises OSError."""
 
@@ -106,6 +109,13 @@ class TcpTransport:
         ):  # where it is missing the kernel's queue is longer, nothing else changes
             self._set(_NOTSENT_LOWAT, count)
 
+    def wake_at(self, count: int) -> None:
+        """See Transport."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+        except OSError:
+            pass
+
     def congest(self, name: str) -> None:
         """See Transport."""
         congestion.use(self.sock, name)
@@ -153,6 +163,9 @@ class Layer:
         self.pending = 0  # see Transport
         self._unsent: memoryview = _NOTHING
         self._refused = False  # the last byte that was refused is among the unsent
+
+    def wake_at(self, count: int) -> None:
+        """Nothing: how many bytes below ``count`` above are is not known."""
 
     @property
     def receive_waits_for(self) -> int:

@@ -21,7 +21,7 @@ from aero.core.record import RecordReader, RecordWriter
 from aero.core.session import SERVER_FIRST_ID, Session, SessionLimits
 from aero.core.stream import Stream
 from aero.errors import AeroError
-from aero.net.link import RECORDS_A_TURN, SHARED_RECORDS, Link
+from aero.net.link import RECORDS_A_TURN, SHARED_RECORDS, WAKE_BYTES, WAKE_S, Link
 from aero.net.loop import READ, WRITE
 from aero.net.transport import TcpTransport
 from tests.faults.inside import until
@@ -119,6 +119,9 @@ class Layered:
 
     def keep_unsent(self, count: int) -> None:
         self._inner.keep_unsent(count)
+
+    def wake_at(self, count: int) -> None:
+        """A layer does not know."""
 
     def congest(self, name: str) -> None:
         self._inner.congest(name)
@@ -393,6 +396,29 @@ def test_an_acknowledgement_leaves_in_one_call_with_what_is_said_in_the_same_tur
     until("the acknowledgement", lambda: link.machine.acks.position)
     ack = record.OVERHEAD_BYTES + frames.HEADER_BYTES + 8
     assert calls == [ack + record.OVERHEAD_BYTES + frames.HEADER_BYTES + len("answer")]
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 2 * WAKE_S])
+def test_a_large_record_that_comes_fast_in_packets_does_not_wake_for_each(
+    joined: tuple[Link, Peer], pause_s: float
+) -> None:
+    link, peer = joined
+    stream = idle_stream(link)
+    link._reading.stop()
+    wakes: list[int] = []
+    link._transport.wake_at = wakes.append  # type: ignore[method-assign]
+    whole = said(RecordWriter(BACKEND, UP), frames.pack(frames.DATA, stream.id, bytes(50_000)))
+    for at in range(0, len(whole), 1400):
+        peer.sock.send(whole[at : at + 1400])
+        link.machine.heard_at = monotonic() - pause_s
+        link._on_readable()
+    assert stream.received == 50_000
+    if pause_s:  # nobody knows when the rest comes, and silence has to show
+        assert not wakes
+    else:
+        assert wakes[0] == WAKE_BYTES
+        assert wakes == sorted(wakes, reverse=True)
+        assert wakes[-1] == 1
 
 
 def test_what_the_handshake_agreed_on_reaches_the_session() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 
@@ -53,6 +54,25 @@ def _received(transport: TcpTransport, buffer: memoryview) -> int:
         return -1
 
 
+def test_no_event_comes_before_so_many_bytes_or_the_end(pair: Pair) -> None:
+    transport, far = pair
+
+    def readable() -> bool:
+        return bool(select.select([transport.fileno()], [], [], 0)[0])
+
+    transport.wake_at(1000)
+    far.send(bytes(999))
+    assert not readable()
+    far.send(bytes(1))
+    until("a thousand", readable)
+    assert _received(transport, memoryview(bytearray(2000))) == 1000
+    far.send(b"the last")
+    assert not readable()
+    far.close()
+    until("the end", readable)
+    assert _received(transport, memoryview(bytearray(2000))) == 8
+
+
 def test_what_is_not_acknowledged_is_counted(pair: Pair) -> None:
     transport, far = pair
     assert transport.in_flight() == 0
@@ -76,6 +96,7 @@ def test_a_closed_one_hides_it(pair: Pair) -> None:
     transport.close()
     assert transport.in_flight() == -1
     transport.keep_unsent(1)  # never raises
+    transport.wake_at(1)
     transport.close()
 
 
