@@ -45,8 +45,9 @@ SHARED_MOST_BYTES = 128 * 1024
 SHARED_STEP_BYTES = SHARED_MOST_BYTES // 2
 # But where the hosts themselves take longer than that, less on the way is a lower rate, and that again less on the way.
 # So the shared slack goes down step by step, and up again when the rate is below that part of what it was with more:
-# what bulk gives up for others, where the cores are what is short.
-SHARED_RATE = 0.5
+# what bulk keeps of its rate where the cores are what is short.
+SHARED_RATE, FAST_SHARED_RATE = 0.8, 0.5
+FAST_RATE = 250e6  # 2 Gbit/s: there it is the path that is short most often, above it the hosts
 TIGHTER, LOOSER = 0.8, 1.5
 MEAN = 0.2  # what the latest round counts in the mean rate, which is compared
 # The same spiral threatens without light streams where a core comes later than the longest slack. So the bound follows
@@ -268,7 +269,7 @@ class Flight:
         """What the path holds and the slack, in bytes."""
         slack_s = min(LEAST_SLACK_S + self._pause_s + self.round_trip_s / JITTER, MOST_SLACK_S)
         if self.lately_shared:
-            if self._mean_rate < SHARED_RATE * self._usual_rate:
+            if self._mean_rate < self._kept_part * self._usual_rate:
                 self._tight_s = min(LOOSER * self._tight_s, MOST_SLACK_S)
             else:
                 rate = max(self.rate, 1.0)
@@ -283,7 +284,12 @@ class Flight:
     @property
     def _followed_rate(self) -> float:
         """The bandwidth, as far as it may have fallen."""
-        return max(self.rate, (SHARED_RATE if self.lately_shared else USUAL_RATE) * self._usual_rate)
+        return max(self.rate, (self._kept_part if self.lately_shared else USUAL_RATE) * self._usual_rate)
+
+    @property
+    def _kept_part(self) -> float:
+        """The part of its usual rate that bulk keeps beside light streams."""
+        return FAST_SHARED_RATE if self._usual_rate > FAST_RATE else SHARED_RATE
 
 
 class _Unbounded(Flight):
