@@ -16,6 +16,16 @@ from tests.boot.hosts import Host
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "tools"))  # the modules of the build
+BUILDS_S = (
+    600  # a first build gets 40 MB of wheels and compilers, and whichever test comes first waits for it
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives the tests of this folder time for that."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(BUILDS_S))
 
 
 @pytest.fixture(scope="session")
