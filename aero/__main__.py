@@ -9,10 +9,9 @@ if sys.hexversion < 0x03090000:
     sys.stderr.write("aero: needs Python 3.9 or newer, this is {}.{}\n".format(*sys.version_info))
     sys.exit(78)
 else:
-    from aero.boot import hold_collector, settle_signals
+    from aero.boot import settle_signals
 
     settle_signals()
-    hold_collector()
     from aero.cli.main import main
 
 if __name__ == "__main__":

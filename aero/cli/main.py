@@ -166,7 +166,7 @@ def _dispatch(words: list[str], prog: str) -> int:
     if not known:
         raise ConfigError(_no_command(word))
     if word != "client":
-        gc.enable()  # a worker's start is in a hurry, and has it back later (host/daemon.py); 0.2 MB of garbage stays
+        gc.enable()  # an archive has held it; a worker's start is in a hurry, and 0.2 MB of garbage stays for it
     if word in ROLES:
         return ROLES[word](gather(word, words[1:], os.environ))
     from aero.cli import commands
