@@ -459,6 +459,12 @@ class Link:
 
     def _on_time(self) -> None:
         self._timer_at = float("inf")
+        if (
+            self._wakes_at > 1
+        ):  # no event has told of what has come of a record so far, which is a sign of life, too
+            self._on_readable()
+            if not self.open:
+                return
         machine, now = self.machine, monotonic()
         try:
             if machine.look_at and now >= machine.look_at:

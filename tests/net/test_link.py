@@ -421,6 +421,27 @@ def test_a_large_record_that_comes_fast_in_packets_does_not_wake_for_each(
         assert wakes[-1] == 1
 
 
+def test_what_comes_slowly_of_a_record_is_a_sign_of_life_though_no_event_tells_of_it(
+    joined: tuple[Link, Peer],
+) -> None:
+    """A path that has become slow in the middle of a record that came fast: its bytes stay below the mark for long."""
+    link, peer = joined
+    stream = idle_stream(link)
+    link._reading.stop()  # as below the mark
+    whole = said(RecordWriter(BACKEND, UP), frames.pack(frames.DATA, stream.id, bytes(50_000)))
+    peer.sock.send(whole[:1400])
+    link.machine.heard_at = monotonic()
+    link._on_readable()
+    assert link._wakes_at == WAKE_BYTES
+    long_ago = link.machine.heard_at = monotonic() - 60.0
+    link._on_time()
+    assert link.machine.heard_at == long_ago and link._wakes_at == WAKE_BYTES, "nothing has come"
+    peer.sock.send(whole[1400:2800])
+    link._on_time()
+    assert link.machine.heard_at > long_ago
+    assert link._wakes_at == 1, "and from here on each byte tells of itself"
+
+
 def test_what_the_handshake_agreed_on_reaches_the_session() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
