@@ -12,7 +12,7 @@ from aero.server.httpmux import routing
 from aero.server.httpmux.head import parse_request
 from aero.server.httpmux.pages import Page
 from aero.server.httpmux.routing import Destination, Router, Rules
-from aero.server.policy.rules import EVERYBODY
+from aero.server.policy.rules import EVERYBODY, Rule
 from aero.server.registry.pool import Pool
 from aero.server.watch.events import Events
 
@@ -284,3 +284,41 @@ def test_a_target_that_is_not_back_since_the_start_is_waited_for(monkeypatch: py
     assert router.lobbies(web)[0] == [], "it was back, and went: that is no restart of the server"
     now += routing.SILENCE_S + 1
     assert router.lobbies(db)[0] == [], "it may never come"
+
+
+def test_the_one_that_is_alone_is_gone_to_at_once() -> None:
+    registry, router = routed()
+    web = Destination("t", False, "web", b"", b"/", b"")
+    assert router.alone(web) is None, "nobody has it"
+    worker = registry.comes("c1", "a", "web")
+    (mapping,) = worker.mappings.values()
+    assert router.alone(web) is mapping
+    assert router.alone(web._replace(is_cid=True)) is None
+    assert router.alone(web._replace(domain=b"a.example")) is None, "not by a name that is not its own"
+    mapping.domains = (b"a.example",)
+    assert router.alone(web._replace(domain=b"a.example")) is mapping
+    worker.linked = False
+    assert router.alone(web) is None, "there is a link to wait for"
+    worker.linked = True
+    for unguarded in (True, False):  # a user's rule says for each request whether it lets everybody in
+        worker.rule, mapping.unguarded = Rule(user="eva"), unguarded
+        assert (router.alone(web) is mapping) is unguarded
+    registry.comes("c2", "b", "web")
+    assert router.alone(web) is None, "there is one to be chosen"
+
+
+def test_a_worker_is_found_by_its_id() -> None:
+    registry, router = routed()
+    worker = registry.comes("c1", "a", "web")
+    (mapping,) = worker.mappings.values()
+    by_id = Destination("c1", True, "web", b"", b"/", b"")
+    assert router.mappings(by_id, REQUEST, "192.0.2.1:5") == [mapping]
+    for kind, wanted in (
+        ("unknown cid", by_id._replace(who="c2")),
+        ("unknown name", by_id._replace(name="x")),
+    ):
+        found = router.mappings(wanted, REQUEST, "192.0.2.1:5")
+        assert isinstance(found, Page) and found.kind == kind
+    mapping.access, mapping.lets_in = object(), lambda ip: False
+    found = router.mappings(by_id, REQUEST, "192.0.2.1:5")
+    assert isinstance(found, Page) and found.kind == "closed"
